@@ -1,0 +1,1 @@
+"""CMGAN in JAX: a conformer generator and a metric discriminator that clean speech."""

@@ -1,0 +1,268 @@
+"""Every number of the project, in frozen dataclasses, and the check that refuses those that cannot work.
+
+The text under a field is also its help on the command line. `recipes.py` gives the numbers their names.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cmgan_jax.errors import UserError
+
+Policy = Literal["mask", "mean_fill", "batch_mean", "skip"]
+
+
+@dataclass(frozen=True)
+class SpectralConfig:
+    """Time-frequency analysis: periodic Hamming window, centred, reflect-padded, power-law compressed."""
+
+    sample_rate: int = 16_000
+    """Samples per second of everything that the model hears."""
+    n_fft: int = 400
+    """Window and transform length in samples."""
+    hop: int = 100
+    """Samples between frames."""
+    exponent: float = 0.3
+    """Power-law compression of magnitudes: |X| ** exponent, phase kept."""
+
+    @property
+    def bins(self) -> int:
+        """Frequency bins of a one-sided spectrum."""
+        return self.n_fft // 2 + 1
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """TSCNet: encoder, two-stage conformer blocks, mask decoder and complex decoder."""
+
+    channels: int = 64
+    """Width of every feature map."""
+    blocks: int = 4
+    """Two-stage (time, then frequency) conformer blocks."""
+    heads: int = 4
+    """Attention heads; each is channels / heads wide."""
+    dense_depth: int = 4
+    """Layers of a dilated dense block."""
+    feed_forward_factor: int = 4
+    """Hidden width of a feed-forward module, in channels."""
+    convolution_factor: int = 2
+    """Inner width of a convolution module, in channels."""
+    kernel: int = 31
+    """Depthwise kernel of a convolution module, in positions."""
+    max_distance: int = 512
+    """Relative positions are clamped to this distance."""
+    dropout: float = 0.2
+    """Dropout rate of feed-forward and attention outputs."""
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Metric discriminator: four spectral-normalised convolutions, global max pool, two linear layers."""
+
+    channels: int = 16
+    """Width of the first convolution; the others are 2, 4 and 8 times as wide."""
+    dropout: float = 0.3
+    """Dropout rate between the two linear layers."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the generator's loss terms."""
+
+    ri: float = 0.1
+    """Weight of the real and imaginary parts' squared error."""
+    magnitude: float = 0.9
+    """Weight of the magnitudes' squared error."""
+    time: float = 0.2
+    """Weight of the waveforms' absolute error."""
+    adversarial: float = 0.05
+    """Weight of the metric discriminator's verdict."""
+    time_reference: Literal["normalised", "unnormalised"] = "normalised"
+    """Clean waveform of the time loss; `unnormalised` is the published head's defect, which
+    lowers the output gain."""
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """What the discriminator learns: PESQ of each estimate, scored on the host."""
+
+    policy: Policy = "mask"
+    """A failed score: `mask` gives it no weight, `mean_fill` the mean of the valid ones, `batch_mean` gives
+    every item the mean, `skip` drops the whole update (published code)."""
+    clip: bool = True
+    """Clip targets to [0, 1]; without it they reach 1.04, above what a sigmoid can give."""
+    workers: int = 0
+    """Scoring processes, a thread each; 0: as many as cores, at most the batch."""
+    time_limit: float = 10.0
+    """Seconds that one score may take before its worker is replaced."""
+    inject_failures: float = 0.0
+    """For experiments: share of scores that are made to fail, drawn per sample."""
+    inject_batch_failures: float = 0.0
+    """For experiments: share of batches in which one score is made to fail."""
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW for both networks, rates stepped by epoch."""
+
+    generator_rate: float = 5e-4
+    """Initial learning rate of the generator."""
+    discriminator_rate: float = 1e-3
+    """Initial learning rate of the discriminator."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.999
+    """Decay of the second moment."""
+    epsilon: float = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay, multiplied by the rate (torch's default; optax's is 1e-4)."""
+    decay_every: int = 30
+    """Epochs after which both rates are multiplied by `decay_factor`."""
+    decay_factor: float = 0.5
+    """See `decay_every`."""
+    clip_norm: float = 0.0
+    """Global norm to which raw gradients are clipped; 0: never."""
+    ema_decay: float = 0.0
+    """Decay a step of the moving average of the generator that is validated and saved; 0: none."""
+    cross_device_batchnorm: bool = True
+    """Batch statistics over the global batch; without it each device has its own and device 0's are kept."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Crops, mixing and the held-out part."""
+
+    crop_seconds: float = 2.0
+    """Length of a training crop; shorter files are repeated."""
+    validation_speakers: tuple[str, ...] = ()
+    """Speakers (name prefixes such as p287) held out for validation; none: the last tenth of
+    the speakers, at least 1."""
+    validate_on_test: bool = False
+    """Validate on DIR/test, as the published code does. Selection on it flatters the result."""
+    validation_crops: int = 64
+    """Fixed crops whose loss is computed each epoch."""
+    validation_files: int = 0
+    """Full held-out files enhanced and scored each epoch; 0: all."""
+    snr_low: float = -2.5
+    """Lowest signal-to-noise ratio, in dB, of speech mixed with noise on the fly."""
+    snr_high: float = 17.5
+    """Highest such ratio, in dB."""
+    babble_share: float = 0.1
+    """Share of mixtures whose noise is babble made of other speech."""
+    threads: int = 2
+    """Threads that decode and mix."""
+    prefetch: int = 4
+    """Batches prepared ahead."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run: how to train, how large, how long."""
+
+    recipe: str = "recommended"
+    """Name of the recipe that the numbers started from."""
+    preset: str = "paper"
+    """Name of the preset that the sizes started from."""
+    seed: int = 0
+    """Root of every random draw."""
+    epochs: int = 120
+    """Passes over the training set."""
+    steps_per_epoch: int = 0
+    """Steps of an epoch; 0: one pass over the training set."""
+    batch: int = 16
+    """Crops of a step over all devices together; it does not change with their number."""
+    log_every: int = 20
+    """Steps between records in metrics.jsonl."""
+    spectral: SpectralConfig = field(default_factory=SpectralConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    targets: TargetConfig = field(default_factory=TargetConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+
+    @property
+    def crop_samples(self) -> int:
+        """Samples of a training crop."""
+        return round(self.data.crop_seconds * self.spectral.sample_rate)
+
+
+def check(config: Config) -> None:
+    """Refuse numbers that cannot work, before anything starts.
+
+    Raises:
+        UserError: every offending field with its value and what would be right.
+    """
+    c, s, g, d, o, t = (
+        config,
+        config.spectral,
+        config.generator,
+        config.data,
+        config.optimiser,
+        config.targets,
+    )
+    rules = [
+        (c.epochs >= 1, "epochs", c.epochs, "at least 1"),
+        (c.steps_per_epoch >= 0, "steps-per-epoch", c.steps_per_epoch, "0 (one pass) or more"),
+        (c.batch >= 1, "batch", c.batch, "at least 1"),
+        (c.log_every >= 1, "log-every", c.log_every, "at least 1"),
+        (s.n_fft >= 4 and s.n_fft % 4 == 0, "spectral.n-fft", s.n_fft, "a multiple of 4"),
+        (0 < s.hop <= s.n_fft // 2, "spectral.hop", s.hop, f"1 to n-fft / 2 = {s.n_fft // 2}"),
+        (0 < s.exponent <= 1, "spectral.exponent", s.exponent, "above 0, at most 1"),
+        (
+            c.crop_samples >= s.n_fft,
+            "data.crop-seconds",
+            d.crop_seconds,
+            f"at least one window ({s.n_fft} samples)",
+        ),
+        (
+            c.crop_samples % s.hop == 0,
+            "data.crop-seconds",
+            d.crop_seconds,
+            f"a multiple of the hop ({s.hop} samples)",
+        ),
+        (
+            g.channels >= 1 and g.channels % max(g.heads, 1) == 0,
+            "generator.channels",
+            g.channels,
+            "a multiple of heads",
+        ),
+        (g.heads >= 1, "generator.heads", g.heads, "at least 1"),
+        (g.blocks >= 0, "generator.blocks", g.blocks, "0 or more"),
+        (g.kernel % 2 == 1, "generator.kernel", g.kernel, "odd"),
+        (0 <= g.dropout < 1, "generator.dropout", g.dropout, "at least 0, below 1"),
+        (
+            0 <= config.discriminator.dropout < 1,
+            "discriminator.dropout",
+            config.discriminator.dropout,
+            "0 to below 1",
+        ),
+        (
+            config.discriminator.channels >= 1,
+            "discriminator.channels",
+            config.discriminator.channels,
+            "at least 1",
+        ),
+        (o.generator_rate > 0, "optimiser.generator-rate", o.generator_rate, "positive"),
+        (o.discriminator_rate > 0, "optimiser.discriminator-rate", o.discriminator_rate, "positive"),
+        (o.weight_decay >= 0, "optimiser.weight-decay", o.weight_decay, "0 or more"),
+        (o.decay_every >= 1, "optimiser.decay-every", o.decay_every, "at least 1"),
+        (o.clip_norm >= 0, "optimiser.clip-norm", o.clip_norm, "0 (never) or more"),
+        (0 <= o.ema_decay < 1, "optimiser.ema-decay", o.ema_decay, "at least 0, below 1"),
+        (t.time_limit > 0, "targets.time-limit", t.time_limit, "positive"),
+        (t.workers >= 0, "targets.workers", t.workers, "0 (as many as cores) or more"),
+        (0 <= t.inject_failures <= 1, "targets.inject-failures", t.inject_failures, "0 to 1"),
+        (
+            0 <= t.inject_batch_failures <= 1,
+            "targets.inject-batch-failures",
+            t.inject_batch_failures,
+            "0 to 1",
+        ),
+        (d.snr_low <= d.snr_high, "data.snr-low", d.snr_low, f"at most snr-high ({d.snr_high})"),
+        (0 <= d.babble_share <= 1, "data.babble-share", d.babble_share, "0 to 1"),
+        (d.threads >= 1, "data.threads", d.threads, "at least 1"),
+        (d.prefetch >= 1, "data.prefetch", d.prefetch, "at least 1"),
+    ]
+    broken = [f"  --{name} is {value}: it must be {right}" for fits, name, value, right in rules if not fits]
+    if broken:
+        raise UserError("the configuration cannot work:\n" + "\n".join(broken))

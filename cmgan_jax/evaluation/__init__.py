@@ -1,0 +1,1 @@
+"""Scores and the enhancement of whole files."""

@@ -1,0 +1,1 @@
+"""The published PyTorch checkpoints, read and written without PyTorch."""

@@ -1,0 +1,1 @@
+"""Generator and discriminator, as Flax Linen modules."""

@@ -1,0 +1,113 @@
+"""The recipes and presets by name, and configs to and from plain containers.
+
+A *recipe* says how to train (losses, targets, optimiser); a *preset* says how large (model, crop, batch, epochs).
+"""
+
+import dataclasses
+from typing import Any
+
+from cmgan_jax.config import Config
+from cmgan_jax.errors import UserError
+
+# The published code of 2022 and its head of today share everything but the time loss's clean reference.
+_PUBLISHED = {
+    "targets.policy": "skip",
+    "targets.clip": False,
+    "optimiser.cross_device_batchnorm": False,
+}
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "recommended": {"optimiser.clip_norm": 5.0, "optimiser.ema_decay": 0.999},
+    "published_2022": _PUBLISHED,
+    "published_head": {**_PUBLISHED, "loss.time_reference": "unnormalised"},
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    # Two CPU cores, minutes: figures in BUILD_NOTES.md.
+    "demo": {
+        "epochs": 6,
+        "steps_per_epoch": 100,
+        "batch": 2,
+        "log_every": 10,
+        "generator.channels": 16,
+        "generator.blocks": 1,
+        "discriminator.channels": 8,
+        "optimiser.generator_rate": 2e-3,
+        "optimiser.decay_every": 3,
+        "data.crop_seconds": 1.0,
+        "data.validation_crops": 8,
+        "data.validation_files": 16,
+    },
+    # Seconds: for tests.
+    "tiny": {
+        "epochs": 2,
+        "steps_per_epoch": 4,
+        "batch": 4,
+        "log_every": 1,
+        "generator.channels": 4,
+        "generator.blocks": 1,
+        "generator.heads": 2,
+        "discriminator.channels": 2,
+        "data.crop_seconds": 0.5,
+        "data.validation_crops": 4,
+        "data.validation_files": 2,
+    },
+}
+
+
+def override(config: Config, numbers: dict[str, Any]) -> Config:
+    """Replace fields named by dotted paths, such as ``{"loss.time": 0.0}``.
+
+    Raises:
+        KeyError: a path names no field.
+    """
+    for path, value in numbers.items():
+        section, _, name = path.rpartition(".")
+        target = getattr(config, section) if section else config
+        if name not in {f.name for f in dataclasses.fields(target)}:
+            raise KeyError(f"no config field {path!r}")
+        changed = dataclasses.replace(target, **{name: value})
+        config = dataclasses.replace(config, **{section: changed}) if section else changed
+    return config
+
+
+def make_config(recipe: str = "recommended", preset: str = "paper") -> Config:
+    """The config of a named recipe at a named size.
+
+    Raises:
+        UserError: an unknown name; the message lists those there are.
+    """
+    for kind, name, known in (("recipe", recipe, RECIPES), ("preset", preset, PRESETS)):
+        if name not in known:
+            raise UserError(f"unknown {kind} {name!r}; there are: {', '.join(known)}")
+    base = Config(recipe=recipe, preset=preset)
+    return override(override(base, PRESETS[preset]), RECIPES[recipe])
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain containers, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(numbers: dict[str, Any]) -> Config:
+    """The config that `to_dict` wrote, also after a trip through JSON.
+
+    Raises:
+        UserError: a field is unknown to this version, or missing from it.
+    """
+    return _build(Config, numbers, "config")
+
+
+def _build(cls: type, numbers: dict[str, Any], where: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(numbers) - set(fields))
+    if unknown:
+        raise UserError(f"{where} has fields that this version does not know: {', '.join(unknown)}")
+    built = {}
+    for name, value in numbers.items():
+        default = fields[name].default_factory
+        if isinstance(value, dict) and isinstance(default, type):
+            value = _build(default, value, f"{where}.{name}")
+        built[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**built)

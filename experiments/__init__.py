@@ -1,0 +1,1 @@
+"""Entry points: parse, build the config, call the library."""
