@@ -1,6 +1,6 @@
 """The recipes and presets by name, and configs to and from plain containers.
 
-A *recipe* says how to train (losses, targets, optimiser); a *preset* says how large (model, crop, batch, epochs).
+A *recipe* says how to train (losses, targets, optimiser); a *preset* how large (model, crop, batch, epochs).
 """
 
 import dataclasses

@@ -1,0 +1,1 @@
+"""PESQ in worker processes, for training targets and for evaluation."""
