@@ -1,0 +1,113 @@
+"""The metric discriminator of CMGAN: predicts (PESQ - 1) / 3.5 of an estimate beside its clean reference."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cmgan_jax.config import DiscriminatorConfig
+from cmgan_jax.models.layers import Dropout, InstanceNorm, PReLU, uniform_bias, uniform_kernel
+from cmgan_jax.shapes import check_shape
+
+NORM_EPSILON = 1e-12
+"""Smallest norm that the power iteration divides by."""
+
+
+def _unit(vector: Array) -> Array:
+    return vector / jnp.maximum(jnp.linalg.norm(vector), NORM_EPSILON)
+
+
+class SpectralNorm(nn.Module):
+    """Kernel divided by its largest singular value, estimated by one power iteration a training pass.
+
+    Miyato et al. 2018. The vectors `u` and `v` live in `batch_stats`; the gradient flows through sigma only.
+    """
+
+    @nn.compact
+    def __call__(self, kernel: Array, train: bool) -> Array:
+        """[..., in, out] -> the same shape, spectral norm about 1."""
+        # Rows are outputs; columns run over inputs, then taps, as in the published checkpoints.
+        matrix = jnp.moveaxis(kernel, (-1, -2), (0, 1)).reshape(kernel.shape[-1], -1)
+        rows, columns = matrix.shape
+        u = self.variable("batch_stats", "u", self._random, rows)
+        v = self.variable("batch_stats", "v", self._random, columns)
+        left, right = u.value, v.value
+        if train and not self.is_initializing():
+            fixed = jax.lax.stop_gradient(matrix)
+            right = _unit(fixed.T @ left)
+            left = _unit(fixed @ right)
+            u.value, v.value = left, right
+        return kernel / (left @ (matrix @ right))
+
+    def _random(self, size: int) -> Array:
+        return _unit(jax.random.normal(self.make_rng("params"), (size,)))
+
+
+class SpectralConv(nn.Module):
+    """4 × 4 convolution, stride 2, padding 1, no bias, spectral-normalised."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, F, T, C] -> [B, F / 2, T / 2, features]."""
+        kernel = self.param("kernel", uniform_kernel, (4, 4, x.shape[-1], self.features))
+        kernel = SpectralNorm(name="spectral_norm")(kernel, train)
+        return jax.lax.conv_general_dilated(
+            x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+
+class SpectralDense(nn.Module):
+    """Linear layer with bias, spectral-normalised."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, C] -> [B, features]."""
+        kernel = self.param("kernel", uniform_kernel, (x.shape[-1], self.features))
+        bias = self.param("bias", uniform_bias(x.shape[-1]), (self.features,))
+        return x @ SpectralNorm(name="spectral_norm")(kernel, train) + bias
+
+
+class Discriminator(nn.Module):
+    """Judges how an estimate would score beside its clean reference.
+
+    Attributes:
+        config: width and dropout rate.
+        axis_name: mapped axis that splits the batch; None: not split.
+    """
+
+    config: DiscriminatorConfig
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, clean: Array, other: Array, train: bool = False) -> Array:
+        """Predict the normalised score.
+
+        Args:
+            clean: float[B, T, F], compressed magnitude of the reference.
+            other: float[B, T, F], compressed magnitude of what is judged.
+            train: one power iteration of every spectral norm, and dropout on.
+
+        Returns:
+            float[B], in (0, 1): 1 is clean speech.
+
+        Raises:
+            ValueError: ranks or sizes that differ, or fewer than 16 frames or bins.
+        """
+        sizes = check_shape("clean magnitude", clean.shape, "BTF")
+        check_shape("judged magnitude", other.shape, clean.shape)
+        if min(sizes["T"], sizes["F"]) < 16:
+            raise ValueError(f"magnitudes have shape {list(clean.shape)}; four halvings need 16 frames and bins")
+        x = jnp.stack([clean, other], axis=-1).swapaxes(1, 2)
+        for i, factor in enumerate((1, 2, 4, 8)):
+            x = SpectralConv(factor * self.config.channels, name=f"conv_{i}")(x, train)
+            x = PReLU(name=f"prelu_{i}")(InstanceNorm(name=f"norm_{i}")(x))
+        x = jnp.max(x, axis=(1, 2))
+        x = SpectralDense(4 * self.config.channels, name="hidden")(x, train)
+        x = Dropout(self.config.dropout, self.axis_name)(x, train)
+        x = SpectralDense(1, name="output")(PReLU(name="hidden_prelu")(x), train)[:, 0]
+        slope = self.param("slope", nn.initializers.ones, (1,))
+        return nn.sigmoid(slope * x)

@@ -1,0 +1,166 @@
+"""TSCNet, the generator of CMGAN (Cao et al. 2022): encoder, two-stage conformers, mask and complex decoders."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cmgan_jax.config import GeneratorConfig
+from cmgan_jax.models.conformer import Conformer
+from cmgan_jax.models.layers import Conv, InstanceNorm, PReLU
+from cmgan_jax.shapes import check_shape
+from cmgan_jax.spectral import magnitude
+
+
+class ConvUnit(nn.Module):
+    """Convolution, instance norm, PReLU. The fields are those of `Conv`."""
+
+    features: int
+    kernel: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    stride: int = 1
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array, valid: Array | None = None) -> Array:
+        """[B, T, F, C] -> [B, T, F', features]."""
+        x = Conv(self.features, self.kernel, self.padding, self.stride, self.dilation, name="conv")(x)
+        return PReLU(name="prelu")(InstanceNorm(name="norm")(x, valid))
+
+
+class DilatedDense(nn.Module):
+    """Dense block with doubling dilation in time, causal; new features stand in front of the old."""
+
+    config: GeneratorConfig
+
+    @nn.compact
+    def __call__(self, x: Array, valid: Array | None = None) -> Array:
+        """[B, T, F, C] -> [B, T, F, C]: the last layer's features."""
+        seen = out = x
+        for i in range(self.config.dense_depth):
+            dilation = 2**i
+            unit = ConvUnit(self.config.channels, (2, 3), ((dilation, 0), (1, 1)), dilation=dilation, name=f"layer_{i}")
+            out = unit(seen, valid)
+            seen = jnp.concatenate([out, seen], axis=-1)
+        return out
+
+
+class Encoder(nn.Module):
+    """From three channels at F bins to C channels at about half of them."""
+
+    config: GeneratorConfig
+
+    @nn.compact
+    def __call__(self, x: Array, valid: Array | None = None) -> Array:
+        """[B, T, F, 3] -> [B, T, (F + 1) // 2, C]."""
+        x = ConvUnit(self.config.channels, (1, 1), name="input")(x, valid)
+        x = DilatedDense(self.config, name="dense")(x, valid)
+        return ConvUnit(self.config.channels, (1, 3), ((0, 0), (1, 1)), stride=2, name="down")(x, valid)
+
+
+class TwoStage(nn.Module):
+    """A conformer over time, then one over frequency, a residual around each. Attributes as in `Conformer`."""
+
+    config: GeneratorConfig
+    axis_name: str | None = None
+    batchnorm_axis: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
+        """[B, T, F, C] -> [B, T, F, C]."""
+        batch, frames, bins, channels = x.shape
+        # The batch stays the leading factor of the sequences: dropout counts on it.
+        over_time = x.transpose(0, 2, 1, 3).reshape(batch * bins, frames, channels)
+        mask = None if valid is None else jnp.repeat(valid, bins, axis=0)
+        conformer = Conformer(self.config, self.axis_name, self.batchnorm_axis, name="time")
+        over_time = over_time + conformer(over_time, train, mask)
+        over_bins = over_time.reshape(batch, bins, frames, channels).transpose(0, 2, 1, 3)
+        over_bins = over_bins.reshape(batch * frames, bins, channels)
+        conformer = Conformer(self.config, self.axis_name, self.batchnorm_axis, name="frequency")
+        over_bins = over_bins + conformer(over_bins, train)
+        return over_bins.reshape(batch, frames, bins, channels)
+
+
+class SubPixel(nn.Module):
+    """Convolution to twice the channels, whose halves interleave along frequency."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B, T, F, C] -> [B, T, 2F, features]."""
+        batch, frames, bins, _ = x.shape
+        x = Conv(2 * self.features, (1, 3), ((0, 0), (1, 1)), name="conv")(x)
+        return x.reshape(batch, frames, 2 * bins, self.features)
+
+
+class MaskDecoder(nn.Module):
+    """Mask of the compressed magnitude, one slope of the last PReLU per frequency bin."""
+
+    config: GeneratorConfig
+
+    @nn.compact
+    def __call__(self, x: Array, valid: Array | None = None) -> Array:
+        """[B, T, F', C] -> [B, T, F]."""
+        x = DilatedDense(self.config, name="dense")(x, valid)
+        x = SubPixel(self.config.channels, name="sub_pixel")(x)
+        x = ConvUnit(1, (1, 2), name="reduce")(x, valid)
+        x = Conv(1, (1, 1), name="scale")(x)
+        return PReLU(-0.25, name="prelu")(x[..., 0])
+
+
+class ComplexDecoder(nn.Module):
+    """Real and imaginary parts added to the masked spectrum."""
+
+    config: GeneratorConfig
+
+    @nn.compact
+    def __call__(self, x: Array, valid: Array | None = None) -> Array:
+        """[B, T, F', C] -> complex[B, T, F]."""
+        x = DilatedDense(self.config, name="dense")(x, valid)
+        x = SubPixel(self.config.channels, name="sub_pixel")(x)
+        x = PReLU(name="prelu")(InstanceNorm(name="norm")(x, valid))
+        x = Conv(2, (1, 2), name="reduce")(x)
+        return jax.lax.complex(x[..., 0], x[..., 1])
+
+
+class Generator(nn.Module):
+    """Compressed noisy spectrum in, compressed enhanced spectrum out.
+
+    Attributes:
+        config: sizes and rates.
+        axis_name: mapped axis that splits the batch; None: not split.
+        batchnorm_axis: mapped axis over which batch norm shares its statistics; None: each device its own.
+    """
+
+    config: GeneratorConfig
+    axis_name: str | None = None
+    batchnorm_axis: str | None = None
+
+    @nn.compact
+    def __call__(self, noisy: Array, train: bool = False, frames: Array | None = None) -> Array:
+        """Enhance.
+
+        Args:
+            noisy: complex[B, T, F], compressed, of level-normalised audio; F odd.
+            train: batch statistics and dropout on.
+            frames: int[B], frames of each item that exist. The others are padding and change nothing: items of
+                different lengths share a batch, and a few compiled shapes serve any length. None: all T.
+
+        Returns:
+            complex[B, T, F], compressed.
+
+        Raises:
+            ValueError: another rank, or an even F.
+        """
+        sizes = check_shape("compressed spectrum", noisy.shape, "BTF")
+        if sizes["F"] % 2 == 0:
+            raise ValueError(f"compressed spectrum has {sizes['F']} bins; the halving needs an odd number")
+        valid = None if frames is None else jnp.arange(sizes["T"]) < frames[:, None]
+        x = jnp.stack([magnitude(noisy), noisy.real, noisy.imag], axis=-1)
+        x = Encoder(self.config, name="encoder")(x, valid)
+        for i in range(self.config.blocks):
+            x = TwoStage(self.config, self.axis_name, self.batchnorm_axis, name=f"block_{i}")(x, train, valid)
+        mask = MaskDecoder(self.config, name="mask_decoder")(x, valid)
+        # mask · magnitude · (cos, sin) of the noisy phase is mask · noisy: no trigonometry.
+        return mask * noisy + ComplexDecoder(self.config, name="complex_decoder")(x, valid)

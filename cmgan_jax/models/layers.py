@@ -1,0 +1,222 @@
+"""Layers whose arithmetic must equal PyTorch's, or be faster than the stock ones. Channels last throughout."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+EPSILON = 1e-5
+"""Added to the variance in every norm of the model."""
+
+# PyTorch's default: uniform in ±1 / sqrt(fan_in), for weights and biases alike.
+uniform_kernel = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def uniform_bias(fan_in: int) -> Callable[..., Array]:
+    """Initialiser of a bias whose weights see `fan_in` inputs."""
+
+    def init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        bound = 1 / np.sqrt(fan_in)
+        return jax.random.uniform(key, tuple(shape), dtype, -bound, bound)
+
+    return init
+
+
+def dense(features: int, fan_in: int, name: str, use_bias: bool = True) -> nn.Dense:
+    """Linear layer over the last axis, with PyTorch's initial distribution."""
+    return nn.Dense(features, use_bias, kernel_init=uniform_kernel, bias_init=uniform_bias(fan_in), name=name)
+
+
+def layer_norm(name: str) -> nn.LayerNorm:
+    """Layer norm over the last axis; variance in two passes, as the reference has it."""
+    return nn.LayerNorm(EPSILON, use_fast_variance=False, name=name)
+
+
+class Conv(nn.Module):
+    """Two-dimensional convolution over (time, frequency), explicit padding.
+
+    Attributes:
+        features: channels out.
+        kernel: (time, frequency) extent.
+        padding: ((before, after) in time, (before, after) in frequency).
+        stride: step in frequency.
+        dilation: step in time between taps.
+    """
+
+    features: int
+    kernel: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    stride: int = 1
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B, T, F, C] -> [B, T', F', features]."""
+        fan_in = self.kernel[0] * self.kernel[1] * x.shape[-1]
+        return nn.Conv(
+            self.features,
+            self.kernel,
+            strides=(1, self.stride),
+            padding=self.padding,
+            kernel_dilation=(self.dilation, 1),
+            kernel_init=uniform_kernel,
+            bias_init=uniform_bias(fan_in),
+            name="conv",
+        )(x)
+
+
+class PReLU(nn.Module):
+    """x where positive, slope · x elsewhere; one slope for each entry of the last axis."""
+
+    initial: float = 0.25
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Any shape."""
+        slope = self.param("slope", nn.initializers.constant(self.initial), (x.shape[-1],))
+        return jnp.where(x > 0, x, slope * x)
+
+
+class InstanceNorm(nn.Module):
+    """Affine norm over time and frequency of each item and channel, biased variance, also in evaluation."""
+
+    @nn.compact
+    def __call__(self, x: Array, valid: Array | None = None) -> Array:
+        """Normalise.
+
+        Args:
+            x: [B, T, F, C].
+            valid: bool[B, T], frames that count; None: all.
+
+        Returns:
+            [B, T, F, C]; frames that do not count hold finite values without meaning.
+        """
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        if valid is None:
+            mean = jnp.mean(x, axis=(1, 2), keepdims=True)
+            variance = jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)
+        else:
+            weight = valid[:, :, None, None] / (x.shape[2] * jnp.sum(valid, axis=1)[:, None, None, None])
+            mean = jnp.sum(x * weight, axis=(1, 2), keepdims=True)
+            variance = jnp.sum(jnp.square(x - mean) * weight, axis=(1, 2), keepdims=True)
+        return (x - mean) * (jax.lax.rsqrt(variance + EPSILON) * scale) + bias
+
+
+class BatchNorm(nn.Module):
+    """Batch norm as PyTorch has it: biased variance to normalise, unbiased in the running statistic.
+
+    Attributes:
+        axis_name: mapped axis over which statistics are shared; None: each device has its own.
+        momentum: share of the new statistic (PyTorch's convention; Flax's is the complement).
+    """
+
+    axis_name: str | None = None
+    momentum: float = 0.1
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[..., C] -> [..., C]; in training the statistics of the batch are used and `batch_stats` moves."""
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        running_variance = self.variable("batch_stats", "variance", jnp.ones, (channels,))
+        if not train:
+            mean, variance = running_mean.value, running_variance.value
+        else:
+            axes = tuple(range(x.ndim - 1))
+            count = x.size // channels
+            mean = self._across(jnp.mean(x, axes))
+            variance = self._across(jnp.mean(jnp.square(x - mean), axes))
+            if not self.is_initializing():
+                if self.axis_name is not None:
+                    count *= jax.lax.axis_size(self.axis_name)
+                unbiased = variance * (count / max(count - 1, 1))
+                running_mean.value += self.momentum * (mean - running_mean.value)
+                running_variance.value += self.momentum * (unbiased - running_variance.value)
+        return (x - mean) * (jax.lax.rsqrt(variance + EPSILON) * scale) + bias
+
+    def _across(self, statistic: Array) -> Array:
+        if self.axis_name is None or self.is_initializing():
+            return statistic
+        return jax.lax.pmean(statistic, self.axis_name)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask is a hash of the element's number in the global batch.
+
+    A counter hash costs next to nothing beside a random generator, and because the counter runs over the *global*
+    batch the masks do not depend on how many devices share it. Mixing: the 32-bit finaliser of MurmurHash3.
+
+    Attributes:
+        rate: probability that an element becomes 0.
+        axis_name: mapped axis along which the leading axis of the batch is split; None: not split.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Any shape whose leading axis is (or begins with) the batch."""
+        if not train or self.rate == 0.0:
+            return x
+        seeds = jax.random.bits(self.make_rng("dropout"), (2,), jnp.uint32)
+        counter = jnp.arange(x.size, dtype=jnp.uint32).reshape(x.shape)
+        if self.axis_name is not None:
+            counter += jax.lax.axis_index(self.axis_name).astype(jnp.uint32) * np.uint32(x.size)
+        bits = _mix(_mix(counter ^ seeds[0]) ^ seeds[1])
+        keep = bits >= np.uint32(self.rate * 2**32)
+        return jnp.where(keep, x / (1 - self.rate), 0.0)
+
+
+def _mix(bits: Array) -> Array:
+    bits = (bits ^ (bits >> 16)) * np.uint32(0x85EBCA6B)
+    bits = (bits ^ (bits >> 13)) * np.uint32(0xC2B2AE35)
+    return bits ^ (bits >> 16)
+
+
+@jax.custom_vjp
+def depthwise(x: Array, kernel: Array) -> Array:
+    """Depthwise convolution along the middle axis as shifted multiply-adds, zero-padded to the same length.
+
+    A grouped library convolution is some fifty times slower on a CPU.
+
+    Args:
+        x: [sequences, N, C].
+        kernel: [width, C], width odd.
+
+    Returns:
+        [sequences, N, C]: sum over k of kernel[k] · x[n + k - width // 2].
+    """
+    width, positions = kernel.shape[0], x.shape[1]
+    padded = jnp.pad(x, ((0, 0), (width // 2, width // 2), (0, 0)))
+    return sum((padded[:, k : k + positions] * kernel[k] for k in range(1, width)), padded[:, :positions] * kernel[0])
+
+
+def _depthwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return depthwise(x, kernel), (x, kernel)
+
+
+def _depthwise_backward(residual: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = residual
+    width, positions = kernel.shape[0], x.shape[1]
+    half = width // 2
+
+    # One sequence at a time stays in cache; `width` reductions over the whole array read it `width` times.
+    def add(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
+        padded = jnp.pad(pair[0], ((half, half), (0, 0)))
+        taps = [jnp.sum(padded[k : k + positions] * pair[1], axis=0) for k in range(width)]
+        return total + jnp.stack(taps), None
+
+    of_kernel, _ = jax.lax.scan(add, jnp.zeros_like(kernel), (x, gradient))
+    return depthwise(gradient, kernel[::-1]), of_kernel
+
+
+depthwise.defvjp(_depthwise_forward, _depthwise_backward)

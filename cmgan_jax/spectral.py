@@ -1,0 +1,130 @@
+"""Level normalisation, the short-time Fourier transform and its inverse, and power-law compression.
+
+Pure functions on jax arrays; shapes use the letters of `shapes.py`. Every formula is guarded where its derivative is
+infinite, with the same values elsewhere, so that silence gives finite gradients.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cmgan_jax.config import SpectralConfig
+from cmgan_jax.shapes import check_shape
+
+
+def level(noisy: Array) -> Array:
+    """Factor that brings each waveform to a root mean square of 1; silence keeps its level.
+
+    Args:
+        noisy: float[..., S].
+
+    Returns:
+        float[..., 1]: sqrt(S / sum(noisy ** 2)), 1 where the sum is 0.
+    """
+    energy = jnp.sum(jnp.square(noisy), axis=-1, keepdims=True)
+    heard = energy > 0
+    return jnp.where(heard, jnp.sqrt(noisy.shape[-1] / jnp.where(heard, energy, 1.0)), 1.0)
+
+
+def window(config: SpectralConfig) -> np.ndarray:
+    """Periodic Hamming window, float32[n_fft]."""
+    phase = 2 * np.pi * np.arange(config.n_fft) / config.n_fft
+    return (0.54 - 0.46 * np.cos(phase)).astype(np.float32)
+
+
+def frame_count(samples: int, config: SpectralConfig) -> int:
+    """Frames T of a waveform of S samples."""
+    return samples // config.hop + 1
+
+
+def stft(audio: Array, config: SpectralConfig) -> Array:
+    """Centred, reflect-padded, one-sided short-time Fourier transform.
+
+    Args:
+        audio: float[B, S], S > n_fft / 2 and a multiple of the hop.
+
+    Returns:
+        complex[B, T, F], T = S / hop + 1, F = n_fft / 2 + 1.
+
+    Raises:
+        ValueError: another rank, or a length that cannot be padded or framed.
+    """
+    samples = check_shape("waveform", audio.shape, "BS")["S"]
+    if samples <= config.n_fft // 2 or samples % config.hop:
+        raise ValueError(
+            f"a waveform of {samples} samples: it must be longer than n_fft / 2 = {config.n_fft // 2} "
+            f"and a multiple of the hop {config.hop}"
+        )
+    half = config.n_fft // 2
+    return padded_stft(jnp.pad(audio, ((0, 0), (half, half)), mode="reflect"), config)
+
+
+def padded_stft(padded: Array, config: SpectralConfig) -> Array:
+    """The transform of a waveform that already carries n_fft / 2 samples of padding on each side.
+
+    Args:
+        padded: float[B, S + n_fft].
+
+    Returns:
+        complex[B, T, F].
+    """
+    hops = config.n_fft // config.hop
+    blocks = padded.reshape(padded.shape[0], -1, config.hop)
+    frames = blocks.shape[1] - hops + 1
+    framed = jnp.concatenate([blocks[:, i : i + frames] for i in range(hops)], axis=-1)
+    return jnp.fft.rfft(framed * window(config))
+
+
+def istft(spectrum: Array, config: SpectralConfig, frames: Array | None = None) -> Array:
+    """Inverse of `stft`: windowed overlap-add divided by the summed squared window.
+
+    Args:
+        spectrum: complex[B, T, F].
+        frames: int[B], frames of each item that count; the rest are ignored. None: all T.
+
+    Returns:
+        float[B, S], S = hop * (T - 1); beyond hop * (frames - 1) it is 0 where `frames` is given.
+    """
+    total = check_shape("spectrum", spectrum.shape, ("B", "T", config.bins))["T"]
+    taper = jnp.asarray(window(config))
+    framed = jnp.fft.irfft(spectrum, n=config.n_fft) * taper
+    weight = jnp.broadcast_to(jnp.square(taper), (1, total, config.n_fft))
+    if frames is not None:
+        counts = (jnp.arange(total) < frames[:, None])[:, :, None]
+        framed, weight = framed * counts, weight * counts
+    half = config.n_fft // 2
+    summed = _overlap_add(framed, config)[:, half:-half]
+    weight = _overlap_add(weight, config)[:, half:-half]
+    audio = summed / jnp.where(weight > 0, weight, 1.0)
+    if frames is None:
+        return audio
+    return jnp.where(jnp.arange(audio.shape[1]) < config.hop * (frames[:, None] - 1), audio, 0.0)
+
+
+def _overlap_add(framed: Array, config: SpectralConfig) -> Array:
+    batch, total, _ = framed.shape
+    hops = config.n_fft // config.hop
+    pieces = framed.reshape(batch, total, hops, config.hop)
+    padded = (jnp.pad(pieces[:, :, i], ((0, 0), (i, hops - 1 - i), (0, 0))) for i in range(hops))
+    return sum(padded, jnp.zeros((), framed.dtype)).reshape(batch, -1)
+
+
+def magnitude(spectrum: Array) -> Array:
+    """|z| with a derivative of 0 where z is 0."""
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    heard = power > 0
+    return jnp.where(heard, jnp.sqrt(jnp.where(heard, power, 1.0)), 0.0)
+
+
+def compress(spectrum: Array, config: SpectralConfig) -> Array:
+    """|z| ** exponent with the phase of z; 0 stays 0. Any shape, complex."""
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    heard = power > 0
+    gain = jnp.where(heard, jnp.where(heard, power, 1.0) ** ((config.exponent - 1) / 2), 0.0)
+    return spectrum * gain
+
+
+def uncompress(spectrum: Array, config: SpectralConfig) -> Array:
+    """Inverse of `compress`: |z| ** (1 / exponent) with the phase of z. Any shape, complex."""
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    return spectrum * power ** ((1 / config.exponent - 1) / 2)
