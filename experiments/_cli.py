@@ -1,0 +1,62 @@
+"""The wrapper around every entry point: what a user can cause ends in a sentence, not in a traceback."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from cmgan_jax.errors import UserError
+
+USER_ERROR = 2
+"""Exit status after something that the user can mend; the command-line parser uses the same."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells report it: 128 + SIGINT."""
+BROKEN_PIPE = 141
+"""Exit status when the reader of our output has gone: 128 + SIGPIPE."""
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space or choose a folder on another disk",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EACCES: "permission denied; choose a path that you may read or write",
+    errno.EPERM: "operation not permitted; choose a path that you may read or write",
+    errno.EROFS: "the file system is read-only; choose a folder on another one",
+    errno.ENOENT: "no such file or folder; check the path",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; check the path",
+    errno.EISDIR: "a folder, where a file was expected; check the path",
+    errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+}
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run an entry point and leave with its exit status.
+
+    Args:
+        main: the program; what it returns is the exit status, None meaning 0.
+
+    Raises:
+        SystemExit: always, except that an error which is not the user's passes through with its traceback.
+            2 after a `UserError` or an error of the file system that the user can mend, 130 after Ctrl-C.
+    """
+    try:
+        status = main() or 0
+        # Here and not at interpreter exit, where a broken pipe could no longer be caught.
+        sys.stdout.flush()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        status = USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered must not raise once more when the interpreter flushes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = BROKEN_PIPE
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0)
+        if remedy is None:
+            raise
+        print(f"{error.filename or 'file system'}: {remedy}", file=sys.stderr)
+        status = USER_ERROR
+    sys.exit(status)
