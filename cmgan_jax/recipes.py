@@ -90,6 +90,16 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every number of a config by its dotted path, such as ``loss.time``."""
+    flat = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        nested = dataclasses.is_dataclass(value)
+        flat |= flatten(value, f"{prefix}{field.name}.") if nested else {prefix + field.name: value}
+    return flat
+
+
 def from_dict(numbers: dict[str, Any]) -> Config:
     """The config that `to_dict` wrote, also after a trip through JSON.
 

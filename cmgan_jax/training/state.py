@@ -1,0 +1,84 @@
+"""What a training run holds between steps, and how it begins."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from cmgan_jax.config import Config, OptimiserConfig
+from cmgan_jax.models.discriminator import Discriminator
+from cmgan_jax.models.generator import Generator
+from cmgan_jax.spectral import frame_count
+
+
+@flax.struct.dataclass
+class NetState:
+    """One network in training.
+
+    Attributes:
+        step: int32[], updates attempted.
+        params: what the optimiser moves.
+        batch_stats: running statistics of batch norm, or the vectors of spectral norm.
+        opt_state: moments.
+    """
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Both networks, and the moving average of the generator's parameters (None where the recipe has none)."""
+
+    generator: NetState
+    discriminator: NetState
+    average: Any
+
+    @property
+    def validated(self) -> dict[str, Any]:
+        """Variables of the generator that is validated and used: the average where there is one."""
+        params = self.generator.params if self.average is None else self.average
+        return {"params": params, "batch_stats": self.generator.batch_stats}
+
+
+def optimiser(config: OptimiserConfig) -> optax.GradientTransformation:
+    """AdamW without its rate: the step multiplies by it, so that a new rate is no new program."""
+    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm > 0 else []
+    adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon)
+    return optax.chain(*clip, adam, optax.add_decayed_weights(config.weight_decay))
+
+
+def rate_factor(config: OptimiserConfig, epoch: int) -> float:
+    """What both learning rates are multiplied by in an epoch (counted from 0)."""
+    return config.decay_factor ** (epoch // config.decay_every)
+
+
+def start_network(variables: dict[str, Any], config: OptimiserConfig) -> NetState:
+    """A network at step 0 with fresh moments."""
+    params = variables["params"]
+    return NetState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimiser(config).init(params))
+
+
+def start_training(generator: dict[str, Any], discriminator: dict[str, Any], config: Config) -> TrainState:
+    """Both networks at step 0, from their variables (`params`, `batch_stats`)."""
+    # A copy: the average and the parameters are donated apart.
+    average = jax.tree.map(jnp.copy, generator["params"]) if config.optimiser.ema_decay > 0 else None
+    return TrainState(
+        start_network(generator, config.optimiser), start_network(discriminator, config.optimiser), average
+    )
+
+
+def initialise(config: Config) -> TrainState:
+    """Random weights, drawn from the config's seed alone."""
+    keys = jax.random.split(jax.random.key(config.seed))
+    frames = frame_count(config.crop_samples, config.spectral)
+    magnitude = jnp.ones((1, frames, config.spectral.bins))
+    generator = jax.jit(Generator(config.generator).init)(keys[0], magnitude.astype(jnp.complex64))
+    discriminator = jax.jit(Discriminator(config.discriminator).init)(keys[1], magnitude, magnitude)
+    # A model without blocks has no batch norm.
+    return start_training({"batch_stats": {}, **generator}, discriminator, config)

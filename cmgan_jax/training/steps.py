@@ -1,0 +1,301 @@
+"""The training step in three programs, so that PESQ runs on the host while the devices run the backward pass.
+
+    generator_forward ──estimate──▶ host: PESQ ──targets──▶ discriminator_update
+            └────residual──▶ generator_backward (meanwhile)
+
+Each is a pure function of states and arrays for one device, mapped over the axis `shapes.AXIS`; `compile_steps` maps
+and compiles them. Random keys derive from the config's seed and the state's step: nothing is stored, resume is exact.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from cmgan_jax.config import Config
+from cmgan_jax.models.discriminator import Discriminator
+from cmgan_jax.models.generator import Generator
+from cmgan_jax.shapes import AXIS
+from cmgan_jax.spectral import compress, istft, level, magnitude, stft, uncompress
+from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss, weighted_mse
+from cmgan_jax.training.parallel import Placement
+from cmgan_jax.training.state import NetState, optimiser
+
+Metrics = dict[str, Array]
+
+
+class Forward(NamedTuple):
+    """What the forward pass leaves behind.
+
+    Attributes:
+        estimate: float[B, S], enhanced waveforms at the normalised level, for the host.
+        clean_magnitude: float[B, T, F], compressed, for the discriminator.
+        estimate_magnitude: float[B, T, F].
+        residual: the generator's vector-Jacobian product, a pytree, for the backward pass.
+        generator_stats: batch statistics after the pass.
+        discriminator_stats: spectral-norm vectors after the pass.
+        metrics: loss terms and output level, means over the global batch.
+    """
+
+    estimate: Array
+    clean_magnitude: Array
+    estimate_magnitude: Array
+    residual: Any
+    generator_stats: Any
+    discriminator_stats: Any
+    metrics: Metrics
+
+
+class Views(NamedTuple):
+    """One batch as the losses need it: level-normalised waveforms and compressed spectra."""
+
+    noisy_spectrum: Array
+    clean_spectrum: Array
+    clean_reference: Array
+
+
+def views(batch: dict[str, Array], config: Config) -> Views:
+    """Normalise the level and transform.
+
+    Args:
+        batch: `noisy` and `clean`, float[B, S] in [-1, 1].
+        config: spectral numbers, and which clean waveform the time loss compares with.
+
+    Returns:
+        complex[B, T, F] noisy and clean, compressed; float[B, S] clean reference of the time loss.
+    """
+    factor = level(batch["noisy"])
+    noisy, clean = batch["noisy"] * factor, batch["clean"] * factor
+    reference = clean if config.loss.time_reference == "normalised" else batch["clean"]
+    noisy_spectrum, clean_spectrum = (
+        compress(stft(audio, config.spectral), config.spectral) for audio in (noisy, clean)
+    )
+    return Views(noisy_spectrum, clean_spectrum, reference)
+
+
+def _key(config: Config, step: Array, purpose: int) -> Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), step), purpose)
+
+
+def generator_forward(
+    generator: NetState, discriminator: NetState, batch: dict[str, Array], *, config: Config
+) -> Forward:
+    """Enhance a batch and take the generator's loss, keeping what its gradient needs.
+
+    Args:
+        generator: the network to be trained.
+        discriminator: its judge, in training mode as in the published code (one power iteration, dropout).
+        batch: `noisy` and `clean`, float[B, S] in [-1, 1].
+        config: the run's numbers.
+
+    Returns:
+        See `Forward`.
+    """
+    noisy, clean, reference = views(batch, config)
+    clean_magnitude = magnitude(clean)
+    batchnorm_axis = AXIS if config.optimiser.cross_device_batchnorm else None
+    enhance = Generator(config.generator, AXIS, batchnorm_axis)
+    judge = Discriminator(config.discriminator, AXIS)
+
+    def loss(params: Any) -> tuple[Array, tuple[Any, ...]]:
+        spectrum, updated = enhance.apply(
+            {"params": params, "batch_stats": generator.batch_stats},
+            noisy,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": _key(config, generator.step, 0)},
+        )
+        estimate_magnitude = magnitude(spectrum)
+        verdict, judged = judge.apply(
+            {"params": discriminator.params, "batch_stats": discriminator.batch_stats},
+            clean_magnitude,
+            estimate_magnitude,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": _key(config, generator.step, 1)},
+        )
+        audio = istft(uncompress(spectrum, config.spectral), config.spectral)
+        terms = {
+            "ri": ri_loss(spectrum, clean),
+            "magnitude": magnitude_loss(estimate_magnitude, clean_magnitude),
+            "time": time_loss(audio, reference),
+            "adversarial": adversarial_loss(verdict),
+        }
+        total = sum((getattr(config.loss, name) * term for name, term in terms.items()), jnp.zeros(()))
+        stats = updated.get("batch_stats", {})
+        return total, (audio, estimate_magnitude, stats, judged["batch_stats"], terms)
+
+    total, residual, (audio, estimate_magnitude, stats, judged, terms) = jax.vjp(loss, generator.params, has_aux=True)
+    if not config.optimiser.cross_device_batchnorm:
+        stats = _of_first_device(stats)
+    metrics = {"generator_loss": total} | {f"loss_{name}": term for name, term in terms.items()}
+    metrics["level_db"] = _level_db(audio, batch["clean"] * level(batch["noisy"]))
+    return Forward(audio, clean_magnitude, estimate_magnitude, residual, stats, judged, jax.lax.pmean(metrics, AXIS))
+
+
+def generator_backward(
+    generator: NetState, average: Any, residual: Any, stats: Any, rate: Array, *, config: Config
+) -> tuple[NetState, Any, Metrics]:
+    """Turn the forward pass's residual into an update.
+
+    An update that is not finite is left out on every device; the step counts all the same.
+
+    Args:
+        generator: the state that the forward pass saw.
+        average: the moving average of its parameters, or None.
+        residual: of `Forward`.
+        stats: batch statistics of `Forward`.
+        rate: float[], learning rate.
+        config: the run's numbers.
+
+    Returns:
+        The state and the average after the step; norm of the raw gradient, and whether the update was made.
+    """
+    gradient = generator_gradient(residual)
+    network, metrics = apply_gradient(generator, gradient, stats, rate, jnp.ones((), bool), config)
+    if average is not None:
+        # A short memory at first, so that the random start does not linger (1 + n over 10 + n).
+        count = generator.step.astype(jnp.float32)
+        decay = jnp.minimum(config.optimiser.ema_decay, (1 + count) / (10 + count))
+        average = jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, average, network.params)
+    return network, average, {f"generator_{name}": value for name, value in metrics.items()}
+
+
+def generator_gradient(residual: Any) -> Any:
+    """The raw gradient of the global batch's mean loss."""
+    (gradient,) = residual(jnp.ones(()))
+    return jax.lax.pmean(gradient, AXIS)
+
+
+def discriminator_update(
+    discriminator: NetState,
+    clean_magnitude: Array,
+    estimate_magnitude: Array,
+    value: Array,
+    weight: Array,
+    made: Array,
+    rate: Array,
+    *,
+    config: Config,
+) -> tuple[NetState, Metrics]:
+    """Teach the discriminator the scores of the estimates, and that clean speech scores 1.
+
+    Args:
+        discriminator: the network, with the spectral-norm vectors that the forward pass left.
+        clean_magnitude: float[B, T, F], compressed.
+        estimate_magnitude: float[B, T, F], compressed.
+        value: float[B], targets, full and finite (`pesq_targets.fill`).
+        weight: float[B], what each target counts.
+        made: bool[], False drops the update (policy `skip`).
+        rate: float[], learning rate.
+        config: the run's numbers.
+
+    Returns:
+        The state after the step; losses, predictions float[B] as `predicted`, gradient norm, whether it was made.
+    """
+    gradient, stats, metrics = discriminator_gradient(
+        discriminator, clean_magnitude, estimate_magnitude, value, weight, config=config
+    )
+    network, applied = apply_gradient(discriminator, gradient, stats, rate, made, config)
+    # What the published code logs for an update that it skips.
+    metrics["discriminator_loss"] = jnp.where(made, metrics["discriminator_loss"], 0.0)
+    return network, metrics | {f"discriminator_{name}": value for name, value in applied.items()}
+
+
+def discriminator_gradient(
+    discriminator: NetState,
+    clean_magnitude: Array,
+    estimate_magnitude: Array,
+    value: Array,
+    weight: Array,
+    *,
+    config: Config,
+) -> tuple[Any, Any, Metrics]:
+    """Raw gradient of the discriminator's loss over the global batch, its spectral vectors, and the loss's parts."""
+    judge = Discriminator(config.discriminator, AXIS)
+    ones = jnp.ones_like(value)
+    count, total_weight = jax.lax.psum((jnp.sum(ones), jnp.sum(weight)), AXIS)
+
+    def loss(params: Any) -> tuple[Array, tuple[Any, ...]]:
+        stats = discriminator.batch_stats
+        verdicts = []
+        # The estimate first, then the reference: a power iteration each, in the published order.
+        for purpose, judged in ((2, estimate_magnitude), (3, clean_magnitude)):
+            verdict, updated = judge.apply(
+                {"params": params, "batch_stats": stats},
+                clean_magnitude,
+                judged,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": _key(config, discriminator.step, purpose)},
+            )
+            stats = updated["batch_stats"]
+            verdicts.append(verdict)
+        on_estimate = weighted_mse(verdicts[0], value, weight, total_weight)
+        on_clean = weighted_mse(verdicts[1], ones, ones, count)
+        return on_estimate + on_clean, (stats, on_estimate, on_clean, verdicts)
+
+    (total, (stats, on_estimate, on_clean, verdicts)), gradient = jax.value_and_grad(loss, has_aux=True)(
+        discriminator.params
+    )
+    # Every device holds its share of one global mean, so shares add up.
+    gradient, total, on_estimate, on_clean = jax.lax.psum((gradient, total, on_estimate, on_clean), AXIS)
+    metrics = {
+        "discriminator_loss": total,
+        "discriminator_loss_estimate": on_estimate,
+        "discriminator_loss_clean": on_clean,
+        "clean_verdict": jax.lax.pmean(jnp.mean(verdicts[1]), AXIS),
+        "predicted": jax.lax.all_gather(verdicts[0], AXIS, tiled=True),
+    }
+    return gradient, stats, metrics
+
+
+def apply_gradient(
+    network: NetState, gradient: Any, stats: Any, rate: Array, made: Array, config: Config
+) -> tuple[NetState, Metrics]:
+    """AdamW, unless the gradient is not finite or the update is not to be made; the step counts in any case."""
+    norm = optax.tree.norm(gradient)
+    made = made & jnp.isfinite(norm)
+    updates, moments = optimiser(config.optimiser).update(gradient, network.opt_state, network.params)
+    params = jax.tree.map(lambda p, u: p - rate * u, network.params, updates)
+    moved, kept = (params, stats, moments), (network.params, network.batch_stats, network.opt_state)
+    chosen = jax.tree.map(lambda new, old: jnp.where(made, new, old), moved, kept)
+    return NetState(network.step + 1, *chosen), {"gradient_norm": norm, "update": made.astype(jnp.float32)}
+
+
+def _of_first_device(tree: Any) -> Any:
+    first = jax.lax.axis_index(AXIS) == 0
+    return jax.lax.psum(jax.tree.map(lambda x: jnp.where(first, x, 0.0), tree), AXIS)
+
+
+def _level_db(estimate: Array, clean: Array) -> Array:
+    powers = (jnp.sum(jnp.square(audio)) + 1e-12 for audio in (estimate, clean))
+    loud, reference = jax.lax.psum(tuple(powers), AXIS)
+    return 10 * jnp.log10(loud / reference)
+
+
+class Steps(NamedTuple):
+    """The three programs, compiled for a placement; arrays [D, B, ...], states whole."""
+
+    forward: Callable[..., Forward]
+    backward: Callable[..., tuple[NetState, Any, Metrics]]
+    update: Callable[..., tuple[NetState, Metrics]]
+
+
+def compile_steps(config: Config, placement: Placement) -> Steps:
+    """Map and compile the three steps. States are donated where a new one comes back."""
+    axes: Any = Forward  # Of its fields, but holding axes instead of arrays.
+    forward = placement.map(
+        partial(generator_forward, config=config), (None, None, 0), axes(0, 0, 0, 0, None, None, None)
+    )
+    backward = placement.map(
+        partial(generator_backward, config=config), (None, None, 0, None, None), (None, None, None), donate=(0, 1)
+    )
+    update = placement.map(
+        partial(discriminator_update, config=config), (None, 0, 0, 0, 0, None, None), (None, None), donate=(0,)
+    )
+    return Steps(forward, backward, update)
