@@ -1,0 +1,138 @@
+"""Short-time objective intelligibility and its extended form, vectorised over frames and segments.
+
+Written here rather than taken from a library because the published figures depend on details that the papers
+leave open: the resampling filter (a Kaiser window, beta 5, ten zero crossings a side), and a silence gate that
+looks one sample early. Other choices move a file's STOI by up to 0.009.
+"""
+
+from functools import lru_cache
+from math import gcd
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+RATE = 10_000
+"""Sample rate in Hz at which both measures work."""
+FRAME = 256
+"""Samples of a frame; the next starts half a frame later."""
+FFT = 512
+"""Transform length in samples."""
+BANDS, LOWEST = 15, 150.0
+"""Third-octave bands, and the centre of the first in Hz."""
+SEGMENT = 30
+"""Frames (384 ms) over which envelopes are correlated."""
+ACTIVE_RANGE = 40.0
+"""Frames of the clean signal that lie further than this, in dB, below its loudest one are left out."""
+CLIP = 1 + 10 ** (15 / 20)
+"""Limit of the estimate's envelope, in clean envelopes: a signal-to-distortion ratio of -15 dB."""
+
+
+def stoi(clean: Floats, estimate: Floats, sample_rate: int, extended: bool = False) -> float:
+    """The measure on one pair; `metrics.stoi` and `metrics.estoi` document it.
+
+    Raises:
+        ValueError: less than a segment of active speech.
+    """
+    signals = resample(np.stack([clean, estimate]), sample_rate, RATE)
+    bands = band_envelopes(active_frames(signals))
+    if bands.shape[-1] < SEGMENT:
+        raise ValueError(f"{bands.shape[-1]} frames of active speech, {SEGMENT} are needed (0.4 s)")
+    x, y = sliding_window_view(bands, SEGMENT, axis=-1)  # [bands, segments, frames] each
+    if extended:
+        return float(np.mean(np.sum(_unit(_unit(x, -1), 0) * _unit(_unit(y, -1), 0), axis=0)))
+    gain = _divide(np.linalg.norm(x, axis=-1, keepdims=True), np.linalg.norm(y, axis=-1, keepdims=True))
+    return float(np.mean(np.sum(_unit(x, -1) * _unit(np.minimum(gain * y, CLIP * x), -1), axis=-1)))
+
+
+def resample(signals: Floats, rate: int, target: int) -> Floats:
+    """Change the sample rate by a polyphase filter, zeros beyond both ends.
+
+    Args:
+        signals: [..., S] at `rate` Hz.
+        rate: in Hz.
+        target: in Hz.
+
+    Returns:
+        [..., ceil(S * target / rate)].
+    """
+    if rate == target:
+        return signals
+    up, down = target // gcd(rate, target), rate // gcd(rate, target)
+    taps, before = _polyphase(up, down)
+    width = taps.shape[0]
+    samples = signals.shape[-1]
+    length = -(-samples * up // down)
+    rows = -(-length // up)  # each row of `up` outputs starts `down` inputs after the one above
+    after = max(0, max(rows - 1, 0) * down + width - before - samples)
+    padded = np.pad(signals, [(0, 0)] * (signals.ndim - 1) + [(before, after)])
+    windows = sliding_window_view(padded, width, axis=-1)[..., ::down, :][..., :rows, :]
+    return (windows @ taps).reshape(*signals.shape[:-1], rows * up)[..., :length]
+
+
+def active_frames(signals: Floats) -> Floats:
+    """Frames of both signals after those where the clean one is silent are cut out.
+
+    Args:
+        signals: [2, S], clean and estimate, at `RATE`.
+
+    Returns:
+        [2, frames, FRAME] under the window, re-framed from what was kept and joined by overlap-add.
+    """
+    half = FRAME // 2
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, FRAME + 1) / (FRAME + 1))
+    count = max(0, -(-(signals.shape[-1] - FRAME) // half))
+    if count == 0:
+        return np.zeros((2, 0, FRAME))
+    # The gate of the published figures takes its frames one sample early; the first wraps around.
+    early = np.roll(signals[0], 1)
+    levels = np.linalg.norm(sliding_window_view(early, FRAME)[::half][:count] * window, axis=-1)
+    active = levels > levels.max() * 10 ** (-ACTIVE_RANGE / 20)
+    kept = sliding_window_view(signals, FRAME, axis=-1)[:, ::half][:, :count][:, active] * window
+    heads, tails = kept[..., :half], kept[..., half:]
+    # A joined half-frame is the head of its own frame on the tail of the one before.
+    joined = np.concatenate([heads[:, :1], heads[:, 1:] + tails[:, :-1]], axis=1)
+    return np.concatenate([joined[:, :-1], joined[:, 1:]], axis=-1) * window
+
+
+def band_envelopes(frames: Floats) -> Floats:
+    """Magnitudes in third-octave bands: [2, frames, FRAME] to [2, BANDS, frames]."""
+    power = np.abs(np.fft.rfft(frames, FFT)) ** 2
+    return np.sqrt(_third_octaves() @ power.swapaxes(-1, -2))
+
+
+def _unit(x: Floats, axis: int) -> Floats:
+    centred = x - x.mean(axis=axis, keepdims=True)
+    return _divide(centred, np.linalg.norm(centred, axis=axis, keepdims=True))
+
+
+def _divide(a: Floats, b: Floats) -> Floats:
+    # A band without variation correlates with nothing: 0, where the papers' ratio is 0 / 0.
+    return np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0)
+
+
+@lru_cache
+def _third_octaves() -> Floats:
+    edges = LOWEST * 2 ** ((2 * np.arange(BANDS + 1) - 1) / 6)
+    first = np.rint(edges * FFT / RATE)
+    bins = np.arange(FFT // 2 + 1)
+    return ((bins >= first[:-1, None]) & (bins < first[1:, None])).astype(np.float64)
+
+
+@lru_cache
+def _polyphase(up: int, down: int) -> tuple[Floats, int]:
+    # Output up * m + r is the dot product of column r with the inputs from down * m - before on.
+    widest = max(up, down)
+    half = 10 * widest
+    kernel = np.sinc(np.arange(-half, half + 1) / widest) * np.kaiser(2 * half + 1, 5.0)
+    kernel *= up / kernel.sum()
+    before = half // up
+    width = before + ((up - 1) * down + half) // up + 1
+    taps = np.zeros((width, up))
+    for phase in range(up):
+        index = phase * down - (np.arange(width) - before) * up + half
+        inside = (index >= 0) & (index <= 2 * half)
+        taps[inside, phase] = kernel[index[inside]]
+    return taps, before
