@@ -1,0 +1,227 @@
+"""The map between the published state dicts and this project's variables, exact in both directions.
+
+Sizes are read off the tensors; `tables` says what a network of these sizes consists of; reading, writing and
+refusing walk that table.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from cmgan_jax.config import DiscriminatorConfig, GeneratorConfig
+from cmgan_jax.errors import UserError
+from cmgan_jax.interop.tables import COUNTER, Entry, discriminator_table, generator_table
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_LISTED = 40  # names a message lists before it only counts
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def generator_from_torch(content: Mapping[str, Any]) -> tuple[GeneratorConfig, dict[str, Any]]:
+    """A published generator as this project has it.
+
+    Args:
+        content: what `read_torch_file` returned: a state dict, bare, wrapped or with DDP's prefix.
+
+    Returns:
+        The sizes found (its dropout is the default: no tensor tells) and the variables `params` and `batch_stats`,
+        float32. `generator_bins` tells the frequency bins, `batches_tracked` the count of training steps.
+
+    Raises:
+        UserError: tensors are missing, unknown, or of another shape or kind; the message lists them by name.
+    """
+    state_dict = find_state_dict(content, "generator")
+    config, bins = _generator_sizes(_shapes(state_dict))
+    return config, _from_torch("generator", list(generator_table(config, bins)), state_dict)
+
+
+def discriminator_from_torch(content: Mapping[str, Any]) -> tuple[DiscriminatorConfig, dict[str, Any]]:
+    """A published discriminator as this project has it, spectral-norm vectors in `batch_stats`.
+
+    Args, Returns and Raises as in `generator_from_torch`.
+    """
+    state_dict = find_state_dict(content, "discriminator")
+    config = _discriminator_sizes(_shapes(state_dict))
+    return config, _from_torch("discriminator", list(discriminator_table(config)), state_dict)
+
+
+def generator_to_torch(variables: Mapping[str, Any], batches: int = 0) -> dict[str, np.ndarray]:
+    """This project's generator as the published code names it.
+
+    Args:
+        variables: `params` and `batch_stats`, as `Generator.init` makes them.
+        batches: training steps taken, for BatchNorm's counters, which nothing here or there computes with.
+
+    Returns:
+        A state dict in the published order, float32 (the counters int64).
+
+    Raises:
+        UserError: the variables are not those of a generator; the message lists what differs.
+    """
+    flat = flatten_dict(variables, sep="/")
+    # Only the two counts decide which names there are; the other sizes are read off the result.
+    named = GeneratorConfig(
+        blocks=_count(flat, r"params/(block_\d+)/"), dense_depth=_count(flat, r"params/encoder/dense/(layer_\d+)/")
+    )
+    state_dict = _to_torch("generator", list(generator_table(named, 1)), flat, batches)
+    _check("generator", list(generator_table(*_generator_sizes(_shapes(state_dict)))), state_dict)
+    return state_dict
+
+
+def discriminator_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """This project's discriminator as the published code names it.
+
+    Args, Returns and Raises as in `generator_to_torch`.
+    """
+    flat = flatten_dict(variables, sep="/")
+    state_dict = _to_torch("discriminator", list(discriminator_table(DiscriminatorConfig())), flat, 0)
+    _check("discriminator", list(discriminator_table(_discriminator_sizes(_shapes(state_dict)))), state_dict)
+    return state_dict
+
+
+def generator_bins(variables: Mapping[str, Any]) -> int:
+    """Frequency bins F that a generator is made for: its last PReLU has a slope for each."""
+    return int(np.shape(variables["params"]["mask_decoder"]["prelu"]["slope"])[0])
+
+
+def batches_tracked(content: Mapping[str, Any]) -> int:
+    """Training batches that a generator's BatchNorms have counted; 0 where the state dict does not tell."""
+    state_dict = find_state_dict(content, "generator")
+    return max((int(value.max(initial=0)) for name, value in state_dict.items() if name.endswith(COUNTER)), default=0)
+
+
+def find_state_dict(content: Mapping[str, Any], part: str) -> dict[str, np.ndarray]:
+    """The tensors of one network in a checkpoint, by their plain names.
+
+    Args:
+        content: a state dict, or a dict that holds one under PART, PART_state_dict, state_dict or model; names may
+            carry the `module.` that DistributedDataParallel puts in front.
+        part: `generator` or `discriminator`.
+
+    Raises:
+        UserError: something beside tensors is left, which the message names.
+    """
+    found: Mapping[Any, Any] = content
+    keys = (part, f"{part}_state_dict", *_WRAPPERS)
+    while wrapped := next((found[key] for key in keys if isinstance(found.get(key), Mapping)), None):
+        found = wrapped
+    strays = [str(name) for name, value in found.items() if not isinstance(value, np.ndarray)]
+    if strays or not found:
+        names = _list(strays) if strays else "nothing"
+        raise UserError(
+            f"the checkpoint holds no state dict of a {part}: tensors were expected, but there is {names}; "
+            f'save model.state_dict(), alone or as {{"{part}": …}}'
+        )
+    tensors = {str(name): value for name, value in found.items()}
+    while all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+# --- the walk over a table ---------------------------------------------------------------------------------
+
+
+def _from_torch(part: str, table: list[Entry], state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    _check(part, table, state_dict)
+    flat = {entry.flax: entry.to_flax(state_dict[entry.torch]) for entry in table if entry.flax}
+    return unflatten_dict(flat, sep="/")
+
+
+def _to_torch(part: str, table: list[Entry], flat: Mapping[str, Any], batches: int) -> dict[str, np.ndarray]:
+    paths = {entry.flax: len(entry.axes) for entry in table if entry.flax}
+    _report(
+        f"these are not the variables of a {part}",
+        missing=[path for path in paths if path not in flat],
+        unknown=[path for path in flat if path not in paths],
+        wrong=[
+            f"{path} has {np.ndim(flat[path])} axes, not {rank}"
+            for path, rank in paths.items()
+            if path in flat and np.ndim(flat[path]) != rank
+        ],
+    )
+    return {
+        entry.torch: entry.to_torch(np.asarray(flat[entry.flax])) if entry.flax else np.array(batches, np.int64)
+        for entry in table
+    }
+
+
+def _check(part: str, table: list[Entry], state_dict: Mapping[str, np.ndarray]) -> None:
+    known = {entry.torch: entry for entry in table}
+    wrong = []
+    for name, tensor in state_dict.items():
+        if name in known:
+            kind = np.floating if known[name].flax else np.integer
+            if tensor.shape != known[name].shape:
+                wrong.append(f"{name} has shape {list(tensor.shape)}, not {list(known[name].shape)}")
+            elif not np.issubdtype(tensor.dtype, kind):
+                wrong.append(f"{name} is of {tensor.dtype}, not {kind.__name__}")
+    _report(
+        f"this is not the state dict of a {part} that this project knows",
+        # State dicts from before BatchNorm counted are complete without its counters.
+        missing=[entry.torch for entry in table if entry.flax and entry.torch not in state_dict],
+        unknown=[name for name in state_dict if name not in known],
+        wrong=wrong,
+    )
+
+
+def _report(title: str, **faults: list[str]) -> None:
+    lines = [f"  {kind}: {_list(names)}" for kind, names in faults.items() if names]
+    if lines:
+        raise UserError("\n".join([f"{title}; was the right file given?", *lines]))
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(name[:120] for name in names[:_LISTED]) + more
+
+
+# --- sizes, read off the tensors ---------------------------------------------------------------------------
+
+
+def _shapes(state_dict: Mapping[str, np.ndarray]) -> Shapes:
+    return {name: tensor.shape for name, tensor in state_dict.items()}
+
+
+def _size(shapes: Shapes, pattern: str, axis: int, default: int) -> int:
+    """The size that most tensors of a name agree on, so that a faulty one is outvoted and then listed.
+
+    Where there is none any number will do: all of them are then listed as missing.
+    """
+    sizes = Counter(shape[axis] for name, shape in shapes.items() if axis < len(shape) and re.fullmatch(pattern, name))
+    return max(sizes.most_common(1)[0][0], 1) if sizes else default
+
+
+def _count(names: Mapping[str, Any], pattern: str) -> int:
+    return len({match[1] for name in names if (match := re.match(pattern, name))})
+
+
+def _generator_sizes(shapes: Shapes) -> tuple[GeneratorConfig, int]:
+    default = GeneratorConfig()
+    conformer = r"TSCB_\d+\.(time|freq)_conformer"
+    positions, depthwise = rf"{conformer}\.attn\.fn\.rel_pos_emb\.weight", rf"{conformer}\.conv\.net\.4\.conv"
+    channels = _size(shapes, r"dense_encoder\..*bias", 0, default.channels)
+    width = _size(shapes, positions, 1, max(channels // default.heads, 1))
+    distances = _size(shapes, positions, 0, 2 * default.max_distance + 1)
+    hidden = _size(shapes, rf"{conformer}\.ff.*net\.0\.bias", 0, default.feed_forward_factor * channels)
+    inner = _size(shapes, rf"{depthwise}\.bias", 0, default.convolution_factor * channels)
+    config = GeneratorConfig(
+        channels=channels,
+        blocks=_count(shapes, r"(TSCB_\d+)\."),
+        heads=max(channels // width, 1),
+        dense_depth=_count(shapes, r"dense_encoder\.dilated_dense\.(conv\d+)\."),
+        feed_forward_factor=hidden // channels,
+        convolution_factor=inner // channels,
+        kernel=_size(shapes, rf"{depthwise}\.weight", 2, default.kernel),
+        max_distance=distances // 2,
+    )
+    return config, _size(shapes, r"mask_decoder\.prelu_out\.weight", 0, 201)
+
+
+def _discriminator_sizes(shapes: Shapes) -> DiscriminatorConfig:
+    default = DiscriminatorConfig()
+    return DiscriminatorConfig(channels=_size(shapes, r"layers\.[12]\.(weight|bias)", 0, default.channels))

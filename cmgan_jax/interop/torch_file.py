@@ -1,0 +1,127 @@
+"""PyTorch checkpoint files, read without PyTorch and without running anything that they contain.
+
+A checkpoint of `torch.save` is an uncompressed zip: `ROOT/data.pkl`, a pickle that describes the objects, beside
+one record of raw numbers a storage, `ROOT/data/KEY`.
+"""
+
+import struct
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from cmgan_jax.errors import UserError
+from cmgan_jax.interop.torch_pickle import Refused, run
+
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,  # a zip feature that Python does not know
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
+
+
+def read_torch_file(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint that `torch.save` wrote, executing nothing from it.
+
+    Args:
+        path: a file in the zip format (PyTorch 1.6 and later).
+
+    Returns:
+        The mapping that was saved: a name to an array for a plain state dict, with nested dicts, lists,
+        tuples, strings and numbers where there are such. Arrays are contiguous copies, bfloat16 as float32.
+
+    Raises:
+        UserError: the file is missing, truncated, of another format, inconsistent with itself, or asks for
+            anything but tensors and plain containers; the message names what.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            content = _read(file, path.stat().st_size)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except Refused as refusal:
+        raise UserError(f"cannot read {path} as a PyTorch checkpoint: {refusal}") from refusal
+    return content
+
+
+def _read(file: BinaryIO, size: int) -> dict[str, Any]:
+    head = file.read(4)
+    if not head:
+        raise Refused("it is empty")
+    if head[0] == 0x80:  # a bare pickle
+        raise Refused(
+            "it is in the legacy format from before PyTorch 1.6, which cannot be read safely; re-save it with "
+            "PyTorch: torch.save(torch.load(OLD, weights_only=True), NEW)"
+        )
+    if head != b"PK\x03\x04":
+        raise Refused("it is not a zip file, so torch.save did not write it")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = _Records(archive, size)
+            content = run(records.read("data.pkl"), records.storage, size)
+    except _ZIP_ERRORS as error:
+        raise Refused(f"its zip archive is damaged or incomplete ({error}); fetch or save it again") from error
+    if not isinstance(content, dict):
+        kind = "one tensor" if isinstance(content, np.ndarray) else f"a {type(content).__name__}"
+        raise Refused(f"it holds {kind}, not a state dict; save model.state_dict()")
+    return content
+
+
+class _Records:
+    """The records of one archive, looked up by name only: no name becomes a path."""
+
+    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+        self.archive = archive
+        self.bytes_left = size
+        self.infos = {info.filename: info for info in archive.infolist()}
+        self.storages: dict[str, np.ndarray] = {}
+        if len(self.infos) != len(archive.infolist()):
+            raise Refused("two records of its zip archive have the same name")
+        roots = [name.removesuffix("/data.pkl") for name in self.infos if name.endswith("/data.pkl")]
+        if len(roots) != 1 or "/" in roots[0]:
+            raise Refused("its zip archive has no record NAME/data.pkl, so torch.save did not write it")
+        self.root = roots[0]
+        if f"{self.root}/constants.pkl" in self.infos:
+            raise Refused("it is a TorchScript program; save its state dict: torch.save(m.state_dict(), NEW)")
+        # Absent from files of PyTorch 1, which were little-endian wherever anybody ran it.
+        order = self.read("byteorder") if f"{self.root}/byteorder" in self.infos else b"little"
+        if order not in (b"little", b"big"):
+            raise Refused(f"its byte order is {order[:16]!r}, neither little nor big")
+        self.swapped = order.decode() != sys.byteorder
+
+    def read(self, name: str) -> bytes:
+        """A record's bytes; none is compressed and none read twice, so all together fit the file's size."""
+        info = self.infos.get(f"{self.root}/{name}")
+        if info is None:
+            raise Refused(f"its record {name} is missing; fetch or save it again")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise Refused(f"its record {name} is compressed, which torch.save never does; re-save it with PyTorch")
+        if info.flag_bits & 1:
+            raise Refused(f"its record {name} is encrypted; torch.save never does that")
+        self.bytes_left -= info.file_size
+        if self.bytes_left < 0:
+            raise Refused(f"its records (up to {name}) claim more bytes than the file has; fetch it again")
+        return self.archive.read(info)
+
+    def storage(self, dtype: np.dtype, key: str, count: int) -> np.ndarray:
+        """The record of a storage as a 1-D array in this machine's byte order."""
+        if not (key.isascii() and key.isdigit() and len(key) < 20):
+            raise Refused(f"a storage has the name {key[:40]!r}, which is no number")
+        if key not in self.storages:
+            data = self.read(f"data/{key}")
+            if len(data) != count * dtype.itemsize:
+                raise Refused(f"its record data/{key} has {len(data)} bytes, not those of {count} {dtype}")
+            array = np.frombuffer(data, f"u{dtype.itemsize}")
+            self.storages[key] = (array.byteswap() if self.swapped else array).view(dtype)
+        array = self.storages[key]
+        if array.dtype != dtype or array.size != count:
+            raise Refused(f"its record data/{key} is described in two ways")
+        return array

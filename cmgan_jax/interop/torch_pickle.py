@@ -1,0 +1,299 @@
+"""The pickle inside a PyTorch checkpoint, obeyed only as far as tensors and plain containers go.
+
+`pickle` runs whatever a file asks for, so it is not used: `pickletools` decodes the opcodes, and a small stack
+machine knows the few that describe a state dict. A name that the file asks for is compared with those admitted;
+it is never imported.
+"""
+
+import math
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Never
+
+import ml_dtypes
+import numpy as np
+
+STORAGES: dict[str, np.dtype] = {
+    "torch.FloatStorage": np.dtype(np.float32),
+    "torch.DoubleStorage": np.dtype(np.float64),
+    "torch.HalfStorage": np.dtype(np.float16),
+    "torch.BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "torch.LongStorage": np.dtype(np.int64),
+    "torch.IntStorage": np.dtype(np.int32),
+    "torch.ShortStorage": np.dtype(np.int16),
+    "torch.CharStorage": np.dtype(np.int8),
+    "torch.ByteStorage": np.dtype(np.uint8),
+    "torch.BoolStorage": np.dtype(np.bool_),
+}
+"""Torch's storage classes that a checkpoint may name, and what their numbers are."""
+
+ORDERED_DICT = "collections.OrderedDict"
+TENSOR = "torch._utils._rebuild_tensor_v2"
+PARAMETER = "torch._utils._rebuild_parameter"
+ADMITTED = frozenset({ORDERED_DICT, TENSOR, PARAMETER, *STORAGES})
+"""Every global that a checkpoint may name."""
+
+Load = Callable[[np.dtype, str, int], np.ndarray]
+"""From a kind of number, a storage's key and its count of elements to that 1-D array."""
+
+_MAX_DEPTH = 32  # containers within containers; an optimiser's state has five
+_MAX_DIMENSIONS = 32  # NumPy 1's own limit
+_MAX_EXPANSION = 16  # bytes of arrays for each byte of file: room for tied weights, none for expanded bombs
+
+
+class Refused(Exception):
+    """The file is damaged or asks for something that is not admitted; the text says what."""
+
+
+def run(program: bytes, load: Load, file_size: int) -> Any:
+    """What a checkpoint's `data.pkl` describes.
+
+    Args:
+        program: the pickle.
+        load: fetches the numbers of a storage.
+        file_size: bytes of the whole checkpoint; the arrays may not be vastly larger.
+
+    Returns:
+        Arrays in dicts, lists and tuples, beside strings, numbers, booleans and None.
+
+    Raises:
+        Refused: the program is damaged, asks for anything else, or describes the impossible.
+    """
+    content = _Machine(load, _MAX_EXPANSION * file_size).run(program)
+    _check_plain(content, len(program))
+    return content
+
+
+@dataclass(frozen=True)
+class _Global:
+    """A name that the file asks for."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """The numbers of one record, before a tensor gives them a shape."""
+
+    array: np.ndarray
+
+
+class _Machine:
+    """The stack machine of one file: opcodes in, arrays and plain containers out."""
+
+    def __init__(self, load: Load, budget: int) -> None:
+        self.load = load
+        self.budget = budget
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, program: bytes) -> Any:
+        try:
+            for opcode, argument, _ in pickletools.genops(program):
+                if opcode.name == "STOP":
+                    break
+                if opcode.name in _PUSHES:
+                    self.stack.append(argument)
+                elif opcode.name in _ACTIONS:
+                    _ACTIONS[opcode.name](self, argument)
+                elif opcode.name not in _IGNORED:
+                    raise Refused(f"its data.pkl uses {opcode.name}, which no state dict needs")
+            (content,) = self.stack
+        except (IndexError, KeyError, ValueError, OverflowError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise Refused(f"its data.pkl is damaged ({reason}); fetch or save it again") from error
+        return content
+
+    def pop_mark(self) -> list[Any]:
+        items, self.stack = self.stack, self.marks.pop()
+        return items
+
+    def mark(self, _: Any) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def put(self, index: int | None) -> None:
+        self.memo[len(self.memo) if index is None else index] = self.stack[-1]
+
+    def get(self, index: int) -> None:
+        self.stack.append(self.memo[index])
+
+    def last_of(self, kind: type) -> Any:
+        if type(self.stack[-1]) is not kind:
+            raise Refused(f"its data.pkl fills a {type(self.stack[-1]).__name__} as if it were a {kind.__name__}")
+        return self.stack[-1]
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self.last_of(dict)
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if type(key) not in (str, int):
+                raise Refused(f"a dict has a {type(key).__name__} for a key")
+            target[key] = value
+
+    def append_items(self, items: list[Any]) -> None:
+        self.last_of(list).extend(items)
+
+    def set_item(self, _: Any) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.set_items([key, value])
+
+    def append_item(self, _: Any) -> None:
+        self.append_items([self.stack.pop()])
+
+    def tuple_of_marked(self, _: Any) -> None:
+        items = tuple(self.pop_mark())
+        self.stack.append(items)
+
+    def tuple_of(self, count: int) -> None:
+        if len(self.stack) < count:
+            raise Refused("its data.pkl is damaged (too few items for a tuple)")
+        items = tuple(self.stack[len(self.stack) - count :])
+        del self.stack[len(self.stack) - count :]
+        self.stack.append(items)
+
+    def global_name(self, name: str) -> None:
+        """Admit a name, which GLOBAL gives as "module name", before anything is made of it."""
+        name = name.replace(" ", ".", 1)
+        if name not in ADMITTED:
+            _refuse_global(name)
+        self.stack.append(_Global(name))
+
+    def stack_global(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if not (isinstance(name, str) and isinstance(module, str)):
+            raise Refused("its data.pkl asks for a global whose name is no text")
+        self.global_name(f"{module} {name}")
+
+    def persistent(self, _: Any) -> None:
+        match self.stack.pop():
+            case ("storage", _Global(name=name), str(key), str(), count) if name in STORAGES and _is_size(count):
+                self.stack.append(_Storage(self.load(STORAGES[name], key, count)))
+            case _:
+                raise Refused("its data.pkl refers to something outside it that is not a storage")
+
+    def reduce(self, _: Any) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        match function, arguments:
+            case _Global(name=name), () if name == ORDERED_DICT:
+                self.stack.append({})
+            case _Global(name=name), tuple() if name == TENSOR:
+                self.stack.append(self.tensor(arguments))
+            case _Global(name=name), (np.ndarray() as array, bool(), {}) if name == PARAMETER:
+                self.stack.append(array)
+            case _:
+                called = function.name if isinstance(function, _Global) else f"a {type(function).__name__}"
+                raise Refused(f"its data.pkl calls {called} with arguments that torch.save never writes")
+
+    def build(self, _: Any) -> None:
+        """Drop the version notes that torch hangs on a state dict; nothing else may set an attribute."""
+        state = self.stack.pop()
+        self.last_of(dict)
+        if not isinstance(state, dict) or set(state) - {"_metadata"}:
+            raise Refused("its data.pkl sets attributes of an object; save model.state_dict()")
+
+    def tensor(self, arguments: tuple[Any, ...]) -> np.ndarray:
+        """What `_rebuild_tensor_v2` is asked for: a strided part of a storage, copied once it is known to fit."""
+        if len(arguments) not in (6, 7) or (len(arguments) == 7 and arguments[6]):
+            raise Refused("a tensor is described with arguments of another PyTorch version")
+        source, offset, shape, strides = arguments[:4]
+        if not (
+            isinstance(source, _Storage)
+            and _is_size(offset)
+            and isinstance(shape, tuple)
+            and isinstance(strides, tuple)
+            and all(map(_is_size, shape + strides))
+            and len(shape) == len(strides) <= _MAX_DIMENSIONS
+        ):
+            raise Refused("a tensor's offset, shape or strides are not sizes")
+        storage = source.array
+        dtype = np.dtype(np.float32) if storage.dtype == ml_dtypes.bfloat16 else storage.dtype
+        count = math.prod(shape)
+        last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+        if (last >= storage.size) if count else (offset > storage.size):
+            raise Refused(
+                f"a tensor of shape {list(shape)}, strides {list(strides)} and offset {offset} reaches "
+                f"beyond its storage of {storage.size} elements"
+            )
+        self.budget -= count * storage.itemsize
+        if self.budget < 0:
+            raise Refused(
+                f"its tensors (up to one of shape {list(shape)}) are over {_MAX_EXPANSION} times as large as "
+                "the file: expanded tensors; save them with .contiguous()"
+            )
+        if count == 0:
+            # Dimensions beside the empty one are bounded by nothing in the file, and NumPy multiplies them.
+            if math.prod(max(n, 1) for n in shape) > 2**40:
+                raise Refused(f"an empty tensor has the impossible shape {list(shape)}")
+            return np.empty(shape, dtype)
+        # A dimension of one may have any stride at all, even one that NumPy cannot hold.
+        steps = [stride * storage.itemsize if n > 1 else 0 for n, stride in zip(shape, strides, strict=True)]
+        view = np.ndarray(shape, storage.dtype, storage, offset * storage.itemsize, steps)
+        return np.array(view, dtype=dtype, order="C")
+
+
+def _refuse_global(name: str) -> Never:
+    raise Refused(
+        f"it asks for {name[:200]!r}, and only tensors and plain containers are admitted (nothing from the "
+        "file was executed); save only the state dict: torch.save(model.state_dict(), NEW)"
+    )
+
+
+def _check_plain(content: Any, limit: int) -> None:
+    """Refuse what is no tensor or plain value, too deep, cyclic, or a few bytes that unfold to a vast tree.
+
+    Each node of an honest tree took at least one byte of `data.pkl`, hence the limit.
+    """
+    level, depth, visited = [content], 0, 0
+    while level:
+        visited += len(level)
+        if depth > _MAX_DEPTH or visited > limit:
+            raise Refused("its containers are nested too deeply or refer to themselves")
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, _Global | _Storage):
+                raise Refused("it holds a bare storage or class; save tensors")
+            if isinstance(item, dict | list | tuple):
+                below.extend(item.values() if isinstance(item, dict) else item)
+                if len(below) > limit:
+                    raise Refused("its containers refer to each other too often")
+        level, depth = below, depth + 1
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+_IGNORED = {"PROTO", "FRAME"}
+_PUSHES = {
+    "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
+}  # fmt: skip
+_ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
+    "NONE": lambda machine, _: machine.stack.append(None),
+    "NEWTRUE": lambda machine, _: machine.stack.append(True),
+    "NEWFALSE": lambda machine, _: machine.stack.append(False),
+    "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
+    "EMPTY_LIST": lambda machine, _: machine.stack.append([]),
+    "EMPTY_TUPLE": lambda machine, _: machine.stack.append(()),
+    "TUPLE1": lambda machine, _: machine.tuple_of(1),
+    "TUPLE2": lambda machine, _: machine.tuple_of(2),
+    "TUPLE3": lambda machine, _: machine.tuple_of(3),
+    "TUPLE": _Machine.tuple_of_marked,
+    "SETITEMS": lambda machine, _: machine.set_items(machine.pop_mark()),
+    "APPENDS": lambda machine, _: machine.append_items(machine.pop_mark()),
+    "SETITEM": _Machine.set_item,
+    "APPEND": _Machine.append_item,
+    "MARK": _Machine.mark,
+    "BINPUT": _Machine.put,
+    "LONG_BINPUT": _Machine.put,
+    "MEMOIZE": _Machine.put,
+    "BINGET": _Machine.get,
+    "LONG_BINGET": _Machine.get,
+    "GLOBAL": _Machine.global_name,
+    "STACK_GLOBAL": _Machine.stack_global,
+    "INST": lambda _, name: _refuse_global(name.replace(" ", ".", 1)),  # none of torch's: named, not just refused
+    "BINPERSID": _Machine.persistent,
+    "REDUCE": _Machine.reduce,
+    "BUILD": _Machine.build,
+}

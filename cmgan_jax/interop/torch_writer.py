@@ -1,0 +1,127 @@
+"""State dicts written as PyTorch checkpoint files, without PyTorch.
+
+The pickle inside is put together opcode by opcode: it names torch's own functions, which `pickle` would have to
+import. `torch.load(path, weights_only=True)` reads the result.
+"""
+
+import io
+import os
+import struct
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cmgan_jax.errors import UserError
+from cmgan_jax.interop.torch_pickle import ORDERED_DICT, STORAGES, TENSOR
+
+_ROOT = "archive"
+_ALIGNMENT = 64  # as torch.save does, so that torch can map the tensors into memory
+
+
+def write_torch_file(path: str | Path, state_dict: Mapping[str, np.ndarray]) -> None:
+    """Write a checkpoint that `torch.load` reads, whole or not at all.
+
+    The bytes depend on the names, their order and the numbers alone, so equal state dicts give equal files.
+
+    Args:
+        path: where to; an existing file is replaced once the new one is complete.
+        state_dict: a name to an array of any shape, of a kind that torch has a storage for.
+
+    Raises:
+        UserError: the file cannot be written there.
+        ValueError: an array is of a kind that torch does not have.
+    """
+    path = Path(path)
+    data = _archive({name: np.asarray(array) for name, array in state_dict.items()})
+    try:
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp keeps the file to its owner; a checkpoint is as open as any other new file.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(part, 0o666 & ~umask)
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _archive(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, buffer, "data.pkl", _program(arrays))
+        _add(archive, buffer, "byteorder", b"little")
+        for key, array in enumerate(arrays.values()):
+            _add(archive, buffer, f"data/{key}", _little_endian(array))
+        _add(archive, buffer, "version", b"3\n")
+    return buffer.getvalue()
+
+
+def _add(archive: zipfile.ZipFile, buffer: io.BytesIO, name: str, data: bytes) -> None:
+    # The earliest date that a zip can say and one system for all: nothing of this machine enters the bytes.
+    info = zipfile.ZipInfo(f"{_ROOT}/{name}", (1980, 1, 1, 0, 0, 0))
+    info.create_system, info.external_attr = 3, 0o644 << 16
+    start = buffer.tell() + 30 + len(info.filename) + 4  # local header, name, head of the extra field
+    padding = -start % _ALIGNMENT
+    info.extra = b"FB" + struct.pack("<H", padding) + bytes(padding)
+    archive.writestr(info, data)
+
+
+def _little_endian(array: np.ndarray) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<")).tobytes()
+
+
+def _program(arrays: dict[str, np.ndarray]) -> bytes:
+    tensors = b"".join(_text(name) + _tensor(name, key, array) for key, (name, array) in enumerate(arrays.items()))
+    return b"\x80\x02" + _global(ORDERED_DICT) + b")R" + b"(" + tensors + b"u."
+
+
+def _tensor(name: str, key: int, array: np.ndarray) -> bytes:
+    kinds = {dtype: kind for kind, dtype in STORAGES.items()}
+    kind = kinds.get(array.dtype.newbyteorder("="))
+    if kind is None:
+        raise ValueError(f"{name} is of {array.dtype}, which torch has no storage for")
+    # C-contiguous strides in elements, as torch counts them: the product of the sizes to the right.
+    strides = [int(np.prod(array.shape[axis + 1 :])) for axis in range(array.ndim)]
+    storage = _text("storage") + _global(kind) + _text(str(key)) + _text("cpu") + _int(array.size)
+    return (
+        _global(TENSOR)
+        + b"(("
+        + storage
+        + b"tQ"
+        + _int(0)
+        + _tuple(array.shape)
+        + _tuple(strides)
+        + b"\x89"  # requires_grad: false
+        + _global(ORDERED_DICT)
+        + b")R"  # backward hooks: none
+        + b"tR"
+    )
+
+
+def _global(name: str) -> bytes:
+    module, _, attribute = name.rpartition(".")
+    return f"c{module}\n{attribute}\n".encode()
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def _int(value: int) -> bytes:
+    if value < 2**31:
+        return b"J" + struct.pack("<i", value)
+    return b"\x8a\x08" + struct.pack("<q", value)
+
+
+def _tuple(values: tuple[int, ...] | list[int]) -> bytes:
+    return b"(" + b"".join(map(_int, values)) + b"t"
