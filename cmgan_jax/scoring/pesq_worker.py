@@ -1,0 +1,117 @@
+"""One process that computes PESQ, so that a crash, a hang or a held interpreter lock is not its parent's.
+
+`pesq_pool` starts this file as a program and imports it for the protocol. As a program it imports neither the
+package nor jax: numpy, pesq and the standard library alone.
+
+Protocol: standard input is a stream socket, used both ways. The worker sends one `REPLY` when it is ready. Then, for
+each `REQUEST` followed by two signals (reference, degraded; float32, little-endian), it sends one `REPLY`. The
+socket's end is the order to leave.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+
+import numpy as np
+
+REQUEST = struct.Struct("<IIQ")
+"""Sample rate in Hz, index into `MODES`, samples of each signal."""
+REPLY = struct.Struct("<Id")
+"""Index into `OUTCOMES`, raw MOS-LQO (0 if there is none)."""
+MODES = ("nb", "wb")
+OUTCOMES = ("ok", "no_utterances", "too_short", "undefined", "out_of_memory", "pesq_error")
+NO_PESQ = 3
+"""Exit status where the pesq package cannot be imported."""
+
+_PR_SET_PDEATHSIG = 1
+# What the maps from raw PESQ to MOS-LQO can give (ITU-T P.862.1, P.862.2). More than 50 utterances overrun an
+# array in the pesq package: where that does not kill the process, nothing else promises a score.
+_MOS_RANGE = (0.999, 4.999)
+
+
+def measure(sample_rate: int, mode: str, clean: np.ndarray, estimate: np.ndarray) -> tuple[str, float]:
+    """Compute PESQ here and now.
+
+    Args:
+        sample_rate: 16,000 Hz, or 8,000 in narrow band.
+        mode: one of `MODES`.
+        clean: float32[S].
+        estimate: float32[S].
+
+    Returns:
+        One of `OUTCOMES`, and the MOS-LQO (0 if there is none).
+    """
+    import pesq
+
+    try:
+        value = pesq.pesq(sample_rate, clean, estimate, mode)
+    except pesq.NoUtterancesError:
+        return "no_utterances", 0.0
+    except pesq.BufferTooShortError:
+        return "too_short", 0.0
+    except (pesq.OutOfMemoryError, MemoryError):
+        return "out_of_memory", 0.0
+    except pesq.PesqError:
+        return "pesq_error", 0.0
+    except ValueError:  # the package fails to look up the message of the error code "NaN"
+        return "undefined", 0.0
+    low, high = _MOS_RANGE
+    return ("ok", value) if low <= value <= high else ("undefined", 0.0)
+
+
+def prepare(parent: int, memory_limit: int) -> None:
+    """Make this process one that no terminal, no scheduler and no lost parent can leave in a wrong state.
+
+    Args:
+        parent: process id of the parent.
+        memory_limit: bytes of address space; 0: unlimited.
+    """
+    # A scheduler sends its warning to every process; only the parent knows what to do about it. A worker that
+    # obeyed would lose a score, and the interrupted run would no longer equal the uninterrupted one.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # crashes are expected here: no dumps in the run's folder
+    if sys.platform == "linux":
+        if memory_limit:
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            soft = memory_limit if hard == resource.RLIM_INFINITY else min(memory_limit, hard)
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        # The socket's end reaches only a worker that listens; this reaches one that hangs or is stopped, too.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+def serve(stream: socket.socket) -> None:
+    """Answer requests until the stream ends."""
+    with stream.makefile("rb") as requests:
+        stream.sendall(REPLY.pack(OUTCOMES.index("ok"), 0.0))
+        while len(header := requests.read(REQUEST.size)) == REQUEST.size:
+            sample_rate, mode, samples = REQUEST.unpack(header)
+            body = requests.read(8 * samples)
+            if len(body) < 8 * samples:
+                return
+            clean, estimate = np.frombuffer(body, "<f4").reshape(2, samples)
+            outcome, value = measure(sample_rate, MODES[mode], clean, estimate)
+            stream.sendall(REPLY.pack(OUTCOMES.index(outcome), value))
+
+
+def main() -> None:
+    """Entry point: ``pesq_worker.py PARENT_PID MEMORY_LIMIT``, with a stream socket as standard input."""
+    prepare(int(sys.argv[1]), int(sys.argv[2]))
+    try:
+        import pesq  # noqa: F401
+    except ImportError:
+        sys.exit(NO_PESQ)
+    try:
+        serve(socket.socket(fileno=0))
+    except (BrokenPipeError, ConnectionResetError):
+        sys.exit(0)  # the parent left
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""What the metric discriminator learns: PESQ of each estimate as a target array that is always finite and full.
+
+On the host, in numpy: nothing here is traced.
+"""
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from cmgan_jax.config import Policy, TargetConfig
+from cmgan_jax.errors import UserError
+from cmgan_jax.scoring.pesq_pool import PesqPool
+from cmgan_jax.scoring.pesq_score import Failure, Score, failed
+from cmgan_jax.shapes import check_shape
+
+UNKNOWN = 0.5
+"""Target where no score of the batch is valid."""
+INJECT_FAILURES = "CMGAN_INJECT_PESQ_FAILURES"
+"""Environment variable that takes the place of `TargetConfig.inject_failures`, for experiments."""
+INJECT_BATCH_FAILURES = "CMGAN_INJECT_PESQ_BATCH_FAILURES"
+"""Environment variable that takes the place of `TargetConfig.inject_batch_failures`, for experiments."""
+
+# Keeps these draws apart from others that start from the same seed.
+_INJECTION = 0x5045_5351
+
+
+class Targets(NamedTuple):
+    """Targets of one global batch.
+
+    Attributes:
+        value: float32[B], finite; in [0, 1] if clipped, else at most 1.04.
+        weight: float32[B], the entry's weight in the discriminator's loss, 0 or 1.
+        valid: bool[B], whether the estimate was scored.
+        made: False if the policy drops this update.
+    """
+
+    value: np.ndarray
+    weight: np.ndarray
+    valid: np.ndarray
+    made: bool
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """What scoring one batch gave.
+
+    Attributes:
+        pesq: float64[B], raw MOS-LQO; NaN where it failed.
+        failures: how many failed, by reason (`Failure`); reasons that did not occur are absent.
+        waited: seconds that `PendingTargets.collect` took.
+        mean: mean PESQ of those scored; NaN if none was.
+    """
+
+    pesq: np.ndarray
+    failures: dict[str, int]
+    waited: float
+    mean: float
+
+
+def target_of(pesq: np.ndarray, clip: bool) -> np.ndarray:
+    """Map raw PESQ to what a sigmoid can learn.
+
+    Args:
+        pesq: MOS-LQO, any shape; NaN stays NaN.
+        clip: clip to [0, 1]; without it a perfect score maps to 1.04.
+
+    Returns:
+        (PESQ - 1) / 3.5, same shape.
+    """
+    target = (np.asarray(pesq) - 1.0) / 3.5
+    return np.clip(target, 0.0, 1.0) if clip else target
+
+
+def fill(scores: Sequence[Score], policy: Policy, clip: bool) -> Targets:
+    """Make the target array of a global batch, whatever failed.
+
+    A failed entry's value is the mean of the valid ones, or `UNKNOWN` if there are none.
+
+    Args:
+        scores: one an item, B of them.
+        policy: what a failure does; see `TargetConfig.policy`.
+        clip: see `target_of`.
+    """
+    valid = np.array([score.failure is None for score in scores], dtype=bool)
+    value = target_of(np.array([score.pesq for score in scores], dtype=np.float64), clip)
+    mean = float(np.mean(value[valid])) if valid.any() else UNKNOWN
+    value = np.full_like(value, mean) if policy == "batch_mean" else np.where(valid, value, mean)
+    weight = valid if policy == "mask" else np.ones_like(valid)
+    made = policy != "skip" or bool(valid.all())
+    return Targets(value.astype(np.float32), weight.astype(np.float32), valid, made)
+
+
+def injection_shares(config: TargetConfig, environment: Mapping[str, str] = os.environ) -> tuple[float, float]:
+    """Shares of samples and of batches to be made to fail: the config's, or the environment's where it has any.
+
+    Raises:
+        UserError: an environment variable is not a number from 0 to 1.
+    """
+    return (
+        _share(environment, INJECT_FAILURES, config.inject_failures),
+        _share(environment, INJECT_BATCH_FAILURES, config.inject_batch_failures),
+    )
+
+
+def draw_injected(shares: tuple[float, float], batch: int, seed: int, step: int) -> np.ndarray:
+    """Choose the items of a step that are made to fail; the same ones for the same arguments.
+
+    Args:
+        shares: of samples, and of batches in which one more is chosen, each 0 to 1.
+        batch: B.
+        seed: the run's.
+        step: counted from 0.
+
+    Returns:
+        bool[B].
+    """
+    rng = np.random.default_rng([_INJECTION, seed % 2**64, step])
+    per_sample, per_batch = shares
+    chosen = rng.random(batch) < per_sample
+    if rng.random() < per_batch:
+        chosen[rng.integers(batch)] = True
+    return chosen
+
+
+@dataclass(frozen=True)
+class PendingTargets:
+    """A batch that is being scored; `collect` waits for it."""
+
+    scores: Sequence[Future[Score]]
+    policy: Policy
+    clip: bool
+
+    def collect(self) -> tuple[Targets, ScoreReport]:
+        """Wait for the scores.
+
+        Returns:
+            The targets, and what scoring gave.
+
+        Raises:
+            UserError: no worker can be started any more.
+            CancelledError: the scorer was closed.
+        """
+        began = time.monotonic()
+        scores = [future.result() for future in self.scores]
+        waited = time.monotonic() - began
+        raw = np.array([score.pesq for score in scores], dtype=np.float64)
+        valid = [score.pesq for score in scores if score.failure is None]
+        failures = Counter(str(score.failure) for score in scores if score.failure is not None)
+        report = ScoreReport(raw, dict(failures), waited, float(np.mean(valid)) if valid else math.nan)
+        return fill(scores, self.policy, self.clip), report
+
+
+class TargetScorer:
+    """Turns estimates into targets while the devices work; use it as a context manager, or `close` it.
+
+    Args:
+        config: policy, workers, time limit, injected failures.
+        batch: B, items of a step.
+        seed: root of the draws of injected failures.
+        sample_rate: Hz, of what is scored.
+
+    Attributes:
+        pool: the scoring processes, for other use between steps.
+
+    Raises:
+        UserError: numbers that cannot work, or workers that do not start.
+    """
+
+    def __init__(self, config: TargetConfig, batch: int, seed: int, sample_rate: int):
+        self._config = config
+        self._seed = seed
+        self._shares = injection_shares(config)
+        workers = config.workers or max(1, min(free_cores(), batch))
+        self.pool = PesqPool(workers, time_limit=config.time_limit, sample_rate=sample_rate)
+
+    def submit(self, step: int, clean: np.ndarray, estimate: np.ndarray) -> PendingTargets:
+        """Start scoring a batch.
+
+        Args:
+            step: counted from 0 over the whole run, so that a resumed run draws the same failures.
+            clean: float32[B, S] in [-1, 1], at its recorded level.
+            estimate: float32[B, S]; its level does not matter.
+
+        Raises:
+            ValueError: shapes are not [B, S] and [B, S].
+        """
+        check_shape("clean", clean.shape, ("B", "S"))
+        check_shape("estimate", estimate.shape, clean.shape)
+        injected = draw_injected(self._shares, len(clean), self._seed, step)
+        scores = [
+            _done(failed(Failure.injected)) if fails else self.pool.score(*pair)
+            for fails, *pair in zip(injected, clean, estimate, strict=True)
+        ]
+        return PendingTargets(scores, self._config.policy, self._config.clip)
+
+    def close(self) -> None:
+        """End the scoring processes. Closing twice does no harm."""
+        self.pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def free_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _done(score: Score) -> Future[Score]:
+    future: Future[Score] = Future()
+    future.set_result(score)
+    return future
+
+
+def _share(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name, "")
+    if not text:
+        return default
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0.0 <= share <= 1.0:
+        raise UserError(f"environment variable {name} is {text!r}: it must be a number from 0 to 1, or unset")
+    return share
