@@ -43,6 +43,13 @@ def test_written_bytes_depend_on_the_content_alone(tmp_path: Path) -> None:
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
+def test_numbers_are_aligned_for_memory_maps(tmp_path: Path) -> None:
+    # 64 bytes, as torch.save aligns them; the numbers are found in the file by their content.
+    write_torch_file(tmp_path / "a.pt", {"a": SIX, "b": SIX + 100, "c": SIX + 200})
+    data = (tmp_path / "a.pt").read_bytes()
+    assert [data.index((SIX + shift).tobytes()) % 64 for shift in (0, 100, 200)] == [0, 0, 0]
+
+
 def test_a_write_is_whole_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.pt"
     write_torch_file(path, {"x": SIX})

@@ -38,7 +38,7 @@ Load = Callable[[np.dtype, str, int], np.ndarray]
 """From a kind of number, a storage's key and its count of elements to that 1-D array."""
 
 _MAX_DEPTH = 32  # containers within containers; an optimiser's state has five
-_MAX_DIMENSIONS = 32  # NumPy 1's own limit
+_MAX_DIMENSIONS = 32  # NumPy 1's own limit; the product of a million sizes would take hours
 _MAX_EXPANSION = 16  # bytes of arrays for each byte of file: room for tied weights, none for expanded bombs
 
 
@@ -101,7 +101,7 @@ class _Machine:
                 elif opcode.name not in _IGNORED:
                     raise Refused(f"its data.pkl uses {opcode.name}, which no state dict needs")
             (content,) = self.stack
-        except (IndexError, KeyError, ValueError, OverflowError) as error:
+        except (IndexError, KeyError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise Refused(f"its data.pkl is damaged ({reason}); fetch or save it again") from error
         return content
@@ -223,10 +223,7 @@ class _Machine:
                 "the file: expanded tensors; save them with .contiguous()"
             )
         if count == 0:
-            # Dimensions beside the empty one are bounded by nothing in the file, and NumPy multiplies them.
-            if math.prod(max(n, 1) for n in shape) > 2**40:
-                raise Refused(f"an empty tensor has the impossible shape {list(shape)}")
-            return np.empty(shape, dtype)
+            return np.empty(shape, dtype)  # refused by NumPy where the other dimensions are beyond it
         # A dimension of one may have any stride at all, even one that NumPy cannot hold.
         steps = [stride * storage.itemsize if n > 1 else 0 for n, stride in zip(shape, strides, strict=True)]
         view = np.ndarray(shape, storage.dtype, storage, offset * storage.itemsize, steps)
