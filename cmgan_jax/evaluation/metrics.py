@@ -198,7 +198,7 @@ def stoi(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000) -> fl
         Taal, Hendriks, Heusdens and Jensen, "An algorithm for intelligibility prediction of time-frequency
         weighted noisy speech", IEEE TASLP 19(7), 2011.
     """
-    return intelligibility.stoi(*_pair(clean, estimate), sample_rate)
+    return intelligibility.stoi(intelligibility.envelopes(*_pair(clean, estimate), sample_rate))
 
 
 def estoi(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000) -> float:
@@ -210,7 +210,7 @@ def estoi(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000) -> f
         Jensen and Taal, "An algorithm for predicting the intelligibility of speech masked by modulated noise
         maskers", IEEE/ACM TASLP 24(11), 2016.
     """
-    return intelligibility.stoi(*_pair(clean, estimate), sample_rate, extended=True)
+    return intelligibility.estoi(intelligibility.envelopes(*_pair(clean, estimate), sample_rate))
 
 
 def _pair(clean: ArrayLike, estimate: ArrayLike) -> tuple[Floats, Floats]:

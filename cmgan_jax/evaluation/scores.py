@@ -1,0 +1,357 @@
+"""Scores of files: every measure of a pair, many pairs side by side, and summaries that hide no failure.
+
+A pair is scored as far as it can be. A measure that has no value is absent, with the reason; it is never a
+number such as -1 or 0 that an average would swallow. The rules:
+
+- nothing is scored: a file that cannot be read, is empty, has more than one channel, or holds NaN or infinity; a
+  silent clean file; lengths that differ by more than `LENGTH_TOLERANCE`;
+- lengths that differ by less are cut to the shorter, and the file carries a note;
+- other rates than 16 kHz are resampled to it first, and the file carries a note;
+- PESQ that fails, or kills its process, takes CSIG, CBAK and COVL with it, which are made of it; the rest stands;
+- STOI needs 0.4 s of active speech; SI-SDR has no value for a silent estimate or a perfect one.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import soxr
+
+from cmgan_jax.data import audio
+from cmgan_jax.evaluation import composite, intelligibility, metrics
+from cmgan_jax.scoring.pesq_pool import PesqPool
+from cmgan_jax.scoring.pesq_score import SILENT_RMS, Failure, Score
+
+T = TypeVar("T")
+
+RATE = 16_000
+"""Sample rate in Hz at which everything is scored."""
+TIME_LIMIT = 300.0
+"""Seconds that PESQ of a file may take, for the pool: a minute of audio takes about three."""
+LENGTH_TOLERANCE = 0.030
+"""Seconds by which the lengths of a pair may differ: what a last, incomplete frame costs."""
+METRICS = ("pesq", "csig", "cbak", "covl", "ssnr", "stoi", "estoi", "si_sdr", "llr", "wss")
+"""What is measured, in the order of tables; `cmgan_jax.evaluation.metrics` has ranges and units."""
+NARROW = "pesq_nb"
+"""Narrow-band PESQ, measured where it is asked for."""
+LOWER_IS_BETTER = ("llr", "wss")
+"""The two distances; of all others more is better."""
+
+_PESQ_REASONS = {
+    Failure.no_utterances: "hears no speech in the clean file",
+    Failure.too_short: "needs at least 1/4 s",
+    Failure.non_finite: "needs finite samples",
+    Failure.silent_reference: "needs a clean file that is not silent",
+    Failure.silent_estimate: "is undefined for a silent estimate",
+    Failure.undefined: "came out as no opinion score (more than 50 utterances can do that)",
+    Failure.out_of_memory: "reached the memory limit of its process",
+    Failure.pesq_error: "failed inside its library",
+    Failure.timeout: "exceeded its time limit",
+    Failure.worker_crash: "killed its process (more than 50 utterances do that)",
+    Failure.injected: "was made to fail for an experiment",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What to score: a clean reference and an estimate of it.
+
+    Attributes:
+        name: how tables and JSON call it.
+        clean: a file, or float [S] in [-1, 1] at 16 kHz.
+        estimate: likewise.
+    """
+
+    name: str
+    clean: Path | np.ndarray
+    estimate: Path | np.ndarray
+
+
+@dataclass(frozen=True)
+class FileScores:
+    """The scores of one pair; each measure is either in `values` or in `reasons`.
+
+    Attributes:
+        name: of the pair.
+        values: finite numbers by measure.
+        reasons: why a measure has no value.
+        notes: what was done to the signals before they were scored.
+    """
+
+    name: str
+    values: dict[str, float]
+    reasons: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One measure over files.
+
+    Attributes:
+        mean: of the files that have it; None without any.
+        std: sample standard deviation (n - 1); None below two files.
+        low: lower end of the 95 % bootstrap interval of the mean; None below two files.
+        high: upper end of it.
+        n: files that have it.
+    """
+
+    mean: float | None
+    std: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A file without some of its measures, and one reason."""
+
+    name: str
+    metrics: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a set of files says.
+
+    Attributes:
+        statistics: by measure.
+        total: files.
+        scored: files that have every measure.
+        missing: the others, by name and reason.
+    """
+
+    statistics: dict[str, Statistic]
+    total: int
+    scored: int
+    missing: tuple[Missing, ...]
+
+    def lines(self) -> list[str]:
+        """`N scored of M`, and a line for each file and reason that is missing."""
+        return [f"{self.scored} scored of {self.total}"] + [
+            f"{gap.name}: no {', '.join(gap.metrics)}: {gap.reason}" for gap in self.missing
+        ]
+
+
+def score_pair(
+    clean: np.ndarray,
+    estimate: np.ndarray,
+    pool: PesqPool,
+    *,
+    name: str = "",
+    published_scale: bool = False,
+    narrow: bool = False,
+) -> FileScores:
+    """Every measure of a pair at 16 kHz; PESQ runs in the pool's processes meanwhile.
+
+    Args:
+        clean: float [S] in [-1, 1].
+        estimate: float [S'] in [-1, 1].
+        pool: for PESQ, at 16 kHz.
+        name: of the pair.
+        published_scale: CSIG, CBAK, COVL and WSS as the published code computes them; see `metrics.parts`.
+        narrow: measure narrow-band PESQ too, which takes as long as the wide-band one.
+
+    Returns:
+        The scores; what cannot be scored is in `reasons`.
+
+    Raises:
+        UserError: no PESQ process can be started any more.
+    """
+    wanted = (*METRICS, NARROW) if narrow else METRICS
+    problem = _problem(clean, estimate)
+    if problem is not None:
+        return FileScores(name, {}, dict.fromkeys(wanted, problem))
+    notes = ()
+    if clean.size != estimate.size:
+        notes = (f"cut to the shorter of {clean.size} and {estimate.size} samples",)
+        shorter = min(clean.size, estimate.size)
+        clean, estimate = clean[:shorter], estimate[:shorter]
+    wide = pool.score(clean, estimate, "wb")
+    narrow_band = pool.score(clean, estimate, "nb") if narrow else None
+    found: dict[str, float | str] = {}
+    of = _attempt(lambda: metrics.parts(clean, estimate, RATE, published_scale=published_scale))
+    found |= {name: of if isinstance(of, str) else getattr(of, name) for name in ("ssnr", "llr", "wss")}
+    bands = _attempt(lambda: intelligibility.envelopes(clean, estimate, RATE))
+    found["stoi"] = bands if isinstance(bands, str) else intelligibility.stoi(bands)
+    found["estoi"] = bands if isinstance(bands, str) else intelligibility.estoi(bands)
+    found["si_sdr"] = _explain_si_sdr(float(metrics.si_sdr(clean, estimate)))
+    found["pesq"] = _outcome(wide.result())
+    if narrow_band is not None:
+        found[NARROW] = _outcome(narrow_band.result())
+    found |= _composite(found["pesq"], of)
+    values = {key: found[key] for key in wanted}
+    return FileScores(
+        name,
+        {key: value for key, value in values.items() if isinstance(value, float)},
+        {key: value for key, value in values.items() if isinstance(value, str)},
+        notes,
+    )
+
+
+def score_files(
+    pairs: Iterable[Pair], pool: PesqPool, *, published_scale: bool = False, narrow: bool = False
+) -> Iterator[FileScores]:
+    """Score pairs side by side, in order; they are taken as they are needed, so they may be made lazily.
+
+    PESQ, most of the work, runs in the pool's processes; the rest is numpy in threads, which let go of the
+    interpreter's lock. Measured on two cores, that is as fast as whole files in processes.
+
+    Args:
+        pairs: files or signals.
+        pool: for PESQ, at 16 kHz.
+        published_scale: see `score_pair`.
+        narrow: see `score_pair`.
+
+    Yields:
+        The scores of each pair; an unreadable file is one whose measures are all missing.
+
+    Raises:
+        UserError: no PESQ process can be started any more.
+    """
+
+    def score(pair: Pair) -> FileScores:
+        wanted = (*METRICS, NARROW) if narrow else METRICS
+        try:
+            clean, clean_notes = _load("clean", pair.clean)
+            estimate, estimate_notes = _load("estimate", pair.estimate)
+        except audio.AudioError as error:
+            return FileScores(pair.name, {}, dict.fromkeys(wanted, str(error)))
+        scores = score_pair(clean, estimate, pool, name=pair.name, published_scale=published_scale, narrow=narrow)
+        return FileScores(pair.name, scores.values, scores.reasons, clean_notes + estimate_notes + scores.notes)
+
+    remaining = iter(pairs)
+    # Two pairs a process: one in PESQ, one being read and measured.
+    ahead = 2 * max(1, len(pool.pids))
+    with ThreadPoolExecutor(ahead, thread_name_prefix="score") as threads:
+        waiting = deque(threads.submit(score, pair) for pair in islice(remaining, ahead))
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(threads.submit(score, pair) for pair in islice(remaining, 1))
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def summarise(scores: Iterable[FileScores], *, seed: int = 0, resamples: int = 10_000) -> Summary:
+    """Mean, standard deviation and 95 % bootstrap interval of each measure, and what is missing.
+
+    Args:
+        scores: of any files.
+        seed: of the resampling: the same scores give the same interval.
+        resamples: draws of as many files as there are, with replacement; the interval lies between the 2.5th and
+            97.5th percentile of their means.
+
+    Returns:
+        The summary, over the files that have each measure.
+    """
+    files = list(scores)
+    names = [name for name in (*METRICS, NARROW) if any(name in f.values or name in f.reasons for f in files)]
+    statistics = {
+        name: _statistic(np.array([f.values[name] for f in files if name in f.values]), seed, resamples)
+        for name in names
+    }
+    missing = tuple(
+        Missing(f.name, tuple(name for name in f.reasons if f.reasons[name] == reason), reason)
+        for f in files
+        for reason in dict.fromkeys(f.reasons.values())
+    )
+    return Summary(statistics, len(files), sum(not f.reasons for f in files), missing)
+
+
+def to_json(scores: Iterable[FileScores], summary: Summary, *, published_scale: bool = False) -> dict[str, object]:
+    """Plain containers for JSON, without NaN: a missing number is null, and its reason stands beside it."""
+    return {
+        "scale": "published ([-1, 1])" if published_scale else "16-bit",
+        "files": [
+            {"name": f.name}
+            | {name: f.values.get(name) for name in (*METRICS, NARROW) if name in f.values or name in f.reasons}
+            | {"reasons": f.reasons, "notes": list(f.notes)}
+            for f in scores
+        ],
+        "summary": {name: asdict(statistic) for name, statistic in summary.statistics.items()},
+        "scored": summary.scored,
+        "total": summary.total,
+        "missing": [asdict(gap) | {"metrics": list(gap.metrics)} for gap in summary.missing],
+    }
+
+
+def _load(kind: str, source: Path | np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    if isinstance(source, np.ndarray):
+        return source, ()
+    info = audio.probe(source)
+    if info.channels != 1:
+        raise audio.AudioError(source, f"{info.channels} channels: score one channel at a time")
+    signal = audio.read(source)
+    if info.sample_rate == RATE:
+        return signal, ()
+    return soxr.resample(signal, info.sample_rate, RATE), (f"{kind} resampled from {info.sample_rate} Hz",)
+
+
+def _problem(clean: np.ndarray, estimate: np.ndarray) -> str | None:
+    for kind, signal in (("clean", clean), ("estimate", estimate)):
+        if signal.ndim != 1:
+            return f"the {kind} signal has shape {list(signal.shape)}: score one channel at a time"
+        if signal.size == 0:
+            return f"the {kind} signal is empty"
+        if not np.isfinite(signal).all():
+            return f"the {kind} signal holds NaN or infinity"
+    if math.sqrt(np.mean(np.square(clean, dtype=np.float64))) < SILENT_RMS:
+        return "the clean signal is silent: there is nothing to compare with"
+    if abs(clean.size - estimate.size) > LENGTH_TOLERANCE * RATE:
+        return f"lengths differ: {clean.size} and {estimate.size} samples; align the estimate with the clean signal"
+    return None
+
+
+def _attempt(measure: Callable[[], T]) -> T | str:
+    try:
+        return measure()
+    except ValueError as error:
+        return str(error)
+
+
+def _explain_si_sdr(decibels: float) -> float | str:
+    if math.isfinite(decibels):
+        return decibels
+    if math.isnan(decibels):
+        return "undefined for a silent estimate"
+    return "unbounded: " + (
+        "the estimate is the clean signal" if decibels > 0 else "nothing of the clean signal is left"
+    )
+
+
+def _outcome(score: Score) -> float | str:
+    return score.pesq if score.failure is None else f"PESQ {_PESQ_REASONS[score.failure]}"
+
+
+def _composite(pesq: float | str, of: metrics.Parts | str) -> dict[str, float | str]:
+    if isinstance(pesq, float) and isinstance(of, metrics.Parts):
+        return asdict(composite.combine(pesq, of))
+    return dict.fromkeys(("csig", "cbak", "covl"), pesq if isinstance(pesq, str) else str(of))
+
+
+def _statistic(values: np.ndarray, seed: int, resamples: int) -> Statistic:
+    if values.size == 0:
+        return Statistic(None, None, None, None, 0)
+    mean = float(values.mean())
+    if values.size == 1:
+        return Statistic(mean, None, None, None, 1)
+    # In blocks: ten thousand draws of a large set at once would not fit in memory.
+    generator = np.random.default_rng(seed)
+    block = max(1, 4_000_000 // values.size)
+    means = np.concatenate(
+        [
+            values[generator.integers(values.size, size=(min(block, resamples - done), values.size))].mean(axis=1)
+            for done in range(0, resamples, block)
+        ]
+    )
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Statistic(mean, float(values.std(ddof=1)), float(low), float(high), int(values.size))
