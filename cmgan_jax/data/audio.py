@@ -1,6 +1,7 @@
 """Audio files in and out: what they hold, the part of them that is asked for, and a write that is whole or absent."""
 
 import os
+import re
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -21,6 +22,9 @@ _G722_CACHE_BYTES = 64 * 2**20
 _SUBTYPES = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG"}
 # libsndfile reports this many frames where a stream's header does not tell.
 _UNKNOWN_FRAMES = 2**62
+_CUT_SHORT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+# A WAV file written into a pipe claims about 2 or 4 GiB: its writer could not know.
+_STREAMED_BYTES = 0x7FFF_0000
 
 
 class AudioError(UserError):
@@ -63,7 +67,7 @@ def probe(path: Path) -> AudioInfo:
         Its length, rate and channels. A .g722 file has no header: two samples a byte at 16 kHz (ITU-T G.722).
 
     Raises:
-        AudioError: the file is missing, not audio, or does not state its length.
+        AudioError: the file is missing, not audio, does not state its length, or states more than it holds.
     """
     if path.suffix.lower() == ".g722":
         try:
@@ -71,6 +75,10 @@ def probe(path: Path) -> AudioInfo:
         except OSError as error:
             raise _system_error(path, error) from error
     with _open(path) as file:
+        # libsndfile repairs the header of a WAV file that was cut short, and tells only here.
+        cut = _CUT_SHORT.search(file.extra_info)
+        if cut and int(cut[2]) < int(cut[1]) < _STREAMED_BYTES:
+            raise AudioError(path, f"cut short: {cut[2]} of {cut[1]} bytes of audio are there")
         return AudioInfo(file.frames, file.samplerate, file.channels)
 
 
@@ -151,22 +159,22 @@ def _open(path: Path) -> soundfile.SoundFile:
     if path.suffix.lower() not in SUFFIXES:
         raise AudioError(path, f"not a kind of file that is read here ({' '.join(SUFFIXES)})")
     try:
-        # libsndfile says "System error" of a missing file and "Format not recognised" of a folder or an
-        # empty file; the file system's own words are better.
-        if path.stat().st_size == 0:
-            raise AudioError(path, "empty file (0 bytes)")
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise _system_error(path, error) from error
-    try:
         file = soundfile.SoundFile(path)
     except soundfile.SoundFileError as error:
-        raise AudioError(path, f"unreadable: {_library_reason(error)}") from error
+        raise AudioError(path, _why_not_opened(path) or f"unreadable: {_library_reason(error)}") from error
     if file.frames >= _UNKNOWN_FRAMES:
         file.close()
         raise AudioError(path, "its header does not state its length: write it anew, e.g. with sox or ffmpeg")
     return file
+
+
+def _why_not_opened(path: Path) -> str | None:
+    """The file system's words: libsndfile has "System error" for all of them, and no word for an empty file."""
+    try:
+        with open(path, "rb"):
+            return "empty file (0 bytes)" if path.stat().st_size == 0 else None
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _system_error(path: Path, error: OSError) -> AudioError:

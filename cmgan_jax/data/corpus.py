@@ -1,0 +1,180 @@
+"""What a corpus is: its clips and pairs, which of them train and which validate, and the digest that identifies it."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from cmgan_jax.errors import UserError
+
+Kind = Literal["paired", "mixed"]
+
+
+@dataclass(frozen=True)
+class CorpusSource:
+    """What a person pointed at: one folder, or lists of folders of speech and of noise."""
+
+    data: Path | None = None
+    """A folder in one of the layouts of `layout.py`."""
+    speech: tuple[Path, ...] = ()
+    """Folders of clean speech, to be mixed with `noise` on the fly."""
+    noise: tuple[Path, ...] = ()
+    """Folders of noise."""
+
+    def __str__(self) -> str:
+        return str(self.data) if self.data else ", ".join(map(str, self.speech + self.noise))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A file of clean speech or of noise."""
+
+    name: str
+    """Path below the folder that was pointed at, without the suffix."""
+    path: Path
+    frames: int
+    """Samples; 0 until the file has been measured."""
+    speaker: str
+    """Who speaks: clips of one speaker train or validate together."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A clean file and its noisy version, of equal length."""
+
+    name: str
+    """Path below the clean folder, without the suffix; the noisy file has the same."""
+    clean: Path
+    noisy: Path
+    frames: int
+    """Samples of each; 0 until the files have been measured."""
+    speaker: str
+    """Who speaks: pairs of one speaker train or validate together."""
+
+
+class Problem(NamedTuple):
+    """Why a file cannot be used."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Checked files, divided into those that train and those that validate; the two share no file.
+
+    Attributes:
+        kind: `paired`: `train` holds pairs. `mixed`: `speech` and `noise` are mixed on the fly.
+        sample_rate: samples per second of every file.
+        train: pairs that train.
+        speech: speech clips that train.
+        noise: noise clips that train.
+        validation: held-out pairs, or held-out speech that is mixed with `validation_noise`.
+        validation_noise: held-out noise; empty where `validation` holds pairs.
+        test: pairs of the test set, never trained on.
+        skipped: what was left out because of a problem.
+        fingerprint: SHA-256 in hex over every file's relative path, bytes and samples, and over the manifest.
+    """
+
+    kind: Kind
+    sample_rate: int
+    train: tuple[Pair, ...]
+    speech: tuple[Clip, ...]
+    noise: tuple[Clip, ...]
+    validation: tuple[Pair, ...] | tuple[Clip, ...]
+    validation_noise: tuple[Clip, ...]
+    test: tuple[Pair, ...]
+    skipped: tuple[Problem, ...]
+    fingerprint: str
+
+    @property
+    def items(self) -> tuple[Pair, ...] | tuple[Clip, ...]:
+        """What one pass of training goes through: pairs, or speech clips."""
+        return self.train if self.kind == "paired" else self.speech
+
+    @property
+    def train_hours(self) -> float:
+        """Hours of clean speech that train."""
+        return self._hours(self.items)
+
+    @property
+    def noise_hours(self) -> float:
+        """Hours of noise that train; 0 for a paired corpus."""
+        return self._hours(self.noise)
+
+    @property
+    def validation_hours(self) -> float:
+        """Hours of held-out clean speech."""
+        return self._hours(self.validation)
+
+    def _hours(self, items: Iterable[Pair | Clip]) -> float:
+        return sum(item.frames for item in items) / self.sample_rate / 3600
+
+    def describe(self) -> str:
+        """The corpus in a few lines for people."""
+        lines = [f"training:   {_summary(self.items, self.train_hours)}"]
+        if self.noise:
+            lines.append(f"noise:      {_plural(len(self.noise), 'file')}, {_duration(self.noise_hours)}")
+        lines.append(f"validation: {_summary(self.validation, self.validation_hours)}")
+        if self.validation_noise:
+            lines[-1] += f", mixed with {_plural(len(self.validation_noise), 'held-out noise file')}"
+        if self.skipped:
+            lines.append(f"skipped:    {_plural(len({p.path for p in self.skipped}), 'bad file')}")
+        return "\n".join([*lines, f"fingerprint {self.fingerprint[:16]}"])
+
+    def summary(self) -> dict[str, str | int | float]:
+        """Counts, hours and the fingerprint as plain values, for a run's record."""
+        return {
+            "kind": self.kind,
+            "fingerprint": self.fingerprint,
+            "train_items": len(self.items),
+            "train_hours": round(self.train_hours, 4),
+            "noise_files": len(self.noise),
+            "noise_hours": round(self.noise_hours, 4),
+            "validation_items": len(self.validation),
+            "validation_hours": round(self.validation_hours, 4),
+            "skipped_files": len({p.path for p in self.skipped}),
+        }
+
+
+def fingerprint(files: Iterable[tuple[str, Path, int]], manifest: Path | None) -> str:
+    """Identify a corpus wherever it lies.
+
+    Args:
+        files: for each file its path below the corpus, with forward slashes; its path; its samples.
+        manifest: a file whose bytes count too; None or absent: none.
+
+    Returns:
+        SHA-256 in hex; it changes when a file is added, removed, renamed, or changes its bytes' or samples' number.
+
+    Raises:
+        UserError: a file went away meanwhile.
+    """
+    digest = hashlib.sha256()
+    try:
+        for relative, path, frames in sorted(files):
+            digest.update(f"{relative}\0{path.stat().st_size}\0{frames}\n".encode())
+        if manifest is not None and manifest.is_file():
+            digest.update(hashlib.sha256(manifest.read_bytes()).digest())
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}, while the corpus was being read") from error
+    return digest.hexdigest()
+
+
+def _summary(items: tuple[Pair, ...] | tuple[Clip, ...], hours: float) -> str:
+    speakers = sorted({item.speaker for item in items})
+    who = speakers[0] if len(speakers) == 1 else f"{len(speakers)} speakers"
+    kind = "pair" if items and isinstance(items[0], Pair) else "speech clip"
+    return f"{_plural(len(items), kind)}, {_duration(hours)}, {who}"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min" if hours >= 1 / 60 else f"{hours * 3600:.1f} s"
+
+
+def _plural(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -1,0 +1,215 @@
+"""Which files a folder holds, without opening any: the layouts that are understood, and partners matched by name.
+
+paired   DIR/train/{clean,noisy}, DIR/test/{clean,noisy}       (VoiceBank+DEMAND as it is prepared for 16 kHz)
+mixed    DIR/speech/**, DIR/noise/**                           or lists of such folders
+both     DIR/validation/{clean,noisy}, where it exists, is the validation set
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cmgan_jax.data.audio import SUFFIXES, is_audio
+from cmgan_jax.data.corpus import Clip, CorpusSource, Kind, Pair, Problem
+from cmgan_jax.errors import UserError
+
+_SPEAKER = re.compile(r"^(p\d+)_")
+_LAYOUTS = (
+    "a corpus is one of:\n"
+    "  DIR/train/clean and DIR/train/noisy (and DIR/test/clean, DIR/test/noisy): pairs with equal names\n"
+    "  DIR/speech and DIR/noise: mixed on the fly"
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a corpus.
+
+    Attributes:
+        kind: which layout it is.
+        manifest: where the corpus's own description lies, if it has one.
+        train: pairs of DIR/train.
+        speech: clean speech of a mixed corpus.
+        noise: noise of a mixed corpus.
+        validation: pairs of DIR/validation.
+        test: pairs of DIR/test.
+        problems: files without a partner, or with two.
+    """
+
+    kind: Kind
+    manifest: Path | None = None
+    train: tuple[Pair, ...] = ()
+    speech: tuple[Clip, ...] = ()
+    noise: tuple[Clip, ...] = ()
+    validation: tuple[Pair, ...] = ()
+    test: tuple[Pair, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def find(source: CorpusSource) -> Listing:
+    """List the files of a corpus.
+
+    Args:
+        source: a folder in one of the layouts, or lists of folders.
+
+    Returns:
+        The listing; nothing in it is measured.
+
+    Raises:
+        UserError: a folder is missing or unreadable, has none of the layouts, or holds no audio.
+    """
+    if source.data is None:
+        if not (source.speech and source.noise):
+            raise UserError("nothing to train on: name --data DIR, or --speech DIR… together with --noise DIR…")
+        return _find_mixed(source.speech, source.noise)
+    if source.speech or source.noise:
+        raise UserError("--data stands alone: leave it out, or leave out --speech and --noise")
+    root = source.data
+    if not root.is_dir():
+        raise UserError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; {_LAYOUTS}")
+    validation, problems = _optional_pairs(root / "validation")
+    manifest = root / "manifest.json"
+    if _has_pairs(root / "train"):
+        train, train_problems = _pairs(root / "train")
+        test, test_problems = _optional_pairs(root / "test")
+        return Listing(
+            "paired",
+            manifest,
+            train=train,
+            validation=validation,
+            test=test,
+            problems=(*train_problems, *problems, *test_problems),
+        )
+    if (root / "speech").is_dir() and (root / "noise").is_dir():
+        mixed = _mixed((root / "speech",), (root / "noise",))
+        return replace(mixed, manifest=manifest, validation=validation, problems=(*mixed.problems, *problems))
+    found = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in root.iterdir())
+    shown = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+    raise UserError(f"{root} is not a corpus: it holds {shown or 'nothing'}; {_LAYOUTS}")
+
+
+def relative_paths(listing: Listing) -> Iterator[tuple[str, Path, int]]:
+    """Each file's path within the corpus (independent of where it lies), its path and its samples."""
+    parts = (("train", listing.train), ("validation", listing.validation), ("test", listing.test))
+    for part, pairs in parts:
+        for pair in pairs:
+            for side, path in (("clean", pair.clean), ("noisy", pair.noisy)):
+                yield f"{part}/{side}/{pair.name}{path.suffix}", path, pair.frames
+    for part, clips in (("speech", listing.speech), ("noise", listing.noise)):
+        for clip in clips:
+            yield f"{part}/{clip.name}{clip.path.suffix}", clip.path, clip.frames
+
+
+def _find_mixed(speech: tuple[Path, ...], noise: tuple[Path, ...]) -> Listing:
+    for option, folders in (("--speech", speech), ("--noise", noise)):
+        for folder in folders:
+            if not folder.is_dir():
+                raise UserError(f"{option} {folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    listing = _mixed(speech, noise)
+    both = {c.path.resolve() for c in listing.speech} & {c.path.resolve() for c in listing.noise}
+    if both:
+        count = f", and so are {len(both) - 1} other files" if len(both) > 1 else ""
+        raise UserError(f"{min(both)} is named by --speech and by --noise{count}: it can be only one of them")
+    return listing
+
+
+def _mixed(speech: tuple[Path, ...], noise: tuple[Path, ...]) -> Listing:
+    clips, problems = _clips(speech)
+    noises, noise_problems = _clips(noise)
+    return Listing("mixed", speech=clips, noise=noises, problems=problems + noise_problems)
+
+
+def _has_pairs(folder: Path) -> bool:
+    return (folder / "clean").is_dir() and (folder / "noisy").is_dir()
+
+
+def _optional_pairs(folder: Path) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
+    return _pairs(folder) if _has_pairs(folder) else ((), ())
+
+
+def _pairs(folder: Path) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
+    problems: list[Problem] = []
+    sides: dict[str, dict[str, Path]] = {"clean": {}, "noisy": {}}
+    for side, named in sides.items():
+        for path in _audio_files(folder / side):
+            name = _name(path, folder / side)
+            if name in named:
+                problems.append(_namesake(path, named[name]))
+            else:
+                named[name] = path
+    for side, other in (("clean", "noisy"), ("noisy", "clean")):
+        problems += [
+            Problem(path, f"no partner of that name in {folder / other}")
+            for name, path in sides[side].items()
+            if name not in sides[other]
+        ]
+    if not sides["clean"] and not sides["noisy"]:
+        raise UserError(f"{folder}/clean and {folder}/noisy hold no audio ({' '.join(SUFFIXES)})")
+    pairs = tuple(
+        Pair(name, path, sides["noisy"][name], 0, _prefix(name) or name)
+        for name, path in sides["clean"].items()
+        if name in sides["noisy"]
+    )
+    return pairs, tuple(problems)
+
+
+def _clips(folders: tuple[Path, ...]) -> tuple[tuple[Clip, ...], tuple[Problem, ...]]:
+    """All clips below the folders, sorted by name; a file that is reached twice counts once."""
+    own_names = [folder.resolve().name for folder in folders]
+    distinct = len(set(own_names)) == len(folders)
+    clips: dict[str, Clip] = {}
+    problems: list[Problem] = []
+    seen: set[Path] = set()
+    for number, (folder, own) in enumerate(zip(folders, own_names, strict=True), 1):
+        # Names stay unique when several folders are given, also where those have the same name.
+        prefix = "" if len(folders) == 1 else f"{own}/" if distinct else f"{number}-{own}/"
+        found = _audio_files(folder)
+        if not found:
+            raise UserError(f"{folder} holds no audio ({' '.join(SUFFIXES)})")
+        for path in found:
+            real = path.resolve()
+            name = prefix + _name(path, folder)
+            if real in seen:
+                continue
+            seen.add(real)
+            if name in clips:
+                problems.append(_namesake(path, clips[name].path))
+                continue
+            # Corpora sort their speech as SPEAKER/…, so the first folder tells the voice.
+            inner = path.relative_to(folder).parts
+            clips[name] = Clip(name, path, 0, _prefix(name) or (inner[0] if len(inner) > 1 else own))
+    return tuple(clips[name] for name in sorted(clips)), tuple(problems)
+
+
+def _namesake(path: Path, other: Path) -> Problem:
+    return Problem(path, f"has the name of {other.name} beside it: remove one")
+
+
+def _prefix(name: str) -> str | None:
+    match = _SPEAKER.match(name.rpartition("/")[2])
+    return match.group(1) if match else None
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    """Audio below a folder, sorted; linked folders are followed, each of them once."""
+    found: list[Path] = []
+    visited: set[Path] = set()
+    for here, below, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        real = Path(here).resolve()
+        if real in visited:
+            below.clear()
+            continue
+        visited.add(real)
+        below.sort()
+        found += [path for path in (Path(here, name) for name in names) if is_audio(path)]
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"{error.filename}: {error.strerror}") from error

@@ -1,0 +1,200 @@
+"""Crops for training, in an order that is a function of (seed, step) alone, and the fixed ones for validation.
+
+Training is one endless stream of items. Which item stands at an index, and every draw made for it, depend on the
+seed and that index only; batch k holds the items from k · batch on. So a step can be reached without the steps
+before it, and neither the number of threads nor of devices changes what is learnt from.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TypedDict
+
+import grain
+import numpy as np
+
+from cmgan_jax.config import Config
+from cmgan_jax.data import audio, mixing
+from cmgan_jax.data.audio import AudioError
+from cmgan_jax.data.corpus import Clip, Corpus, Pair
+
+_STREAM = 2**40
+"""Items of a stream: more than any run needs, as grain wants a length."""
+_ORDER, _DRAWS, _FIXED = 1, 2, 3
+"""What a random number is for; each use has numbers of its own."""
+_BABBLE_VOICES = (3, 8)
+"""Fewest and most voices of babble."""
+
+
+class Crops(TypedDict):
+    """Clean speech and its noisy version, float32, each [S] or [B, S] in [-1, 1]."""
+
+    clean: np.ndarray
+    noisy: np.ndarray
+
+
+def training_batches(corpus: Corpus, config: Config, start_step: int = 0) -> grain.DatasetIterator:
+    """Batches of random crops without end, decoded and mixed in threads ahead of their use.
+
+    The iterator's `get_state` is a small dictionary ready for JSON: the number of batches taken. `close` ends its
+    threads.
+
+    Args:
+        corpus: the checked files.
+        config: `seed`, `batch`, the crop and `data`'s numbers.
+        start_step: batches to pass over; nothing is decoded for them.
+
+    Returns:
+        An iterator of `Crops` [B, S]. Its `next` raises AudioError where a file has gone or is damaged.
+    """
+    options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
+    items = grain.MapDataset.range(_STREAM).map(partial(training_item, corpus, config))
+    batches = iter(items.batch(config.batch).to_iter_dataset(options))
+    batches.set_state({"next_index": start_step})
+    return batches
+
+
+def steps_per_epoch(corpus: Corpus, config: Config) -> int:
+    """Steps of an epoch: as configured, or one pass over the training items (at least one step)."""
+    return config.steps_per_epoch or max(1, len(corpus.items) // config.batch)
+
+
+def stream_position(items: int, seed: int, index: int) -> int:
+    """Which of the items stands at an index of the stream: each pass over them has an order of its own."""
+    passes, place = divmod(index, items)
+    return int(_order(items, seed, passes)[place])
+
+
+def training_item(corpus: Corpus, config: Config, index: int) -> Crops:
+    """The crop at an index of the stream.
+
+    Args:
+        corpus: the checked files.
+        config: as for `training_batches`.
+        index: place in the stream.
+
+    Returns:
+        `Crops` [S]; only the crop is decoded, and files shorter than it are repeated.
+
+    Raises:
+        AudioError: a file has gone, is damaged, or is not as long as it was when it was checked.
+    """
+    rng = np.random.default_rng((_unsigned(config.seed), _DRAWS, index))
+    samples = config.crop_samples
+    item = corpus.items[stream_position(len(corpus.items), config.seed, index)]
+    start = mixing.crop_start(rng, item.frames, samples)
+    if isinstance(item, Pair):
+        clean = _crop(item.clean, item.frames, start, samples)
+        return {"clean": clean, "noisy": _crop(item.noisy, item.frames, start, samples)}
+    clean = _crop(item.path, item.frames, start, samples)
+    snr = rng.uniform(config.data.snr_low, config.data.snr_high)
+    noise = _noise(rng, item, corpus.speech, corpus.noise, samples, config.data.babble_share)
+    clean, noisy = mixing.mix(clean, noise, snr)
+    return {"clean": clean, "noisy": noisy}
+
+
+def validation_crops(corpus: Corpus, config: Config) -> Crops:
+    """The crops whose loss is compared from epoch to epoch.
+
+    Args:
+        corpus: the checked files.
+        config: `data.validation_crops`: how many, at most one a held-out item.
+
+    Returns:
+        `Crops` [B, S]: the middle of held-out items that lie evenly spread; always the same.
+
+    Raises:
+        AudioError: a file has gone or is damaged.
+    """
+    samples = config.crop_samples
+    pairs = []
+    for item in _spread(corpus.validation, config.data.validation_crops):
+        start = max(item.frames - samples, 0) // 2
+        if isinstance(item, Pair):
+            pairs.append([_crop(path, item.frames, start, samples) for path in (item.clean, item.noisy)])
+        else:
+            whole = _fixed_mixture(item, corpus, config)
+            pairs.append([mixing.repeat_to(side[start : start + samples], samples) for side in whole])
+    clean, noisy = (np.stack(side) for side in zip(*pairs, strict=True))
+    return {"clean": clean, "noisy": noisy}
+
+
+def validation_files(corpus: Corpus, config: Config) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """The held-out items that are enhanced and scored whole.
+
+    Args:
+        corpus: the checked files.
+        config: `data.validation_files`: how many; 0: all.
+
+    Returns:
+        For each its name, clean and noisy, float32 [S] of its own length; evenly spread and always the same.
+
+    Raises:
+        AudioError: a file has gone or is damaged.
+    """
+    files = []
+    for item in _spread(corpus.validation, config.data.validation_files):
+        if isinstance(item, Pair):
+            clean, noisy = (_crop(path, item.frames, 0, item.frames) for path in (item.clean, item.noisy))
+        else:
+            clean, noisy = _fixed_mixture(item, corpus, config)
+        files.append((item.name, clean, noisy))
+    return files
+
+
+def _fixed_mixture(item: Clip, corpus: Corpus, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """A held-out clip with held-out noise: drawn from its name, so neither the seed nor other files change it."""
+    name = int.from_bytes(hashlib.sha256(item.name.encode()).digest()[:8], "big")
+    rng = np.random.default_rng((_FIXED, name))
+    clean = _crop(item.path, item.frames, 0, item.frames)
+    snr = rng.uniform(config.data.snr_low, config.data.snr_high)
+    clips = tuple(clip for clip in corpus.validation if isinstance(clip, Clip))
+    noise = _noise(rng, item, clips, corpus.validation_noise, item.frames, config.data.babble_share)
+    return mixing.mix(clean, noise, snr)
+
+
+def _noise(
+    rng: np.random.Generator,
+    item: Clip,
+    speech: Sequence[Clip],
+    noises: Sequence[Clip],
+    samples: int,
+    babble_share: float,
+) -> np.ndarray:
+    """A crop of a noise file, or babble of other clips than the item."""
+    if rng.random() < babble_share and len(speech) > 1:
+        count = int(rng.integers(_BABBLE_VOICES[0], _BABBLE_VOICES[1] + 1))
+        chosen = [speech[int(n)] for n in rng.choice(len(speech), min(count + 1, len(speech)), replace=False)]
+        # One more than is wanted was drawn: if the item is among them it steps aside.
+        others = [clip for clip in chosen if clip.path != item.path][:count]
+        return mixing.babble([_random_crop(rng, clip, samples) for clip in others])
+    return _random_crop(rng, noises[int(rng.integers(len(noises)))], samples)
+
+
+def _random_crop(rng: np.random.Generator, clip: Clip, samples: int) -> np.ndarray:
+    return _crop(clip.path, clip.frames, mixing.crop_start(rng, clip.frames, samples), samples)
+
+
+def _crop(path: Path, frames: int, start: int, samples: int) -> np.ndarray:
+    wanted = min(samples, frames - start)
+    part = audio.read(path, start, wanted)
+    if len(part) != wanted:
+        raise AudioError(path, f"has changed since it was checked: it had {frames} samples")
+    return mixing.repeat_to(part, samples)
+
+
+def _spread(items: Sequence[Pair | Clip], count: int) -> list[Pair | Clip]:
+    """So many of the items at even distances; all of them if the count is 0 or larger than their number."""
+    count = min(count, len(items)) or len(items)
+    return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]
+
+
+@lru_cache(maxsize=4)
+def _order(items: int, seed: int, passes: int) -> np.ndarray:
+    return np.random.default_rng((_unsigned(seed), _ORDER, passes)).permutation(items)
+
+
+def _unsigned(seed: int) -> int:
+    """Seeds may be negative, numpy's may not."""
+    return seed % 2**64
