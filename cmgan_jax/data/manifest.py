@@ -1,0 +1,171 @@
+"""The manifest of a prepared corpus: which files belong to it, what they hold, and how it was made."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmgan_jax.data import audio
+from cmgan_jax.errors import UserError
+
+NAME = "manifest.json"
+FORMAT = 1
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a corpus."""
+
+    path: str
+    """Where it is, from the corpus's folder, with forward slashes."""
+    frames: int
+    """Samples."""
+    bytes: int
+    """Size of the file."""
+    sha256: str
+    """Hash of the samples, 16-bit little-endian: the same whatever encoder or version wrote the file."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A whole corpus."""
+
+    corpus: str
+    """What it is, such as ``voicebank``."""
+    files: tuple[Entry, ...]
+    """All of its files, ordered by path."""
+    source: dict[str, Any] = field(default_factory=dict)
+    """What it was made of."""
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """More about single files, by path."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all paths and samples: equal where the data are."""
+        lines = "".join(f"{entry.path} {entry.sha256}\n" for entry in self.files)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def totals(self) -> dict[str, dict[str, float]]:
+        """Files and hours of each folder."""
+        folders: dict[str, list[int]] = defaultdict(list)
+        for entry in self.files:
+            folders[os.path.dirname(entry.path)].append(entry.frames)
+        return {
+            folder: {"files": len(frames), "hours": round(sum(frames) / SAMPLE_RATE / 3600, 4)}
+            for folder, frames in sorted(folders.items())
+        }
+
+
+def to_pcm16(wave: np.ndarray) -> np.ndarray:
+    """Round a waveform in [-1, 1] to 16 bits, clipping what lies beyond: float [S] to int16 [S]."""
+    return np.clip(np.rint(wave * 32_768.0), -32_768, 32_767).astype(np.int16)
+
+
+def describe(path: Path, root: Path) -> Entry:
+    """Read a file and describe it.
+
+    Args:
+        path: a 16-bit mono file.
+        root: folder of the corpus.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+    samples = to_pcm16(audio.read(path))
+    digest = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
+    return Entry(path.relative_to(root).as_posix(), len(samples), path.stat().st_size, digest)
+
+
+def build(
+    corpus: str,
+    files: Iterable[Entry],
+    source: dict[str, Any],
+    details: dict[str, dict[str, Any]] | None = None,
+) -> Manifest:
+    """A manifest with its files in order."""
+    return Manifest(corpus, tuple(sorted(files, key=lambda entry: entry.path)), source, details or {})
+
+
+def write(root: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into a corpus's folder, whole or not at all."""
+    versions = {name: importlib.metadata.version(name) for name in ("numpy", "soundfile", "soxr", "G722")}
+    content = {
+        "format": FORMAT,
+        "corpus": manifest.corpus,
+        "fingerprint": manifest.fingerprint,
+        "sample_rate": SAMPLE_RATE,
+        "totals": manifest.totals(),
+        "source": manifest.source,
+        "versions": {"python": platform.python_version(), **versions},
+        "files": [asdict(entry) | manifest.details.get(entry.path, {}) for entry in manifest.files],
+    }
+    temporary = root / f".{NAME}.{os.getpid()}.tmp"
+    try:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, root / NAME)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(root: Path) -> Manifest | None:
+    """Read the manifest of a corpus.
+
+    Args:
+        root: folder of the corpus.
+
+    Returns:
+        The manifest, or None where the folder has none.
+
+    Raises:
+        UserError: there is one, and it is damaged or of another format.
+    """
+    path = root / NAME
+    known = set(Entry.__dataclass_fields__)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise UserError(f"{path}: format {content['format']}, this version reads {FORMAT}; prepare it anew")
+        files, details = [], {}
+        for item in content["files"]:
+            files.append(Entry(**{name: item[name] for name in known}))
+            if extra := {name: value for name, value in item.items() if name not in known}:
+                details[item["path"]] = extra
+        manifest = build(content["corpus"], files, content["source"], details)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged ({error!r}); delete the folder and prepare it anew") from error
+    if manifest.fingerprint != content.get("fingerprint"):
+        raise UserError(f"{path}: its fingerprint is not that of its files; delete the folder and prepare it anew")
+    return manifest
+
+
+def differences(root: Path, files: Sequence[Entry]) -> list[str]:
+    """Compare a corpus's folder with its manifest by presence and size, reading no sample.
+
+    Args:
+        root: folder of the corpus.
+        files: what should be there.
+
+    Returns:
+        A line for each file that is missing or of another size; none where the corpus is whole.
+    """
+    problems = []
+    for entry in files:
+        try:
+            size = (root / entry.path).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            problems.append(f"{entry.path}: missing")
+            continue
+        if size != entry.bytes:
+            problems.append(f"{entry.path}: {size} bytes, not {entry.bytes}")
+    return problems

@@ -1,0 +1,100 @@
+"""Prepare data to train on: VoiceBank+DEMAND from its downloads, or the built-in demo corpus."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cmgan_jax.data import manifest
+from cmgan_jax.data.prepare_demo import prepare_demo
+from cmgan_jax.data.prepare_voicebank import prepare_voicebank
+from experiments._cli import run
+
+_PLAIN_SECONDS = 10.0
+
+
+def voicebank(
+    source: Annotated[Path, tyro.conf.Positional],
+    out: Path,
+    speakers: Literal[28, 56] | None = None,
+) -> None:
+    """Convert the downloaded VoiceBank+DEMAND (48 kHz zips or folders) to 16 kHz train and test pairs.
+
+    Args:
+        source: Folder with clean_trainset_28spk_wav.zip, noisy_trainset_28spk_wav.zip, clean_testset_wav.zip
+            and noisy_testset_wav.zip, or the unpacked folders of these names.
+        out: Folder to make. Run again to repair it, or to go on after an interruption.
+        speakers: Training set of 28 or 56 speakers; by default the one that is there, 28 if both are.
+    """
+    with _Meter() as meter:
+        prepare_voicebank(source, out, speakers=speakers, progress=meter.update)
+    _summarise(out)
+
+
+def demo(out: Path = Path("data/demo"), synthetic: bool = False) -> None:
+    """Make the built-in corpus: recorded prompts, generated noise and held-out mixtures.
+
+    Args:
+        out: Folder to make.
+        synthetic: Synthesise the speech instead of fetching recordings.
+    """
+    prepare_demo(out, synthetic=synthetic, progress=lambda line: print(line, flush=True))
+    _summarise(out)
+
+
+def _summarise(out: Path) -> None:
+    whole = manifest.read(out)
+    assert whole is not None  # the library has just written or checked it
+    for folder, total in whole.totals().items():
+        print(f"  {folder:18} {total['files']:6} files {total['hours']:8.3f} h")
+    print(f"{out} is whole: {whole.corpus}, fingerprint {whole.fingerprint[:16]}")
+
+
+class _Meter:
+    """A progress bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console) if console.is_terminal else None
+        self._task, self._label, self._printed = None, "", 0.0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "_Meter":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, label: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are through with what `label` names."""
+        with self._lock:
+            new, self._label = label != self._label, label
+            if self._bar:
+                if new or self._task is None:
+                    self._task = self._bar.add_task(label, total=total)
+                self._bar.update(self._task, completed=done)
+            elif new or done == total or time.monotonic() - self._printed > _PLAIN_SECONDS:
+                self._printed = time.monotonic()
+                print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Parse the command line and prepare what it names."""
+    tyro.extras.subcommand_cli_from_dict(
+        {"voicebank": voicebank, "demo": demo},
+        prog="python -m experiments.prepare_data",
+        description=__doc__,
+    )
+
+
+if __name__ == "__main__":
+    run(main)
