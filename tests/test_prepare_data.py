@@ -218,6 +218,17 @@ def test_folders_and_zips_give_the_same_samples(folders, tmp_path, request):
     assert first.fingerprint == second.fingerprint
 
 
+def test_what_16_khz_cannot_hold_is_gone(folders, tmp_path):
+    # Expected: a 10 kHz tone is above the new band's 8 kHz; what is left of it is under a 16-bit step.
+    time = np.arange(24_000) / 48_000
+    for name in SETS["test"]:
+        wave = 0.5 * np.sin(2 * np.pi * 10_000 * time) * np.hanning(24_000) + 0.1 * np.sin(2 * np.pi * 500 * time)
+        soundfile.write(folders / name / "p230_001.wav", wave, 48_000)
+    heard = audio.read(convert(folders, tmp_path / "out") / "test/clean/p230_001.wav")[1000:-1000]
+    expected = 0.1 * np.sin(2 * np.pi * 500 * np.arange(8_000) / 16_000)[1000:-1000]
+    assert np.abs(heard - expected).max() < 2**-14
+
+
 def test_16_khz_files_pass_bit_for_bit(utterances, tmp_path):
     for name, wave in utterances.items():
         path = tmp_path / "source" / name
