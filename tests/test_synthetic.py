@@ -55,8 +55,8 @@ def test_speech_has_pauses_between_words():
 
 
 def test_speech_has_fricatives():
-    # Expected of recorded prompts (measured: 8 % of frames in English, 4 % in Italian): some 20 ms frames with more sound above
-    # 3 kHz than below, which no vowel has.
+    # Expected of speech (recorded prompts: 8 % of frames in English, 4 % in Italian): some 20 ms frames with more
+    # sound above 3 kHz than below, which no vowel has.
     power = np.abs(np.fft.rfft(np.concatenate(VOICES).reshape(-1, 320))) ** 2
     heard = power.sum(axis=1) > 1e-4 * np.percentile(power.sum(axis=1), 95)
     hissing = power[:, 60:].sum(axis=1) > power[:, :60].sum(axis=1)
