@@ -11,7 +11,7 @@ import pytest
 
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio, layout
-from cmgan_jax.data.corpus import Corpus, CorpusSource
+from cmgan_jax.data.corpus import Corpus, CorpusSource, fingerprint
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override
@@ -181,12 +181,13 @@ def test_mixed_corpora_hold_out_a_voice_when_there_are_four(tmp_path: Path) -> N
 
 
 def test_fewer_voices_hold_out_long_files_by_a_stable_hash(tmp_path: Path) -> None:
-    mixed(tmp_path, [f"a/short{k}" for k in range(15)], [f"{k}" for k in range(20)])
-    mixed(tmp_path, [f"a/long{k}" for k in range(20)], [], frames=32_000)
+    mixed(tmp_path, [f"{'abc'[k % 3]}/short{k}" for k in range(15)], [f"{k}" for k in range(20)])
+    mixed(tmp_path, [f"{'abc'[k % 3]}/long{k}" for k in range(20)], [], frames=32_000)
     corpus = open_corpus(CorpusSource(tmp_path), tiny())
     assert len(corpus.validation) == 2
     assert all(item.frames == 32_000 for item in corpus.validation)
     assert (len(corpus.speech), len(corpus.noise), len(corpus.validation_noise)) == (33, 18, 2)
+    assert {clip.speaker for clip in corpus.speech} == {"a", "b", "c"}
     elsewhere = tmp_path / "moved"
     for part in ("speech", "noise"):
         shutil.copytree(tmp_path / part, elsewhere / part)
@@ -213,12 +214,15 @@ def test_training_and_validation_share_no_file(tmp_path: Path) -> None:
 def test_lists_of_folders_keep_names_apart_and_count_a_file_once(tmp_path: Path) -> None:
     mixed(tmp_path / "x", ["a", "deep/b"], ["n1", "n2"])
     mixed(tmp_path / "y", ["a"], [])
-    (tmp_path / "y/speech/linked").symlink_to(tmp_path / "x/speech/deep")
+    tone(tmp_path / "z/c.wav")
+    (tmp_path / "y/speech/again").symlink_to(tmp_path / "x/speech/deep")
+    (tmp_path / "y/speech/linked").symlink_to(tmp_path / "z")
     (tmp_path / "x/speech/deep/loop").symlink_to(tmp_path / "x/speech")
     source = CorpusSource(speech=(tmp_path / "x/speech", tmp_path / "y/speech"), noise=(tmp_path / "x/noise",))
     listing = layout.find(source)
-    assert names(listing.speech) == ["1-speech/a", "1-speech/deep/b", "2-speech/a"]
-    assert [clip.speaker for clip in listing.speech] == ["speech", "deep", "speech"]
+    assert names(listing.speech) == ["1-speech/a", "1-speech/deep/b", "2-speech/a", "2-speech/linked/c"]
+    assert [clip.speaker for clip in listing.speech] == ["speech", "deep", "speech", "linked"]
+    assert len(layout._audio_files(tmp_path / "x/speech")) == 2, "the loop was gone round"
     assert open_corpus(source, tiny()).kind == "mixed"
 
 
@@ -239,6 +243,21 @@ def test_the_fingerprint_knows_content_and_not_place(tmp_path: Path) -> None:
     for side in ("clean", "noisy"):
         tone(tmp_path / f"b/train/{side}/p2_2.wav", 4001)
     assert len({first, described, renamed, digest(tmp_path / "b")}) == 4
+
+
+def test_every_part_of_a_file_counts_in_the_fingerprint_and_their_order_does_not(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"12")
+    a, b = ("x/a.wav", tmp_path / "a", 1), ("x/b.wav", tmp_path / "b", 1)
+    digest = fingerprint([a, b], None)
+    assert fingerprint([b, a], None) == digest
+    assert fingerprint([a, ("x/b.wav", tmp_path / "b", 2)], None) != digest
+    assert fingerprint([a, ("y/b.wav", tmp_path / "b", 1)], None) != digest
+    (tmp_path / "b").write_bytes(b"123")
+    assert fingerprint([a, b], None) != digest
+    (tmp_path / "b").unlink()
+    with pytest.raises(UserError, match=f"{tmp_path}/b: No such file"):
+        fingerprint([a, b], None)
 
 
 def test_a_corpus_describes_itself(tmp_path: Path) -> None:
