@@ -23,7 +23,8 @@ def level(noisy: Array) -> Array:
     """
     energy = jnp.sum(jnp.square(noisy), axis=-1, keepdims=True)
     heard = energy > 0
-    return jnp.where(heard, jnp.sqrt(noisy.shape[-1] / jnp.where(heard, energy, 1.0)), 1.0)
+    # Two roots: the quotient S / energy of a nearly silent waveform overflows.
+    return jnp.where(heard, np.float32(np.sqrt(noisy.shape[-1])) / jnp.sqrt(jnp.where(heard, energy, 1.0)), 1.0)
 
 
 def window(config: SpectralConfig) -> np.ndarray:
@@ -118,13 +119,16 @@ def magnitude(spectrum: Array) -> Array:
 
 def compress(spectrum: Array, config: SpectralConfig) -> Array:
     """|z| ** exponent with the phase of z; 0 stays 0. Any shape, complex."""
-    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    heard = power > 0
-    gain = jnp.where(heard, jnp.where(heard, power, 1.0) ** ((config.exponent - 1) / 2), 0.0)
-    return spectrum * gain
+    return _power(spectrum, config.exponent)
 
 
 def uncompress(spectrum: Array, config: SpectralConfig) -> Array:
     """Inverse of `compress`: |z| ** (1 / exponent) with the phase of z. Any shape, complex."""
+    return _power(spectrum, 1 / config.exponent)
+
+
+def _power(spectrum: Array, exponent: float) -> Array:
+    """|z| ** exponent with the phase of z, and a derivative of 0 where z is 0."""
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    return spectrum * power ** ((1 / config.exponent - 1) / 2)
+    heard = power > 0
+    return spectrum * jnp.where(heard, jnp.where(heard, power, 1.0) ** ((exponent - 1) / 2), 0.0)
