@@ -3,12 +3,17 @@
 The text under a field is also its help on the command line. `recipes.py` gives the numbers their names.
 """
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from cmgan_jax.errors import UserError
 
 Policy = Literal["mask", "mean_fill", "batch_mean", "skip"]
+Reference = Literal["normalised", "unnormalised"]
+
+FEWEST = 16
+"""Frames and bins that the discriminator's four halvings need."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class LossConfig:
     """Weight of the waveforms' absolute error."""
     adversarial: float = 0.05
     """Weight of the metric discriminator's verdict."""
-    time_reference: Literal["normalised", "unnormalised"] = "normalised"
+    time_reference: Reference = "normalised"
     """Clean waveform of the time loss; `unnormalised` is the published head's defect, which
     lowers the output gain."""
 
@@ -193,34 +198,45 @@ def check(config: Config) -> None:
     Raises:
         UserError: every offending field with its value and what would be right.
     """
-    c, s, g, d, o, t = (
+    c, s, g, d, o, t, w = (
         config,
         config.spectral,
         config.generator,
         config.data,
         config.optimiser,
         config.targets,
+        config.loss,
     )
+    # A length that is no number has no samples to count.
+    samples = c.crop_samples if math.isfinite(d.crop_seconds) else 0
+    hop = max(s.hop, 1)
     rules = [
+        (0 <= c.seed < 2**32, "seed", c.seed, "0 to 2 ** 32 - 1"),
         (c.epochs >= 1, "epochs", c.epochs, "at least 1"),
         (c.steps_per_epoch >= 0, "steps-per-epoch", c.steps_per_epoch, "0 (one pass) or more"),
         (c.batch >= 1, "batch", c.batch, "at least 1"),
         (c.log_every >= 1, "log-every", c.log_every, "at least 1"),
-        (s.n_fft >= 4 and s.n_fft % 4 == 0, "spectral.n-fft", s.n_fft, "a multiple of 4"),
-        (0 < s.hop <= s.n_fft // 2, "spectral.hop", s.hop, f"1 to n-fft / 2 = {s.n_fft // 2}"),
+        (s.sample_rate == 16_000, "spectral.sample-rate", s.sample_rate, "16000, where wide-band PESQ is defined"),
+        (
+            s.n_fft >= 2 * FEWEST and s.n_fft % 4 == 0,
+            "spectral.n-fft",
+            s.n_fft,
+            f"a multiple of 4, at least {2 * FEWEST}",
+        ),
+        (
+            0 < s.hop <= s.n_fft // 2 and s.n_fft % hop == 0,
+            "spectral.hop",
+            s.hop,
+            f"a divisor of n-fft ({s.n_fft}), at most half of it",
+        ),
         (0 < s.exponent <= 1, "spectral.exponent", s.exponent, "above 0, at most 1"),
         (
-            c.crop_samples >= s.n_fft,
+            samples >= max(s.n_fft, (FEWEST - 1) * hop),
             "data.crop-seconds",
             d.crop_seconds,
-            f"at least one window ({s.n_fft} samples)",
+            f"at least {max(s.n_fft, (FEWEST - 1) * hop)} samples: a window, and {FEWEST} frames",
         ),
-        (
-            c.crop_samples % s.hop == 0,
-            "data.crop-seconds",
-            d.crop_seconds,
-            f"a multiple of the hop ({s.hop} samples)",
-        ),
+        (samples % hop == 0, "data.crop-seconds", d.crop_seconds, f"a multiple of the hop ({s.hop} samples)"),
         (
             g.channels >= 1 and g.channels % max(g.heads, 1) == 0,
             "generator.channels",
@@ -229,7 +245,11 @@ def check(config: Config) -> None:
         ),
         (g.heads >= 1, "generator.heads", g.heads, "at least 1"),
         (g.blocks >= 0, "generator.blocks", g.blocks, "0 or more"),
-        (g.kernel % 2 == 1, "generator.kernel", g.kernel, "odd"),
+        (g.dense_depth >= 0, "generator.dense-depth", g.dense_depth, "0 or more"),
+        (g.feed_forward_factor >= 1, "generator.feed-forward-factor", g.feed_forward_factor, "at least 1"),
+        (g.convolution_factor >= 1, "generator.convolution-factor", g.convolution_factor, "at least 1"),
+        (g.kernel >= 1 and g.kernel % 2 == 1, "generator.kernel", g.kernel, "odd and positive"),
+        (g.max_distance >= 0, "generator.max-distance", g.max_distance, "0 or more"),
         (0 <= g.dropout < 1, "generator.dropout", g.dropout, "at least 0, below 1"),
         (
             0 <= config.discriminator.dropout < 1,
@@ -245,10 +265,30 @@ def check(config: Config) -> None:
         ),
         (o.generator_rate > 0, "optimiser.generator-rate", o.generator_rate, "positive"),
         (o.discriminator_rate > 0, "optimiser.discriminator-rate", o.discriminator_rate, "positive"),
+        (0 <= o.beta1 < 1, "optimiser.beta1", o.beta1, "at least 0, below 1"),
+        (0 <= o.beta2 < 1, "optimiser.beta2", o.beta2, "at least 0, below 1"),
+        (o.epsilon > 0, "optimiser.epsilon", o.epsilon, "positive"),
         (o.weight_decay >= 0, "optimiser.weight-decay", o.weight_decay, "0 or more"),
         (o.decay_every >= 1, "optimiser.decay-every", o.decay_every, "at least 1"),
+        (o.decay_factor > 0, "optimiser.decay-factor", o.decay_factor, "positive"),
         (o.clip_norm >= 0, "optimiser.clip-norm", o.clip_norm, "0 (never) or more"),
         (0 <= o.ema_decay < 1, "optimiser.ema-decay", o.ema_decay, "at least 0, below 1"),
+        *(
+            (0 <= weight < math.inf, f"loss.{name}", weight, "0 or more, and finite")
+            for name, weight in (
+                ("ri", w.ri),
+                ("magnitude", w.magnitude),
+                ("time", w.time),
+                ("adversarial", w.adversarial),
+            )
+        ),
+        (
+            w.time_reference in get_args(Reference),
+            "loss.time-reference",
+            w.time_reference,
+            f"one of {', '.join(get_args(Reference))}",
+        ),
+        (t.policy in get_args(Policy), "targets.policy", t.policy, f"one of {', '.join(get_args(Policy))}"),
         (t.time_limit > 0, "targets.time-limit", t.time_limit, "positive"),
         (t.workers >= 0, "targets.workers", t.workers, "0 (as many as cores) or more"),
         (0 <= t.inject_failures <= 1, "targets.inject-failures", t.inject_failures, "0 to 1"),
@@ -258,6 +298,8 @@ def check(config: Config) -> None:
             t.inject_batch_failures,
             "0 to 1",
         ),
+        (d.validation_crops >= 1, "data.validation-crops", d.validation_crops, "at least 1"),
+        (d.validation_files >= 0, "data.validation-files", d.validation_files, "0 (all) or more"),
         (d.snr_low <= d.snr_high, "data.snr-low", d.snr_low, f"at most snr-high ({d.snr_high})"),
         (0 <= d.babble_share <= 1, "data.babble-share", d.babble_share, "0 to 1"),
         (d.threads >= 1, "data.threads", d.threads, "at least 1"),

@@ -64,8 +64,8 @@ def override(config: Config, numbers: dict[str, Any]) -> Config:
     """
     for path, value in numbers.items():
         section, _, name = path.rpartition(".")
-        target = getattr(config, section) if section else config
-        if name not in {f.name for f in dataclasses.fields(target)}:
+        target: Any = getattr(config, section, None) if section else config
+        if name not in getattr(target, "__dataclass_fields__", ()):
             raise KeyError(f"no config field {path!r}")
         changed = dataclasses.replace(target, **{name: value})
         config = dataclasses.replace(config, **{section: changed}) if section else changed
@@ -101,10 +101,10 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def from_dict(numbers: dict[str, Any]) -> Config:
-    """The config that `to_dict` wrote, also after a trip through JSON.
+    """The config that `to_dict` wrote, also after a trip through JSON; a field that is absent has its default.
 
     Raises:
-        UserError: a field is unknown to this version, or missing from it.
+        UserError: a field is unknown to this version, or a section holds no fields.
     """
     return _build(Config, numbers, "config")
 
@@ -117,7 +117,9 @@ def _build(cls: type, numbers: dict[str, Any], where: str) -> Any:
     built = {}
     for name, value in numbers.items():
         default = fields[name].default_factory
-        if isinstance(value, dict) and isinstance(default, type):
+        if isinstance(default, type):
+            if not isinstance(value, dict):
+                raise UserError(f"{where}.{name} is {value!r}: it must hold the fields of {default.__name__}")
             value = _build(default, value, f"{where}.{name}")
         built[name] = tuple(value) if isinstance(value, list) else value
     return cls(**built)
