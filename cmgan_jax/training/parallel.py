@@ -73,9 +73,11 @@ def choose_devices(count: int, batch: int) -> list[Any]:
         batch: the global batch.
 
     Raises:
-        UserError: more than there are, or a number that does not divide the batch.
+        UserError: more than there are, below 0, or a number that does not divide the batch.
     """
     present = jax.local_devices()
+    if count < 0:
+        raise UserError(f"--devices {count}: it must be 0 (all that the batch divides over) or more")
     if count == 0:
         count = max(n for n in range(1, len(present) + 1) if batch % n == 0)
     if count > len(present):
