@@ -1,0 +1,74 @@
+"""The generator: size, padding, shapes; test_parity.py compares its arithmetic with the published one."""
+
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+from cmgan_jax.config import GeneratorConfig
+from cmgan_jax.models.generator import Generator, SubPixel
+
+SMALL = GeneratorConfig(channels=4, blocks=1, heads=2, dense_depth=2, kernel=5, max_distance=3)
+BINS = 9
+
+
+def spectrum(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+
+
+def count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_paper_size_has_the_published_number_of_parameters() -> None:
+    """1,834,833: counted in the published PyTorch model. Nothing is computed."""
+    shapes = jax.eval_shape(
+        Generator(GeneratorConfig()).init, jax.random.key(0), jax.ShapeDtypeStruct((1, 8, 201), jnp.complex64)
+    )
+    assert count(shapes["params"]) == 1_834_833
+
+
+def test_padded_items_equal_items_of_their_own_length() -> None:
+    """Two lengths in one batch: each item as if it were alone, whatever stands in the padding."""
+    rng = np.random.default_rng(0)
+    lengths = (12, 7)
+    items = [spectrum(rng, 1, frames, BINS) for frames in lengths]
+    # Statistics and one-dimensional parameters away from 0 and 1, where a mistake could hide; no initialiser compiled.
+    shapes = jax.eval_shape(Generator(SMALL).init, jax.random.key(0), items[0])
+    variables = jax.tree.map(
+        lambda leaf: rng.uniform(-0.4 if leaf.ndim > 1 else 0.4, 0.4 + (leaf.ndim == 1), leaf.shape).astype(np.float32),
+        shapes,
+    )
+
+    @jax.jit
+    def enhance(noisy: Array, frames: Array | None = None) -> Array:
+        return cast(Array, Generator(SMALL).apply(variables, noisy, frames=frames))
+
+    batch = 50 * spectrum(rng, 2, max(lengths), BINS)
+    for row, item in zip(batch, items, strict=True):
+        row[: item.shape[1]] = item[0]
+    padded = np.asarray(enhance(batch, np.asarray(lengths)))
+    assert np.isfinite(padded).all()
+    for row, item in zip(padded, items, strict=True):
+        alone = np.asarray(enhance(item))[0]
+        np.testing.assert_allclose(row[: len(alone)], alone, atol=1e-5 * np.abs(alone).max())
+
+
+def test_sub_pixel_interleaves_the_halves_along_frequency() -> None:
+    """Kernel 0, bias 0 to 3: even bins take the first half of the channels, odd bins the second."""
+    params = {"conv": {"conv": {"kernel": np.zeros((1, 3, 5, 4), np.float32), "bias": np.arange(4, dtype=np.float32)}}}
+    found = np.asarray(SubPixel(2).apply({"params": params}, np.ones((1, 2, 3, 5), np.float32)))
+    assert found.shape == (1, 2, 6, 2)
+    np.testing.assert_array_equal(found[0, 0, 0::2], np.tile([0, 1], (3, 1)))
+    np.testing.assert_array_equal(found[0, 0, 1::2], np.tile([2, 3], (3, 1)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"), [((4, BINS), r"\[4, 9\], expected \[B, T, F\]"), ((1, 4, 10), "10 bins.*odd")]
+)
+def test_wrong_shapes_are_named(shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        jax.eval_shape(Generator(SMALL).init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.complex64))
