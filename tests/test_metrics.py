@@ -189,6 +189,15 @@ def test_intelligibility_of_noise_equals_pystoi():
     assert metrics.estoi(clean, estimate, 10_000) == pytest.approx(0.475864418578, abs=1e-9)
 
 
+@pytest.mark.parametrize("steady", [0, 1])
+def test_a_steady_envelope_correlates_with_nothing(steady):
+    # From the definition, with 0 for 0 / 0: what rounding leaves of a constant must not pass for modulation.
+    bands = np.random.default_rng(0).uniform(0.9, 1.1, size=(2, 15, 50))
+    bands[steady] = 0.1
+    assert intelligibility.stoi(bands) == 0
+    assert intelligibility.estoi(bands) == 0
+
+
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
 def test_resampling_equals_scipy(rate):
     # scipy's resample_poly with its default window, a Kaiser of beta 5, is what the published figures used.

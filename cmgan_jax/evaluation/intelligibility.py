@@ -16,8 +16,8 @@ Floats = NDArray[np.float64]
 
 RATE = 10_000
 """Sample rate in Hz at which both measures work."""
-FRAME = 256
-"""Samples of a frame; the next starts half a frame later."""
+FRAME, HOP = 256, 128
+"""Samples of a frame, and from its start to the next one's."""
 FFT = 512
 """Transform length in samples."""
 BANDS, LOWEST = 15, 150.0
@@ -32,6 +32,8 @@ STEADY = 1e-12
 """Relative variance below which an envelope is steady, and what it varies by is rounding."""
 CLIP = 1 + 10 ** (15 / 20)
 """Limit of the estimate's envelope, in clean envelopes: a signal-to-distortion ratio of -15 dB."""
+
+_WINDOW = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, FRAME + 1) / (FRAME + 1))  # Hann, without zeros
 
 
 def envelopes(clean: Floats, estimate: Floats, sample_rate: int) -> Floats:
@@ -48,10 +50,11 @@ def envelopes(clean: Floats, estimate: Floats, sample_rate: int) -> Floats:
     Raises:
         ValueError: less than a segment of active speech.
     """
-    frames = active_frames(resample(np.stack([clean, estimate]), sample_rate, RATE))
-    if frames.shape[1] < SEGMENT:
-        raise ValueError(f"{frames.shape[1]} frames of active speech, {SEGMENT} are needed (0.4 s)")
-    return band_envelopes(frames)
+    speech = active_speech(resample(np.stack([clean, estimate]), sample_rate, RATE))
+    frames = max(0, speech.shape[-1] // HOP - 1)
+    if frames < SEGMENT:
+        raise ValueError(f"{frames} frames of active speech, {SEGMENT} are needed (0.4 s)")
+    return band_envelopes(speech)
 
 
 def stoi(bands: Floats) -> float:
@@ -62,8 +65,8 @@ def stoi(bands: Floats) -> float:
     """
     # A loop over the 30 places in a segment serves all segments at once, without a copy of them.
     places = _places(bands)
-    x_x, y_y = reduce(np.add, (place * place for place in places))
-    gain = np.sqrt(_divide(x_x, y_y))
+    energy = reduce(np.add, (place * place for place in places))
+    gain = np.sqrt(_divide(energy[0], energy[1]))
     mean = reduce(np.add, (x for x, _ in places)) / SEGMENT
     x_x, x_c, c_c, total = (np.zeros_like(gain) for _ in range(4))
     for x, y in places:
@@ -72,9 +75,8 @@ def stoi(bands: Floats) -> float:
         x_c += centred * clipped
         c_c += clipped * clipped
         total += clipped
-    variance = c_c - total * total / SEGMENT
-    spread = np.sqrt(x_x * np.where(variance > STEADY * c_c, variance, 0.0))
-    return float(np.mean(_divide(x_c, spread)))
+    variances = _varying(x_x, energy[0]) * _varying(c_c - total * total / SEGMENT, c_c)
+    return float(np.mean(_divide(x_c, np.sqrt(variances))))
 
 
 def estoi(bands: Floats) -> float:
@@ -85,10 +87,11 @@ def estoi(bands: Floats) -> float:
     """
     places = _places(bands)
     means = reduce(np.add, places) / SEGMENT
-    energy = reduce(np.add, ((place - means) ** 2 for place in places))
+    spread = reduce(np.add, ((place - means) ** 2 for place in places))
+    norms = np.sqrt(_varying(spread, spread + SEGMENT * means**2))
     total = np.zeros(means.shape[-1])
     for place in places:
-        rows = _divide(place - means, np.sqrt(energy))
+        rows = _divide(place - means, norms)
         x, y = rows - rows.mean(axis=1, keepdims=True)
         total += _divide((x * y).sum(axis=0), np.sqrt((x * x).sum(axis=0) * (y * y).sum(axis=0)))
     return float(np.mean(total)) / SEGMENT
@@ -116,39 +119,41 @@ def resample(signals: Floats, rate: int, target: int) -> Floats:
     after = max(0, max(rows - 1, 0) * down + width - before - samples)
     padded = np.pad(signals, [(0, 0)] * (signals.ndim - 1) + [(before, after)])
     windows = sliding_window_view(padded, width, axis=-1)[..., ::down, :][..., :rows, :]
-    return (windows @ taps).reshape(*signals.shape[:-1], rows * up)[..., :length]
+    out = np.empty((*signals.shape[:-1], rows, up))
+    for start in range(0, rows, BLOCK):
+        out[..., start : start + BLOCK, :] = windows[..., start : start + BLOCK, :] @ taps
+    return out.reshape(*signals.shape[:-1], rows * up)[..., :length]
 
 
-def active_frames(signals: Floats) -> Floats:
-    """Frames of both signals after those where the clean one is silent are cut out.
+def active_speech(signals: Floats) -> Floats:
+    """Both signals without the frames in which the clean one is silent; the others are joined by overlap-add.
 
     Args:
         signals: [2, S], clean and estimate, at `RATE`.
 
     Returns:
-        [2, frames, FRAME] under the window, re-framed from what was kept and joined by overlap-add.
+        [2, HOP * active frames].
     """
-    half = FRAME // 2
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, FRAME + 1) / (FRAME + 1))
-    count = max(0, -(-(signals.shape[-1] - FRAME) // half))
+    count = max(0, -(-(signals.shape[-1] - FRAME) // HOP))
     if count == 0:
-        return np.zeros((2, 0, FRAME))
+        return np.zeros((2, 0))
     # The gate of the published figures takes its frames one sample early; the first wraps around.
-    early = np.roll(signals[0], 1)
-    levels = np.linalg.norm(sliding_window_view(early, FRAME)[::half][:count] * window, axis=-1)
-    active = levels > levels.max() * 10 ** (-ACTIVE_RANGE / 20)
-    kept = sliding_window_view(signals, FRAME, axis=-1)[:, ::half][:, :count][:, active] * window
-    heads, tails = kept[..., :half], kept[..., half:]
+    early = sliding_window_view(np.roll(signals[0], 1), FRAME)[::HOP][:count]
+    energy = np.einsum("tw,tw,w->t", early, early, _WINDOW**2)
+    active = np.flatnonzero(energy > energy.max() * 10 ** (-ACTIVE_RANGE / 10))
+    halves = sliding_window_view(signals, HOP, axis=-1)[:, ::HOP]
     # A joined half-frame is the head of its own frame on the tail of the one before.
-    joined = np.concatenate([heads[:, :1], heads[:, 1:] + tails[:, :-1]], axis=1)
-    return np.concatenate([joined[:, :-1], joined[:, 1:]], axis=-1) * window
+    joined = halves[:, active] * _WINDOW[:HOP]
+    joined[:, 1:] += halves[:, active[:-1] + 1] * _WINDOW[HOP:]
+    return joined.reshape(2, -1)
 
 
-def band_envelopes(frames: Floats) -> Floats:
-    """Magnitudes in third-octave bands: [2, frames, FRAME] to [2, BANDS, frames]."""
+def band_envelopes(speech: Floats) -> Floats:
+    """Magnitudes in third-octave bands of half-overlapping frames: [2, S] at `RATE` to [2, BANDS, frames]."""
+    frames = sliding_window_view(speech, FRAME, axis=-1)[:, ::HOP]
     envelopes = np.empty((2, BANDS, frames.shape[1]))
     for start in range(0, frames.shape[1], BLOCK):
-        spectra = np.fft.rfft(frames[:, start : start + BLOCK], FFT)
+        spectra = np.fft.rfft(frames[:, start : start + BLOCK] * _WINDOW, FFT)
         power = spectra.real**2 + spectra.imag**2
         envelopes[..., start : start + BLOCK] = np.sqrt(_third_octaves() @ power.swapaxes(-1, -2))
     return envelopes
@@ -158,6 +163,10 @@ def _places(bands: Floats) -> list[Floats]:
     # Item n holds the n-th frame of every segment: views [2, BANDS, segments].
     count = bands.shape[-1] - SEGMENT + 1
     return [bands[..., n : n + count] for n in range(SEGMENT)]
+
+
+def _varying(variance: Floats, energy: Floats) -> Floats:
+    return np.where(variance > STEADY * energy, variance, 0.0)
 
 
 def _divide(a: Floats, b: Floats) -> Floats:
