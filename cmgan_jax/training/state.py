@@ -1,5 +1,6 @@
 """What a training run holds between steps, and how it begins."""
 
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from cmgan_jax.config import Config, OptimiserConfig
 from cmgan_jax.models.discriminator import Discriminator
@@ -22,7 +24,7 @@ class NetState:
         step: int32[], updates attempted.
         params: what the optimiser moves.
         batch_stats: running statistics of batch norm, or the vectors of spectral norm.
-        opt_state: moments.
+        opt_state: moments, of all parameters as one vector.
     """
 
     step: Array
@@ -60,8 +62,9 @@ def rate_factor(config: OptimiserConfig, epoch: int) -> float:
 
 def start_network(variables: dict[str, Any], config: OptimiserConfig) -> NetState:
     """A network at step 0 with fresh moments."""
-    params = variables["params"]
-    return NetState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimiser(config).init(params))
+    vector, _ = ravel_pytree(variables["params"])
+    moments = optimiser(config).init(vector)
+    return NetState(jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"], moments)
 
 
 def start_training(generator: dict[str, Any], discriminator: dict[str, Any], config: Config) -> TrainState:
@@ -78,7 +81,9 @@ def initialise(config: Config) -> TrainState:
     keys = jax.random.split(jax.random.key(config.seed))
     frames = frame_count(config.crop_samples, config.spectral)
     magnitude = jnp.ones((1, frames, config.spectral.bins))
-    generator = jax.jit(Generator(config.generator).init)(keys[0], magnitude.astype(jnp.complex64))
-    discriminator = jax.jit(Discriminator(config.discriminator).init)(keys[1], magnitude, magnitude)
+    # Runs once: a quarter of the compile time is worth more than fast code.
+    quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    generator = quick(Generator(config.generator).init)(keys[0], magnitude.astype(jnp.complex64))
+    discriminator = quick(Discriminator(config.discriminator).init)(keys[1], magnitude, magnitude)
     # A model without blocks has no batch norm.
     return start_training({"batch_stats": {}, **generator}, discriminator, config)

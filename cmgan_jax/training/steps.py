@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from cmgan_jax.config import Config
 from cmgan_jax.models.discriminator import Discriminator
@@ -158,10 +158,7 @@ def generator_backward(
     gradient = generator_gradient(residual)
     network, metrics = apply_gradient(generator, gradient, stats, rate, jnp.ones((), bool), config)
     if average is not None:
-        # A short memory at first, so that the random start does not linger (1 + n over 10 + n).
-        count = generator.step.astype(jnp.float32)
-        decay = jnp.minimum(config.optimiser.ema_decay, (1 + count) / (10 + count))
-        average = jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, average, network.params)
+        average = move_average(average, network.params, generator.step, config)
     return network, average, {f"generator_{name}": value for name, value in metrics.items()}
 
 
@@ -258,13 +255,25 @@ def apply_gradient(
     network: NetState, gradient: Any, stats: Any, rate: Array, made: Array, config: Config
 ) -> tuple[NetState, Metrics]:
     """AdamW, unless the gradient is not finite or the update is not to be made; the step counts in any case."""
-    norm = optax.tree.norm(gradient)
+    # One long vector: hundreds of small arrays would each bring their own kernels, to compile and to launch.
+    slope, _ = ravel_pytree(gradient)
+    vector, unravel = ravel_pytree(network.params)
+    norm = jnp.linalg.norm(slope)
     made = made & jnp.isfinite(norm)
-    updates, moments = optimiser(config.optimiser).update(gradient, network.opt_state, network.params)
-    params = jax.tree.map(lambda p, u: p - rate * u, network.params, updates)
-    moved, kept = (params, stats, moments), (network.params, network.batch_stats, network.opt_state)
-    chosen = jax.tree.map(lambda new, old: jnp.where(made, new, old), moved, kept)
-    return NetState(network.step + 1, *chosen), {"gradient_norm": norm, "update": made.astype(jnp.float32)}
+    updates, moments = optimiser(config.optimiser).update(slope, network.opt_state, vector)
+    params = unravel(jnp.where(made, vector - rate * jnp.asarray(updates), vector))
+    chosen = jax.tree.map(
+        lambda new, old: jnp.where(made, new, old), (stats, moments), (network.batch_stats, network.opt_state)
+    )
+    return NetState(network.step + 1, params, *chosen), {"gradient_norm": norm, "update": made.astype(jnp.float32)}
+
+
+def move_average(average: Any, params: Any, step: Array, config: Config) -> Any:
+    """The moving average of the parameters after one more step; its memory is short at first (1 + n over 10 + n)."""
+    count = step.astype(jnp.float32)
+    decay = jnp.minimum(config.optimiser.ema_decay, (1 + count) / (10 + count))
+    (mean, unravel), (new, _) = ravel_pytree(average), ravel_pytree(params)
+    return unravel(decay * mean + (1 - decay) * new)
 
 
 def _of_first_device(tree: Any) -> Any:

@@ -1,0 +1,114 @@
+"""What a person sees while a model trains: one live panel on a terminal, plain lines elsewhere."""
+
+import math
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        epoch: counted from 0.
+        epochs: of the whole run.
+        step: updates attempted.
+        steps: of the whole run.
+        seconds_left: estimate; None before there is one.
+        numbers: means since the last record, by name.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    seconds_left: float | None
+    numbers: dict[str, Any]
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them: 42 s, 3 min 20 s, 5 h 10 min."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def facts(progress: Progress) -> dict[str, str]:
+    """Label and value of everything the display shows, in order."""
+    n = progress.numbers
+
+    def number(name: str, form: str, scale: float = 1.0) -> str:
+        value = n.get(name)
+        return "–" if value is None else format(value * scale, form)
+
+    failures = ", ".join(f"{reason} {count}" for reason, count in sorted(n.get("failures", {}).items()))
+    return {
+        "generator loss": number("generator_loss", ".4f"),
+        "discriminator loss": number("discriminator_loss", ".4f"),
+        "D updates made": number("discriminator_update", ".0f", 100) + " %",
+        "PESQ of estimates": number("pesq", ".2f"),
+        "scores valid": number("valid_share", ".0f", 100) + " %" + (f" ({failures})" if failures else ""),
+        "output level": number("level_db", "+.1f") + " dB",
+        "crops/s": number("crops_per_second", ".2f"),
+        "waiting for PESQ": number("pesq_wait_ms", ".0f") + " ms",
+        "time left": duration(progress.seconds_left),
+    }
+
+
+class Display:
+    """Shows progress; a context manager, so that the terminal is left as it was."""
+
+    def __init__(self, console: Console | None = None):
+        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal else None
+        self._printed = -math.inf
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def note(self, text: str) -> None:
+        """A line that stays; brackets and colons in it are text, for file names have them too."""
+        self._console.print(text, markup=False, emoji=False)
+
+    def show(self, progress: Progress) -> None:
+        """Replace the panel, or print a line at most every 10 seconds where there is no terminal."""
+        if self._live:
+            self._live.update(_panel(progress))
+        elif time.monotonic() - self._printed > 10:
+            self._printed = time.monotonic()
+            shown = ", ".join(f"{label} {value}" for label, value in facts(progress).items())
+            self.note(f"epoch {progress.epoch + 1}/{progress.epochs}, step {progress.step}/{progress.steps}: {shown}")
+
+
+def _panel(progress: Progress) -> Table:
+    title = Text(f"epoch {progress.epoch + 1}/{progress.epochs}  step {progress.step}/{progress.steps}", style="bold")
+    grid = Table.grid(padding=(0, 3))
+    pairs = list(facts(progress).items())
+    for start in range(0, len(pairs), 3):
+        row = pairs[start : start + 3]
+        grid.add_row(*(Text.assemble((f"{label} ", "dim"), value) for label, value in row))
+    panel = Table.grid()
+    for row in (title, ProgressBar(total=progress.steps, completed=progress.step, width=72), grid):
+        panel.add_row(row)
+    return panel

@@ -1,0 +1,143 @@
+"""From a command line's wishes to a run: fresh or resumed, in a folder that holds nothing else."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmgan_jax.config import Config, check
+from cmgan_jax.data.corpus import Corpus
+from cmgan_jax.errors import UserError
+from cmgan_jax.recipes import flatten, to_dict
+from cmgan_jax.training import checkpoint, provenance
+from cmgan_jax.training.display import Display
+from cmgan_jax.training.loop import Outcome, Position, Run
+from cmgan_jax.training.parallel import Placement, choose_devices
+from cmgan_jax.training.records import write_json
+from cmgan_jax.training.state import TrainState, initialise
+
+ABOUT = "run.json"
+
+# What may change when a run goes on: how long, and how the host does its part.
+FREE = {
+    "epochs",
+    "log_every",
+    "targets.workers",
+    "targets.time_limit",
+    "data.threads",
+    "data.prefetch",
+}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a command line asks of a run folder.
+
+    Attributes:
+        folder: the run folder.
+        devices: how many; 0: all that the batch divides over.
+        resume: go on with the run that the folder holds.
+        overwrite: delete the run that the folder holds.
+    """
+
+    folder: Path
+    devices: int = 0
+    resume: bool = False
+    overwrite: bool = False
+
+
+def refuse_occupied(wishes: Wishes) -> None:
+    """Check the folder against what is wished, before any work.
+
+    Raises:
+        UserError: a run is there and neither resume nor overwrite is asked; or nothing is there to resume.
+    """
+    folder = wishes.folder
+    occupied = (folder / ABOUT).exists()
+    if wishes.resume and wishes.overwrite:
+        raise UserError("--resume and --overwrite exclude each other")
+    if wishes.resume and not occupied:
+        raise UserError(f"{folder}: nothing to resume there (no {ABOUT}); leave --resume out to begin a run")
+    if occupied and not (wishes.resume or wishes.overwrite):
+        raise UserError(f"{folder} holds a run already: add --resume to go on with it, or --overwrite to delete it")
+    if not occupied and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not a run folder: choose another --out")
+
+
+def refuse_differences(config: Config, saved: Config, fingerprint: str, about: dict[str, Any]) -> None:
+    """A resumed run goes on with its own numbers and its own corpus.
+
+    Raises:
+        UserError: every number that differs, or the corpus.
+    """
+    now, before = flatten(config), flatten(saved)
+    differing = [
+        f"  {name}: the run has {before[name]!r}, asked for {now[name]!r}"
+        for name in now
+        if now[name] != before[name] and name not in FREE
+    ]
+    if about["provenance"]["data"]["fingerprint"] != fingerprint:
+        differing.append(f"  corpus: the run has {about['provenance']['data']['description']}, and this is another")
+    if differing:
+        raise UserError(
+            "--resume: this is not the same run; begin another with its own --out:\n" + "\n".join(differing)
+        )
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What run.json says of a run.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return json.loads((folder / ABOUT).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / ABOUT} cannot be read ({error}); the run cannot go on without it") from error
+
+
+def launch(
+    config: Config,
+    corpus: Corpus,
+    wishes: Wishes,
+    display: Display,
+    source: dict[str, Any] | None = None,
+    initial: TrainState | None = None,
+) -> Outcome:
+    """Begin or resume a run, and train it to its end.
+
+    Args:
+        config: its numbers.
+        corpus: what it trains on, already checked.
+        wishes: folder, devices, resume.
+        display: what a person sees.
+        source: the command line's words for the corpus, recorded so that a resume needs none.
+        initial: networks to begin with; None: random weights.
+
+    Raises:
+        UserError: numbers that cannot work, a folder that is occupied, a resume that would not be the same run.
+    """
+    check(config)
+    refuse_occupied(wishes)
+    placement = Placement(choose_devices(wishes.devices, config.batch))
+    about = {
+        "config": to_dict(config),
+        "source": source,
+        "provenance": provenance.describe(corpus.fingerprint, corpus.describe()),
+    }
+    if wishes.resume:
+        found = checkpoint.find(wishes.folder, prefer=checkpoint.LATEST)
+        saved = checkpoint.read_run(found)
+        refuse_differences(config, checkpoint.config_of(found), corpus.fingerprint, saved)
+        state = checkpoint.restore(found, config, placement)
+        position = Position.from_dict(saved["position"])
+        display.note(f"going on from {found}")
+    else:
+        if wishes.overwrite and wishes.folder.exists():
+            shutil.rmtree(wishes.folder)
+        state, position = placement.replicate(initial or initialise(config)), Position()
+    wishes.folder.mkdir(parents=True, exist_ok=True)
+    write_json(wishes.folder / ABOUT, about)
+    run = Run(config, corpus, wishes.folder, placement, state, position, about, display)
+    return run.train()

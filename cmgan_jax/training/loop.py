@@ -1,0 +1,233 @@
+"""A run from its first step to its last: steps, records, validation, selection, checkpoints, signals."""
+
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cmgan_jax.config import Config
+from cmgan_jax.data.corpus import Corpus
+from cmgan_jax.data.pipeline import steps_per_epoch, training_batches, validation_crops, validation_files
+from cmgan_jax.training.checkpoint import BEST, LATEST, CheckpointStore
+from cmgan_jax.training.display import Display, Progress
+from cmgan_jax.training.interruption import Interruption
+from cmgan_jax.training.meter import Meter
+from cmgan_jax.training.parallel import Placement
+from cmgan_jax.training.pesq_targets import TargetScorer
+from cmgan_jax.training.provenance import digest
+from cmgan_jax.training.records import Recorder
+from cmgan_jax.training.state import TrainState, rate_factor
+from cmgan_jax.training.stepper import Measured, Stepper, first_device_copy
+from cmgan_jax.training.validation import Held, score_files, validation_loss
+
+
+@dataclass
+class Position:
+    """Where a run stands; saved in every checkpoint, so that a resumed run goes on as if nothing had happened.
+
+    Attributes:
+        step: updates attempted.
+        batches: state of the data iterator; None: at the beginning.
+        window: totals since the last step record.
+        epoch: totals since the epoch began.
+        best: highest validation PESQ so far, with its epoch; None: no epoch has ended.
+        noisy: scores of the held-out files as they are.
+    """
+
+    step: int = 0
+    batches: Any = None
+    window: Meter = field(default_factory=Meter)
+    epoch: Meter = field(default_factory=Meter)
+    best: dict[str, Any] | None = None
+    noisy: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return vars(self) | {"window": self.window.to_dict(), "epoch": self.epoch.to_dict()}
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> "Position":
+        """What `to_dict` wrote."""
+        meters = {name: Meter(saved[name]) for name in ("window", "epoch")}
+        return cls(**{**saved, **meters})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        interrupted: the signal that ended it, or None.
+        step: updates attempted.
+        noisy: scores of the held-out files as they are.
+        last: validation of the last epoch that ended, or None.
+        best: highest validation PESQ with its epoch and scores, or None.
+    """
+
+    interrupted: signal.Signals | None
+    step: int
+    noisy: dict[str, Any] | None
+    last: dict[str, Any] | None
+    best: dict[str, Any] | None
+
+
+class Run:
+    """One run in one folder.
+
+    Args:
+        config: its numbers.
+        corpus: what it trains and validates on.
+        folder: where its records and checkpoints go; exists.
+        placement: devices that share a step.
+        state: both networks, on those devices; donated.
+        position: where it stands.
+        about: what every checkpoint carries beside the state: config and provenance.
+        display: what a person sees.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        corpus: Corpus,
+        folder: Path,
+        placement: Placement,
+        state: TrainState,
+        position: Position,
+        about: dict[str, Any],
+        display: Display,
+    ):
+        self.config = config
+        self.position = position
+        self._placement = placement
+        self._about = about
+        self._display = display
+        self._steps_per_epoch = steps_per_epoch(corpus, config)
+        self._held = Held(validation_crops(corpus, config), validation_files(corpus, config))
+        self._batches = training_batches(corpus, config)
+        if position.batches is not None:
+            self._batches.set_state(position.batches)
+        self._scorer = TargetScorer(config.targets, config.batch, config.seed, config.spectral.sample_rate)
+        self._stepper = Stepper(config, placement, self._scorer, state)
+        self._store = CheckpointStore(folder)
+        self._recorder = Recorder(folder, position.step)
+        self._interruption = Interruption()
+        self._pace: tuple[float, int] | None = None
+
+    def train(self) -> Outcome:
+        """Train to the last epoch, or until a signal asks to save and leave."""
+        last = None
+        try:
+            with self._interruption:
+                if self.position.noisy is None:
+                    self.position.noisy = score_files(None, self._held, self.config, self._scorer.pool)
+                while self.position.step < self._total and not self._interruption.signal:
+                    epoch = self.position.step // self._steps_per_epoch
+                    self._steps(epoch)
+                    if self.position.step == (epoch + 1) * self._steps_per_epoch:
+                        last = self._end_epoch(epoch)
+                    self._save(LATEST)
+        finally:
+            self._scorer.close()
+            self._batches.close()
+            self._recorder.close()
+            self._store.close()
+        return Outcome(self._interruption.signal, self.position.step, self.position.noisy, last, self.position.best)
+
+    @property
+    def _total(self) -> int:
+        return self.config.epochs * self._steps_per_epoch
+
+    def _steps(self, epoch: int) -> None:
+        """Steps to the end of an epoch. A step's numbers are read when the next is under way: no wait for devices."""
+        end = (epoch + 1) * self._steps_per_epoch
+        before: tuple[Measured, dict[str, float]] | None = None
+        while self.position.step < end and not self._interruption.signal:
+            clock = time.monotonic()
+            batch = next(self._batches)
+            waited = time.monotonic() - clock
+            measured = self._stepper(batch, self.position.step, epoch)
+            timing = {"data_wait_ms": 1e3 * waited, "step_ms": 1e3 * (time.monotonic() - clock)}
+            if before is not None:
+                self._take(*before, self.position.step, epoch)
+            before = measured, timing
+            self.position.step += 1
+        if before is not None:
+            self._take(*before, self.position.step, epoch)
+        self.position.batches = self._batches.get_state()
+
+    def _take(self, measured: Measured, timing: dict[str, float], step: int, epoch: int) -> None:
+        """Count a step's numbers; show them, and write the window's means where one ends."""
+        numbers = measured.read() | timing
+        for meter in (self.position.window, self.position.epoch):
+            meter.add(numbers, measured.report.failures)
+        numbers = self._means(self.position.window, epoch)
+        self._display.show(Progress(epoch, self.config.epochs, step, self._total, self._seconds_left(step), numbers))
+        if step % self.config.log_every == 0:
+            self._recorder.record("step", step, {"epoch": epoch + 1} | numbers)
+            self.position.window = Meter()
+
+    def _means(self, meter: Meter, epoch: int) -> dict[str, Any]:
+        optimiser, numbers = self.config.optimiser, meter.summary()
+        factor = rate_factor(optimiser, epoch)
+        return numbers | {
+            "crops_per_second": 1e3 * self.config.batch / numbers["step_ms"],
+            "generator_rate": optimiser.generator_rate * factor,
+            "discriminator_rate": optimiser.discriminator_rate * factor,
+        }
+
+    def _seconds_left(self, step: int) -> float | None:
+        """From the pace since the first step of this process, which compiles and does not count."""
+        now = time.monotonic()
+        if self._pace is None:
+            self._pace = (now, step)
+            return None
+        began, first = self._pace
+        return (now - began) / max(step - first, 1) * (self._total - step)
+
+    def _end_epoch(self, epoch: int) -> dict[str, Any]:
+        """Validate, write the epoch's record, keep the model if it is the best by PESQ."""
+        generator, average, discriminator = self._validated()
+        validation = validation_loss(average, discriminator, self._held, self.config)
+        validation |= score_files(average, self._held, self.config, self._scorer.pool)
+        best = self.position.best
+        improved = validation["pesq"] is not None and (best is None or validation["pesq"] > best["pesq"])
+        if improved:
+            self.position.best = validation | {"epoch": epoch + 1}
+        record = {
+            "epoch": epoch + 1,
+            "train": self._means(self.position.epoch, epoch),
+            "validation": validation,
+            "noisy": self.position.noisy,
+            "best": improved,
+            "generator_digest": digest(generator),
+        }
+        self._recorder.record("epoch", self.position.step, record)
+        self.position.epoch, self.position.window = Meter(), Meter()
+        if improved:
+            self._save(BEST)
+        self._display.note(_sentence(epoch, self.config.epochs, record))
+        return validation
+
+    def _validated(self) -> tuple[Any, Any, Any]:
+        """The trained parameters; variables of the generator that is validated, and of its judge: on one device."""
+        state = self._stepper.state
+        judge = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
+        return first_device_copy((state.generator.params, state.validated, judge), self._placement)
+
+    def _save(self, kind: str) -> None:
+        self._store.save(
+            kind, self.position.step, self._stepper.state, self._about | {"position": self.position.to_dict()}
+        )
+
+
+def _sentence(epoch: int, epochs: int, record: dict[str, Any]) -> str:
+    train, validation = record["train"], record["validation"]
+    pesq = "not scored" if validation["pesq"] is None else f"{validation['pesq']:.3f}"
+    return (
+        f"epoch {epoch + 1}/{epochs}: PESQ {pesq} on {validation['scored']} of {validation['files']} held-out files, "
+        f"SI-SDR {validation['si_sdr']:.2f} dB, validation loss {validation['loss']:.4f}; "
+        f"training loss {train['generator_loss']:.4f}, discriminator {train['discriminator_loss']:.4f} "
+        f"(updated in {train['discriminator_update']:.0%} of steps), {train['crops_per_second']:.1f} crops/s"
+        + (" – best so far" if record["best"] else "")
+    )

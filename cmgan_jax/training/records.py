@@ -1,0 +1,91 @@
+"""What a run writes down: run.json, metrics.jsonl and TensorBoard events."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+METRICS = "metrics.jsonl"
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: what is not a finite number becomes null."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(plain(content), indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+class Recorder:
+    """Appends records to metrics.jsonl and their numbers to TensorBoard.
+
+    Args:
+        folder: the run folder.
+        step: the step that the run begins at; later records of an interrupted run are dropped, for they come again.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        path = folder / METRICS
+        resumed = path.exists()
+        kept = [line for line in _lines(path) if _position(line) <= step]
+        temporary = path.with_name(METRICS + ".part")
+        temporary.write_text("".join(line + "\n" for line in kept))
+        os.replace(temporary, path)
+        self._file = path.open("a", buffering=1)
+        self._curves = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if resumed else None)
+
+    def record(self, kind: str, step: int, numbers: dict[str, Any]) -> None:
+        """Write one record.
+
+        Args:
+            kind: `step` or `epoch`.
+            step: updates attempted so far.
+            numbers: what was measured; one level of nesting is joined with a slash in TensorBoard.
+        """
+        self._file.write(json.dumps({"kind": kind, "step": step, **plain(numbers)}) + "\n")
+        for name, value in _flat(numbers):
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+                self._curves.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flush and close both."""
+        self._file.close()
+        self._curves.close()
+
+
+def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """Records of a run, in order; `kind` picks `step` or `epoch`. A torn last line is left out."""
+    records = [json.loads(line) for line in _lines(folder / METRICS) if _position(line) >= 0]
+    return [record for record in records if kind in (None, record["kind"])]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _position(line: str) -> float:
+    """Step of a record; a torn line counts as before everything for readers, and is dropped on resume."""
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return math.nan
+
+
+def _flat(numbers: dict[str, Any]) -> list[tuple[str, Any]]:
+    flat = []
+    for name, value in numbers.items():
+        flat += [(f"{name}/{inner}", v) for inner, v in value.items()] if isinstance(value, dict) else [(name, value)]
+    return flat

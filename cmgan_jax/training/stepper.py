@@ -1,0 +1,109 @@
+"""One training step from the host's side: three programs on the devices, PESQ in between."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cmgan_jax.config import Config
+from cmgan_jax.training.parallel import Placement, gather
+from cmgan_jax.training.pesq_targets import ScoreReport, Targets, TargetScorer
+from cmgan_jax.training.state import TrainState, rate_factor
+from cmgan_jax.training.steps import Metrics, compile_steps
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one step measured; device numbers are downloaded by `read`, when they are long computed.
+
+    Attributes:
+        metrics: scalars still on the devices.
+        targets: what the discriminator was taught.
+        report: scores, failures by reason, seconds waited.
+    """
+
+    metrics: Metrics
+    targets: Targets
+    report: ScoreReport
+
+    def read(self) -> dict[str, float]:
+        """Scalars by name; losses as in `steps`, PESQ as MOS (1 to 4.64), milliseconds waited for scores."""
+        host = {name: np.asarray(value) for name, value in self.metrics.items()}
+        # Whether the discriminator knows what it judges: predictions against true targets, valid scores only.
+        error = (host.pop("predicted").reshape(-1) - self.targets.value)[self.targets.valid]
+        numbers = {name: float(value) for name, value in host.items()}
+        numbers |= {
+            "valid_share": float(np.mean(self.targets.valid)),
+            "target_spread": float(np.std(self.targets.value)),
+            "pesq_wait_ms": 1e3 * self.report.waited,
+        }
+        if error.size:
+            numbers |= {
+                "pesq": self.report.mean,
+                "calibration_bias": float(np.mean(error)),
+                "calibration_error": float(np.mean(np.abs(error))),
+            }
+        return numbers
+
+
+class Stepper:
+    """Owns the state while it trains.
+
+    Args:
+        config: the run's numbers.
+        placement: devices.
+        scorer: host PESQ.
+        state: both networks, on those devices. It is donated: read `state` back from here.
+    """
+
+    def __init__(self, config: Config, placement: Placement, scorer: TargetScorer, state: TrainState):
+        self.config = config
+        self.state = state
+        self._placement = placement
+        self._scorer = scorer
+        self._steps = compile_steps(config, placement)
+        self._rates: tuple[int, Any, Any] = (-1, None, None)
+
+    def __call__(self, batch: dict[str, np.ndarray], step: int, epoch: int) -> Measured:
+        """Run one step.
+
+        Args:
+            batch: `clean` and `noisy`, float32[batch, S] in [-1, 1].
+            step: updates attempted before this one.
+            epoch: counted from 0; sets the learning rates.
+        """
+        generator_rate, discriminator_rate = self._rates_of(epoch)
+        state, put = self.state, self._placement
+        forward = self._steps.forward(state.generator, state.discriminator, put.split(batch))
+        generator, average, backward_metrics = self._steps.backward(
+            state.generator, state.average, forward.residual, forward.generator_stats, generator_rate
+        )
+        # The estimate is there when the forward pass ends; PESQ runs while the devices are in the backward pass.
+        pending = self._scorer.submit(step, batch["clean"], gather(forward.estimate))
+        targets, report = pending.collect()
+        discriminator, update_metrics = self._steps.update(
+            replace(state.discriminator, batch_stats=forward.discriminator_stats),
+            forward.clean_magnitude,
+            forward.estimate_magnitude,
+            put.split(targets.value),
+            put.split(targets.weight),
+            put.replicate(np.asarray(targets.made)),
+            discriminator_rate,
+        )
+        self.state = TrainState(generator, discriminator, average)
+        return Measured(forward.metrics | backward_metrics | update_metrics, targets, report)
+
+    def _rates_of(self, epoch: int) -> tuple[Any, Any]:
+        if self._rates[0] != epoch:
+            optimiser = self.config.optimiser
+            factor = rate_factor(optimiser, epoch)
+            rates = (optimiser.generator_rate * factor, optimiser.discriminator_rate * factor)
+            self._rates = (epoch, *(self._placement.replicate(jnp.float32(rate)) for rate in rates))
+        return self._rates[1:]
+
+
+def first_device_copy(tree: Any, placement: Placement) -> Any:
+    """A replicated tree on the first device alone, for programs that are not mapped."""
+    return jax.device_put(tree, placement.devices[0])

@@ -1,0 +1,256 @@
+"""The training step: devices agree, policies and faults do what they say, nothing compiles twice."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+from cmgan_jax.config import Config
+from cmgan_jax.recipes import make_config, override
+from cmgan_jax.training import steps
+from cmgan_jax.training.parallel import Placement
+from cmgan_jax.training.state import TrainState, initialise, rate_factor, start_network
+from cmgan_jax.training.steps import (
+    apply_gradient,
+    compile_steps,
+    discriminator_gradient,
+    generator_forward,
+    generator_gradient,
+)
+
+TINY = override(make_config("recommended", "tiny"), {"data.crop_seconds": 0.25})
+RATE = 1e-3
+
+
+def batch_of(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
+    """Noise at speech level; targets that differ by item."""
+    rng = np.random.default_rng(seed)
+    clean = rng.normal(0, 0.05, (config.batch, config.crop_samples)).astype(np.float32)
+    return {"clean": clean, "noisy": clean + rng.normal(0, 0.03, clean.shape).astype(np.float32)}
+
+
+class Rig:
+    """Compiled steps on some devices, and one whole step with given targets."""
+
+    def __init__(self, config: Config, devices: int):
+        self.config = config
+        self.placement = Placement(jax.devices()[:devices])
+        self.programs = compile_steps(config, self.placement)
+
+    def start(self) -> TrainState:
+        return self.placement.replicate(initialise(self.config))
+
+    def step(
+        self,
+        state: TrainState,
+        batch: dict[str, np.ndarray],
+        weight: np.ndarray | None = None,
+        made: bool = True,
+    ) -> tuple[TrainState, dict[str, Any]]:
+        put = self.placement
+        rate = put.replicate(jnp.float32(RATE))
+        forward = self.programs.forward(state.generator, state.discriminator, put.split(batch))
+        generator, average, backward = self.programs.backward(
+            state.generator, state.average, forward.residual, forward.generator_stats, rate
+        )
+        value = np.linspace(0.2, 0.8, self.config.batch, dtype=np.float32)
+        weight = np.ones_like(value) if weight is None else weight.astype(np.float32)
+        discriminator, update = self.programs.update(
+            replace(state.discriminator, batch_stats=forward.discriminator_stats),
+            forward.clean_magnitude,
+            forward.estimate_magnitude,
+            put.split(value),
+            put.split(weight),
+            put.replicate(np.asarray(made)),
+            rate,
+        )
+        return TrainState(generator, discriminator, average), forward.metrics | backward | update
+
+
+@pytest.fixture(scope="module")
+def one() -> Rig:
+    return Rig(TINY, 1)
+
+
+@pytest.fixture(scope="module")
+def four() -> Rig:
+    return Rig(TINY, 4)
+
+
+def host(tree: Any) -> list[np.ndarray]:
+    """Copies, since states are donated."""
+    return [np.array(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def test_devices_agree_on_the_raw_gradients() -> None:
+    """1 and 4 devices, the same global batch, dropout on: gradients before Adam, which would hide a wrong scale."""
+
+    def gradients(generator: Any, discriminator: Any, batch: Any, value: Array, weight: Array) -> Any:
+        forward = generator_forward(generator, discriminator, batch, config=TINY)
+        moved = replace(discriminator, batch_stats=forward.discriminator_stats)
+        magnitudes = forward.clean_magnitude, forward.estimate_magnitude
+        of_judge, _, _ = discriminator_gradient(moved, *magnitudes, value, weight, config=TINY)
+        return generator_gradient(forward.residual), of_judge, forward.generator_stats
+
+    found = []
+    for devices in (1, 4):
+        placement = Placement(jax.devices()[:devices])
+        state = placement.replicate(initialise(TINY))
+        mapped = placement.map(gradients, (None, None, 0, 0, 0), None)
+        # Unequal weights: a mean of the devices' means would differ from the mean over the batch.
+        weights = np.asarray([1, 0, 0, 1], np.float32)
+        operands = placement.split(batch_of(TINY)), placement.split(weights * 0.5), placement.split(weights)
+        found.append(mapped(state.generator, state.discriminator, *operands))
+    for single, several in zip(*found, strict=True):
+        # Of the largest entry: biases before a norm have gradients of about 0, whose rounding is all there is.
+        scale = max(np.max(np.abs(leaf)) for leaf in host(single))
+        for a, b in zip(host(single), host(several), strict=True):
+            np.testing.assert_allclose(b / scale, a / scale, rtol=0, atol=1e-5)
+
+
+def test_replicas_stay_equal_and_nothing_compiles_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = []
+
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            traced.append(function.__name__)
+            return function(*arguments, **named)
+
+        return call
+
+    # Python runs these once a trace: `views` in the forward program, `apply_gradient` in the other two.
+    for name in ("views", "apply_gradient"):
+        monkeypatch.setattr(steps, name, counting(getattr(steps, name)))
+    rig = Rig(TINY, 4)
+    state = rig.start()
+    for seed in range(20):
+        state, _ = rig.step(state, batch_of(TINY, seed))
+    assert traced == ["views", "apply_gradient", "apply_gradient"]
+    for leaf in jax.tree.leaves(state):
+        shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(shards) == 4
+        for shard in shards[1:]:
+            np.testing.assert_array_equal(shard, shards[0])
+
+
+def test_skip_leaves_everything_and_logs_exactly_zero(one: Rig) -> None:
+    state = one.start()
+    before = host((state.discriminator.params, state.discriminator.opt_state))
+    state, metrics = one.step(state, batch_of(TINY), made=False)
+    for old, new in zip(before, host((state.discriminator.params, state.discriminator.opt_state)), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert float(metrics["discriminator_loss"]) == 0.0
+    assert float(metrics["discriminator_update"]) == 0.0
+    assert int(state.discriminator.step) == 1
+
+
+def test_weightless_targets_still_teach_clean_speech(one: Rig) -> None:
+    """Policy `mask` with no valid score: the estimate's term is 0, the reference's goes on."""
+    state = one.start()
+    before = host(state.discriminator.params)
+    state, metrics = one.step(state, batch_of(TINY), weight=np.zeros(TINY.batch))
+    assert float(metrics["discriminator_loss_estimate"]) == 0.0
+    assert float(metrics["discriminator_loss_clean"]) > 0.0
+    assert float(metrics["discriminator_update"]) == 1.0
+    changed = [not np.array_equal(a, b) for a, b in zip(before, host(state.discriminator.params), strict=True)]
+    assert any(changed)
+
+
+def test_non_finite_batch_changes_no_parameter_on_any_device(four: Rig) -> None:
+    state = four.start()
+    bad = batch_of(TINY)
+    bad["noisy"][2, 100] = np.nan
+    kept = host(
+        (state.generator.params, state.generator.batch_stats, state.generator.opt_state, state.discriminator.params)
+    )
+    state, metrics = four.step(state, bad)
+    after = host(
+        (state.generator.params, state.generator.batch_stats, state.generator.opt_state, state.discriminator.params)
+    )
+    for old, new in zip(kept, after, strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert float(metrics["generator_update"]) == 0.0
+    state, metrics = four.step(state, batch_of(TINY))
+    assert float(metrics["generator_update"]) == 1.0
+    assert np.isfinite(float(metrics["generator_loss"]))
+
+
+def test_silence_and_constant_input_give_finite_updates(one: Rig) -> None:
+    for level in (0.0, 0.1):
+        batch = {name: np.full((TINY.batch, TINY.crop_samples), level, np.float32) for name in ("clean", "noisy")}
+        state, metrics = one.step(one.start(), batch)
+        assert float(metrics["generator_update"]) == 1.0
+        assert all(np.isfinite(leaf).all() for leaf in host(state))
+
+
+def test_average_follows_its_formula(one: Rig) -> None:
+    """decay = min(ema_decay, (1 + n) / (10 + n)): 0.1 at the first step."""
+    state = one.start()
+    start = host(state.average)
+    state, _ = one.step(state, batch_of(TINY))
+    for first, mean, moved in zip(start, host(state.average), host(state.generator.params), strict=True):
+        np.testing.assert_allclose(mean, 0.1 * first + 0.9 * moved, rtol=1e-5, atol=1e-7)
+
+
+def test_statistics_of_separate_batchnorm_are_the_first_device_s() -> None:
+    """As published: each device normalises by its own statistics, and device 0's are kept."""
+    config = override(TINY, {"optimiser.cross_device_batchnorm": False})
+    half = override(config, {"batch": 1})
+    batch = batch_of(config)
+    four, one = Rig(config, 4), Rig(half, 1)
+    split, _ = four.step(four.start(), batch)
+    first, _ = one.step(one.start(), {name: rows[:1] for name, rows in batch.items()})
+    for several, single in zip(host(split.generator.batch_stats), host(first.generator.batch_stats), strict=True):
+        np.testing.assert_allclose(several, single, rtol=1e-4, atol=1e-6)
+
+
+def test_adamw_is_torch_s() -> None:
+    """One scalar by hand: m = 0.1 g, v = 0.001 g², both unbiased to g and g²; p - r (g / (|g| + ε) + 0.01 p)."""
+    config = override(TINY, {"optimiser.clip_norm": 0.0})
+    params = {"w": jnp.asarray(2.0)}
+    state = start_network({"params": params, "batch_stats": {}}, config.optimiser)
+    moved, metrics = apply_gradient(state, {"w": jnp.asarray(-3.0)}, {}, jnp.asarray(0.5), jnp.asarray(True), config)
+    assert float(moved.params["w"]) == pytest.approx(2.0 - 0.5 * (-1.0 + 0.01 * 2.0), rel=1e-6)
+    assert float(metrics["gradient_norm"]) == 3.0
+
+
+def test_clipping_bounds_what_adam_sees() -> None:
+    """Adam's first moment after one step is 0.1 of the gradient it saw: norm 3 clipped to 1.5."""
+    config = override(TINY, {"optimiser.clip_norm": 1.5})
+    params = {"w": jnp.asarray(2.0)}
+    state = start_network({"params": params, "batch_stats": {}}, config.optimiser)
+    moved, metrics = apply_gradient(state, {"w": jnp.asarray(3.0)}, {}, jnp.asarray(0.5), jnp.asarray(True), config)
+    moments = [np.asarray(leaf) for leaf in jax.tree.leaves(moved.opt_state)]
+    assert any(leaf == pytest.approx(0.15, rel=1e-5) for leaf in moments)
+    assert float(metrics["gradient_norm"]) == 3.0
+
+
+def test_time_reference_of_the_published_head() -> None:
+    """The two recipes' time losses differ as their clean references do: computed here from the estimate itself."""
+    batch = batch_of(TINY)
+    for recipe in ("normalised", "unnormalised"):
+        config = replace(TINY, loss=replace(TINY.loss, time_reference=recipe))
+        placement = Placement(jax.devices()[:1])
+        state = placement.replicate(initialise(config))
+        forward = placement.map(partial(_audio_and_loss, config=config), (None, None, 0), (0, None))
+        audio, loss = forward(state.generator, state.discriminator, placement.split(batch))
+        factor = np.sqrt(TINY.crop_samples / np.sum(batch["noisy"] ** 2, axis=1, keepdims=True))
+        clean = batch["clean"] * (factor if recipe == "normalised" else 1)
+        assert float(loss) == pytest.approx(np.mean(np.abs(np.asarray(audio)[0] - clean)), rel=1e-5)
+
+
+def _audio_and_loss(generator: Any, discriminator: Any, batch: Any, *, config: Config) -> tuple[Array, Array]:
+    forward = generator_forward(generator, discriminator, batch, config=config)
+    return forward.estimate, forward.metrics["loss_time"]
+
+
+def test_rates_halve_by_epoch() -> None:
+    """Published schedule: halved every 30 epochs."""
+    published = make_config("published_2022").optimiser
+    assert [rate_factor(published, epoch) for epoch in (0, 29, 30, 59, 60, 119)] == [1, 1, 0.5, 0.5, 0.25, 0.125]
