@@ -1,0 +1,111 @@
+"""What a run writes down: whole files, records in order, nothing twice after a resume."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+
+from cmgan_jax.training.records import METRICS, Recorder, plain, read_metrics, write_json
+
+
+def lines(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
+def write(folder: Path, *steps: int, since: int = 0) -> None:
+    recorder = Recorder(folder, since)
+    for step in steps:
+        recorder.record("step", step, {"loss": step / 2})
+    recorder.close()
+
+
+def events(folder: Path) -> list[Event]:
+    """Events of all files: length, its checksum, the event, its checksum."""
+    found = []
+    for path in sorted((folder / "tensorboard").iterdir()):
+        content, at = path.read_bytes(), 0
+        while at < len(content):
+            size = int.from_bytes(content[at : at + 8], "little")
+            found.append(Event.FromString(content[at + 12 : at + 12 + size]))
+            at += 16 + size
+    return found
+
+
+def test_a_record_is_a_line_with_its_kind(tmp_path: Path) -> None:
+    """What is not finite becomes null, also in nested numbers: bare NaN is not JSON."""
+    recorder = Recorder(tmp_path, 0)
+    numbers = {"loss": 0.5, "pesq": math.nan, "failures": {"timeout": 2, "share": math.inf}, "on": True, "list": (1,)}
+    recorder.record("step", 3, numbers)
+    # On disk before it is closed: a run may be killed at any time.
+    expected = {"kind": "step", "step": 3, "loss": 0.5, "pesq": None, "on": True, "list": [1]}
+    assert lines(tmp_path) == [expected | {"failures": {"timeout": 2, "share": None}}]
+    recorder.record("epoch", 4, {"pesq": 2.5})
+    recorder.close()
+    assert [record["kind"] for record in read_metrics(tmp_path)] == ["step", "epoch"]
+    assert read_metrics(tmp_path, "epoch") == [{"kind": "epoch", "step": 4, "pesq": 2.5}]
+    curves = {(v.tag, e.step): v.simple_value for e in events(tmp_path) for v in e.summary.value}
+    assert curves == {("step/loss", 3): 0.5, ("step/failures/timeout", 3): 2, ("epoch/pesq", 4): 2.5}
+
+
+@pytest.mark.parametrize("tail", ["", '{"kind": "step", "st', '{"kind": "step", "step": 7}', "null\n"])
+def test_a_resume_drops_what_comes_again(tail: str, tmp_path: Path) -> None:
+    """Later records and a torn last line go; also one that lacks nothing but the end of its line."""
+    write(tmp_path, 1, 2, 3, 4)
+    with (tmp_path / METRICS).open("a") as file:
+        file.write(tail)
+    assert [record["step"] for record in read_metrics(tmp_path)][:4] == [1, 2, 3, 4]
+    write(tmp_path, 3, 4, since=2)
+    assert [record["step"] for record in lines(tmp_path)] == [1, 2, 3, 4]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_line_without_its_end_does_not_swallow_the_next(tmp_path: Path) -> None:
+    (tmp_path / METRICS).write_text('{"kind": "step", "step": 1}\n{"kind": "step", "step": 2}')
+    write(tmp_path, 3, since=2)
+    assert [record["step"] for record in lines(tmp_path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("since", [0, 2])
+def test_curves_are_purged_on_resume(since: int, tmp_path: Path) -> None:
+    """TensorBoard drops points from the step of a START event on; also where a run goes back to its beginning."""
+    write(tmp_path, 1, 2, 3)
+    assert all(event.WhichOneof("what") != "session_log" for event in events(tmp_path))
+    write(tmp_path, 3, since=since)
+    starts = [event.step for event in events(tmp_path) if event.WhichOneof("what") == "session_log"]
+    assert starts == [since + 1]
+
+
+def test_nothing_is_read_where_nothing_is(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path) == []
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    write_json(path, {"value": math.nan, "tuple": (1, 2)})
+    assert json.loads(path.read_text()) == {"value": None, "tuple": [1, 2]}
+    with pytest.raises(TypeError):
+        write_json(path, {"value": object()})
+    assert json.loads(path.read_text()) == {"value": None, "tuple": [1, 2]}
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.json"
+    write_json(path, {"value": 1})
+
+    def torn(self: Path, text: str) -> None:
+        with self.open("w") as file:
+            file.write(text[: len(text) // 2])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_text", torn)
+    with pytest.raises(OSError, match="no space"):
+        write_json(path, {"value": 2, "more": "text"})
+    assert json.loads(path.read_text()) == {"value": 1}
+
+
+def test_plain_leaves_what_json_has() -> None:
+    content = {"a": [1, 2.5, "x", None, True], "b": {"c": -0.0}}
+    assert plain(content) == content
