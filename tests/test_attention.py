@@ -81,13 +81,15 @@ def test_attend_equals_the_gathered_form(
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_chunks_bound_what_is_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No array of the program holds the scores of all sequences when a chunk is smaller, nor does the residual."""
-    monkeypatch.setattr(attention, "CHUNK_ELEMENTS", {"cpu": 2 * POSITIONS**2})
-    operands = [normal(SEQUENCES, HEADS, POSITIONS, WIDTH)] * 3 + [normal(2 * POSITIONS - 1, WIDTH)]
-    _, pull = jax.vjp(attend, *operands)
-    largest = SEQUENCES * HEADS * POSITIONS * max(POSITIONS, WIDTH)
-    assert all(leaf.size < largest for leaf in jax.tree.leaves(pull))
+def test_chunks_bound_the_memory_of_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither pass, nor what one leaves for the other, holds the scores of all sequences: 64 · 2 · 32 · 32 floats."""
+    monkeypatch.setattr(attention, "CHUNK_ELEMENTS", {"cpu": 32**2})
+    part = jax.ShapeDtypeStruct((64, HEADS, 32, WIDTH), jnp.float32)
+    table = jax.ShapeDtypeStruct((2 * 32 - 1, WIDTH), jnp.float32)
+    gradient = jax.grad(lambda *operands: jnp.sum(jnp.square(attend(*operands))), argnums=(0, 1, 2, 3))
+    memory = jax.jit(gradient).lower(part, part, part, table).compile().memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 4 * 64 * HEADS * 32 * 32 / 2
 
 
 def test_module_clamps_distances_and_orders_heads_and_halves() -> None:

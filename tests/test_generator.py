@@ -11,7 +11,7 @@ from jax import Array
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models.generator import Generator, SubPixel
 
-SMALL = GeneratorConfig(channels=4, blocks=1, heads=2, dense_depth=2, kernel=5, max_distance=3)
+SMALL = GeneratorConfig(channels=4, blocks=1, heads=2, dense_depth=1, kernel=5, max_distance=3)
 BINS = 9
 
 

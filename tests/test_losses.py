@@ -14,7 +14,7 @@ def test_terms_by_hand() -> None:
     assert float(ri_loss(estimate, clean)) == pytest.approx(7)
     assert float(magnitude_loss(jnp.array([[[3.0, 1]]]), jnp.array([[[1.0, 1]]]))) == pytest.approx(2)
     assert float(time_loss(jnp.array([[1.0, -1, 0, 0]]), jnp.array([[0.0, 1, 0, 0]]))) == pytest.approx(0.75)
-    assert float(adversarial_loss(jnp.array([1, 0.5, 0]))) == pytest.approx(1.25 / 3)
+    assert float(adversarial_loss(jnp.array([1, 0.5, 0.5]))) == pytest.approx(0.5 / 3)
 
 
 def test_shares_of_the_weighted_error_sum_to_the_global_mean() -> None:
