@@ -26,12 +26,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     # Two CPU cores, minutes: figures in BUILD_NOTES.md.
     "demo": {
-        "epochs": 6,
-        "steps_per_epoch": 100,
+        "epochs": 4,
+        "steps_per_epoch": 60,
         "batch": 2,
         "log_every": 10,
         "generator.channels": 16,
         "generator.blocks": 1,
+        "generator.heads": 2,
         "discriminator.channels": 8,
         "optimiser.generator_rate": 2e-3,
         "optimiser.decay_every": 3,

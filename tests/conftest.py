@@ -1,15 +1,19 @@
-"""Shared fixtures: four CPU devices, and the optional shared material."""
+"""Shared fixtures: four CPU devices, a cache of compiled programs, and the optional shared material."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-# Before the first import of jax anywhere: the tests exercise one to four devices.
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+# Before the first import of jax anywhere: the tests exercise one to four devices. Most of their time is compilation,
+# so programs are kept, also for the processes that tests start.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "programs"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 @pytest.fixture(scope="session")
