@@ -107,6 +107,24 @@ def test_demo_replaces_nothing_that_is_not_its_own(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_relative_folder_is_where_the_tools_look(tmp_path, monkeypatch):
+    """apt-get and dpkg run inside the folder; a path relative to ours would point elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work").mkdir()
+
+    def call(command, folder, seconds):
+        if command[0] == "apt-get":
+            for source in prompts.SOURCES:
+                (folder / f"{source.package}_1_all.deb").touch()
+        else:
+            assert (folder / command[2]).exists(), f"{command} in {folder}"
+            raise prompts.PromptsUnavailableError("far enough")
+
+    monkeypatch.setattr(prompts, "_call", call)
+    with pytest.raises(prompts.PromptsUnavailableError, match="far enough"):
+        prompts.fetch_prompts(Path("work"))
+
+
 def test_demo_leaves_nothing_behind_when_the_disk_is_full(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -90,6 +90,8 @@ def fetch_prompts(folder: Path) -> tuple[Voice, ...]:
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
             raise PromptsUnavailableError(f"{tool} is not on this system")
+    # The tools run inside the folder, where a relative path would mean something else.
+    folder = folder.resolve()
     packages = [source.package for source in SOURCES]
     try:
         _apt(["download", *packages], folder, _FETCH_SECONDS)
