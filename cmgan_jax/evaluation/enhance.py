@@ -1,5 +1,10 @@
-"""Whole files through the generator: any length, few compiled shapes, the result that the exact length would give."""
+"""The generator on waveforms of any length: few compiled shapes, the result that the exact length would give.
 
+A signal of up to `window` seconds is enhanced whole, as the published evaluation does; a longer one in windows of
+that length (`windows`), each at its own level.
+"""
+
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -9,36 +14,60 @@ import numpy as np
 from jax import Array
 
 from cmgan_jax.config import Config, SpectralConfig
+from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation.pieces import Network, enhance_pieces
+from cmgan_jax.evaluation.windows import Layout, WindowedStream
 from cmgan_jax.models.generator import Generator
-from cmgan_jax.spectral import compress, istft, level, padded_stft, uncompress
+from cmgan_jax.spectral import compress, istft, padded_stft, uncompress
 
-LONGEST_SECONDS = 16.0
-"""The published evaluation's limit; a longer file is enhanced in windows of this length."""
-SHORTEST_SECONDS = 2.0
-"""The smallest compiled length; others double it."""
-
-
-def bucket(samples: int, config: SpectralConfig) -> int:
-    """Compiled length, in samples, that serves a file of so many: powers of two times `SHORTEST_SECONDS`."""
-    size = round(SHORTEST_SECONDS * config.sample_rate)
-    while size < samples:
-        size *= 2
-    return size
+SHAPES = 4
+"""Programs that an enhancer compiles, at most."""
+BATCH_SECONDS = 24.0
+"""Windows are enhanced together while they last no longer than this: memory."""
 
 
-def pad(audio: np.ndarray, config: SpectralConfig) -> tuple[np.ndarray, int]:
-    """Extend a waveform to whole hops by its own beginning, as the published evaluation does, and reflect its ends.
+@dataclass(frozen=True)
+class WindowConfig:
+    """How long signals are cut."""
 
-    Args:
-        audio: float32[S], S of at least 1; one too short to be reflected is repeated.
+    window: float = 24.0
+    """Seconds that are enhanced as a whole; longer signals in windows of this length."""
+    edge: float = 0.5
+    """Seconds at a window's ends that are not used, for want of context; at most an eighth of the window."""
+    fade: float = 0.5
+    """Seconds in which two windows are cross-faded; at most an eighth of the window."""
+    clamp: bool = False
+    """Take positions farther apart than in a training crop for the farthest in it, see `clamp_distances`."""
 
-    Returns:
-        float32[S' + n_fft], ready for `padded_stft`, and the frames T = S' / hop + 1.
+
+def layout(config: WindowConfig, spectral: SpectralConfig) -> Layout:
+    """Windows in samples, rounded up so that halves of halves of them are whole hops.
+
+    Raises:
+        UserError: a length that cannot be cut so.
     """
-    half = config.n_fft // 2
-    whole = max(-(-audio.size // config.hop), half // config.hop + 1) * config.hop
-    extended = np.resize(audio, whole)
-    return np.pad(extended, half, mode="reflect"), whole // config.hop + 1
+    if not (0.25 <= config.window <= 600 and config.edge >= 0 and config.fade >= 0):
+        raise UserError(
+            f"windows of {config.window} s with edges of {config.edge} s and a fade of {config.fade} s: a window has "
+            "0.25 to 600 s, edge and fade 0 or more"
+        )
+    unit = 2 ** (SHAPES - 1) * spectral.hop
+    length = -(-round(config.window * spectral.sample_rate) // unit) * unit
+
+    def hops(seconds: float) -> int:
+        return (
+            min(-(-round(seconds * spectral.sample_rate) // spectral.hop), length // 8 // spectral.hop) * spectral.hop
+        )
+
+    batch = max(1, round(BATCH_SECONDS * spectral.sample_rate) // length)
+    return Layout(length, hops(config.edge), hops(config.fade), spectral.hop, batch)
+
+
+def rooms(windows: Layout) -> tuple[tuple[int, int], ...]:
+    """The shapes (B, S) of pieces up to a window: alone in a half, a quarter of it, …; and a batch of whole ones."""
+    together = [(windows.batch, windows.length)] if windows.batch > 1 else []
+    alone = [(1, windows.length >> halvings) for halvings in reversed(range(SHAPES - len(together)))]
+    return (*alone, *together)
 
 
 @partial(jax.jit, static_argnames=("config",))
@@ -59,13 +88,29 @@ def enhance_padded(variables: Any, padded: Array, frames: Array, *, config: Conf
     return istft(uncompress(cast(Array, enhanced), config.spectral), config.spectral, frames)
 
 
-def enhance(variables: Any, audio: np.ndarray, config: Config) -> np.ndarray:
+def network(variables: Any, config: Config, windows: Layout) -> Network:
+    """The generator as a network of a few shapes.
+
+    Args:
+        variables: `params` and `batch_stats` of the generator.
+        config: the run's numbers.
+        windows: the longest pieces, and how many of them at once.
+    """
+
+    def call(padded: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        return np.asarray(enhance_padded(variables, padded, frames, config=config))
+
+    return Network(config.spectral, rooms(windows), call)
+
+
+def enhance(variables: Any, audio: np.ndarray, config: Config, windows: WindowConfig | None = None) -> np.ndarray:
     """Enhance one waveform at the model's rate.
 
     Args:
         variables: `params` and `batch_stats` of the generator.
         audio: float32[S] in [-1, 1], S of at least 1.
         config: the run's numbers.
+        windows: how a long one is cut.
 
     Returns:
         float32[S], at the level of the input; silence stays silence.
@@ -75,17 +120,30 @@ def enhance(variables: Any, audio: np.ndarray, config: Config) -> np.ndarray:
     """
     if audio.ndim != 1 or audio.size == 0:
         raise ValueError(f"audio has shape {list(audio.shape)}, expected [S] with S of at least 1")
-    if not np.any(audio):
-        return np.zeros_like(audio, dtype=np.float32)
-    longest = round(LONGEST_SECONDS * config.spectral.sample_rate)
-    pieces = [audio[start : start + longest] for start in range(0, audio.size, longest)]
-    return np.concatenate([_enhance_piece(variables, piece, config) for piece in pieces])
+    cut = layout(windows or WindowConfig(), config.spectral)
+    stream = WindowedStream(partial(enhance_pieces, network(variables, config, cut)), cut)
+    return np.concatenate([stream.push(audio), stream.flush()])
 
 
-def _enhance_piece(variables: Any, audio: np.ndarray, config: Config) -> np.ndarray:
-    factor = float(level(jnp.asarray(audio))[0])
-    padded, frames = pad(audio * np.float32(factor), config.spectral)
-    room = np.zeros(bucket(padded.size - config.spectral.n_fft, config.spectral) + config.spectral.n_fft, np.float32)
-    room[: padded.size] = padded
-    enhanced = enhance_padded(variables, room[None], np.asarray([frames], np.int32), config=config)
-    return np.asarray(enhanced)[0, : audio.size] / np.float32(factor)
+def clamp_distances(variables: Any, config: Config) -> Any:
+    """Variables whose time attention takes distances beyond those of a training crop for the farthest in it.
+
+    Crops of 2 s have distances up to 320 frames; the table's entries beyond were never trained, yet longer signals
+    use them.
+
+    Args:
+        variables: `params` and `batch_stats` of a generator.
+        config: the run's numbers: the crop that it was trained on.
+
+    Returns:
+        The same tree with other tables.
+    """
+    limit = config.generator.max_distance
+    trained = min(config.crop_samples // config.spectral.hop, limit)
+    nearest = np.clip(np.arange(-limit, limit + 1), -trained, trained) + limit
+
+    def clamp(path: Any, leaf: Any) -> Any:
+        names = [entry.key for entry in path]
+        return jnp.asarray(leaf)[nearest] if names[-1] == "positions" and "time" in names else leaf
+
+    return jax.tree_util.tree_map_with_path(clamp, variables)

@@ -1,0 +1,47 @@
+"""Three lines from a checkpoint to a clean recording.
+
+enhancer = Enhancer.from_checkpoint("runs/demo")
+clean = enhancer.enhance(noisy, sample_rate)
+stream = enhancer.stream(sample_rate)  # stream.push(block), …, stream.flush()
+"""
+
+from pathlib import Path
+
+import jax
+
+from cmgan_jax.evaluation.enhance import WindowConfig, clamp_distances, layout, network
+from cmgan_jax.evaluation.processor import Processor
+from cmgan_jax.evaluation.weights import Weights, load
+
+
+class Enhancer(Processor):
+    """A generator that enhances recordings.
+
+    Attributes:
+        weights: the generator.
+    """
+
+    def __init__(self, weights: Weights, windows: WindowConfig | None = None):
+        windows = windows or WindowConfig()
+        self.weights = weights
+        cut = layout(windows, weights.config.spectral)
+        variables = clamp_distances(weights.variables, weights.config) if windows.clamp else weights.variables
+        # Once, and not at every call.
+        super().__init__(network(jax.device_put(variables), weights.config, cut), cut)
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, step: int | None = None, windows: WindowConfig | None = None
+    ) -> "Enhancer":
+        """Load one.
+
+        Args:
+            path: a run folder (its best checkpoint), its `latest` or `best`, one checkpoint, or a generator's state
+                dict as PyTorch saved it.
+            step: which checkpoint of a run folder.
+            windows: how long recordings are cut; also what a stream's latency is.
+
+        Raises:
+            UserError: nothing of the kind is there, it cannot be read, or the windows cannot be cut.
+        """
+        return cls(load(Path(path), step), windows)

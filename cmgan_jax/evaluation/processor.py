@@ -1,0 +1,161 @@
+"""Recordings as people have them: any rate, any number of channels, whole or as a stream. Knows no model.
+
+The network hears 16 kHz. Other rates are resampled there and back (soxr, HQ), so what lies above 8 kHz is not
+enhanced: it is left out of the result, for the noise in it would stand alone.
+"""
+
+from functools import partial
+
+import numpy as np
+import soxr
+
+from cmgan_jax.evaluation.pieces import Network, enhance_pieces
+from cmgan_jax.evaluation.windows import Layout, WindowedStream
+
+Floats = np.ndarray
+
+RESAMPLER_SAMPLES = 4_000
+"""Samples, at the lower of two rates, that resampling there and back may hold back (measured: up to 2,700)."""
+BLOCK_SECONDS = 30.0
+"""An array is enhanced in blocks of this length: memory."""
+
+
+class Processor:
+    """Enhances recordings with a network.
+
+    Attributes:
+        network: what enhances pieces.
+        layout: how long signals are cut.
+    """
+
+    def __init__(self, network: Network, layout: Layout):
+        self.network, self.layout = network, layout
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of what the network hears."""
+        return self.network.spectral.sample_rate
+
+    def enhance(self, audio: Floats, sample_rate: int, mono: bool = False) -> Floats:
+        """Enhance a recording; each channel by itself.
+
+        Args:
+            audio: float[S] or [S, channels], nominally in [-1, 1], S of at least 1.
+            sample_rate: samples per second.
+            mono: enhance the mean of the channels instead, and give that one channel.
+
+        Returns:
+            float32 of the same shape ([S, 1] from [S, channels] if mono), at the same rate and level. Silence stays
+            silence.
+
+        Raises:
+            ValueError: another rank, no samples, integers, NaN or infinity, or a rate below 1.
+        """
+        audio = np.asarray(audio)
+        if audio.ndim not in (1, 2) or audio.size == 0:
+            raise ValueError(f"audio has shape {list(audio.shape)}, expected [S] or [S, channels], S of at least 1")
+        if mono and audio.ndim == 2:
+            audio = audio.mean(axis=1, keepdims=True)
+        stream = self.stream(sample_rate, 1 if audio.ndim == 1 else audio.shape[1])
+        size = round(BLOCK_SECONDS * sample_rate)
+        done = [stream.push(audio[start : start + size]) for start in range(0, len(audio), size)]
+        return np.concatenate([*done, stream.flush()]).reshape(audio.shape)
+
+    def stream(self, sample_rate: int, channels: int = 1) -> "EnhancedStream":
+        """Begin to enhance a recording that arrives in blocks; the result is that of `enhance`.
+
+        Args:
+            sample_rate: samples per second.
+            channels: how many.
+
+        Raises:
+            ValueError: a rate or a number of channels below 1.
+        """
+        return EnhancedStream(self, sample_rate, channels)
+
+
+class EnhancedStream:
+    """A recording that arrives in blocks of any size.
+
+    Attributes:
+        latency: samples by which the result lags behind, always: after n samples, max(0, n - latency) are out.
+    """
+
+    def __init__(self, processor: Processor, sample_rate: int, channels: int = 1):
+        if sample_rate < 1 or channels < 1:
+            raise ValueError(f"{channels} channels at {sample_rate} Hz: both must be at least 1")
+        heard = processor.sample_rate
+        self._channels = [_Channel(processor, sample_rate) for _ in range(channels)]
+        self._pushed = self._returned = 0
+        self._axes: tuple[int, ...] = (channels,)
+        held = 0 if sample_rate == heard else RESAMPLER_SAMPLES / min(sample_rate, heard)
+        self.latency = int(np.ceil((processor.layout.length / heard + held) * sample_rate))
+
+    def push(self, block: Floats) -> Floats:
+        """Take samples and give as many as the latency allows.
+
+        Args:
+            block: float[S] (one channel) or [S, channels], finite.
+
+        Returns:
+            float32[S'], or [S', channels] where the block had two axes.
+
+        Raises:
+            ValueError: another shape, integers, NaN or infinity.
+        """
+        block = np.asarray(block)
+        if not np.issubdtype(block.dtype, np.floating):
+            raise ValueError(f"audio is of {block.dtype}, expected floating point in [-1, 1]")
+        columns = block[:, None] if block.ndim == 1 else block
+        if columns.ndim != 2 or columns.shape[1] != len(self._channels):
+            raise ValueError(f"a block has shape {list(block.shape)}, expected [S, {len(self._channels)}]")
+        if not np.isfinite(columns).all():
+            raise ValueError("audio holds NaN or infinity")
+        self._pushed += len(columns)
+        self._axes = block.shape[1:]
+        for i, channel in enumerate(self._channels):
+            channel.push(np.array(columns[:, i], np.float32, order="C"))
+        return self._take(max(0, self._pushed - self.latency))
+
+    def flush(self) -> Floats:
+        """The rest, shaped like `push`'s, after the last block; as many samples as went in are out then."""
+        for channel in self._channels:
+            channel.flush()
+        return self._take(self._pushed)
+
+    def _take(self, until: int) -> Floats:
+        count = until - self._returned
+        self._returned = max(until, self._returned)
+        done = np.stack([channel.take(max(count, 0)) for channel in self._channels], axis=1)
+        return done.reshape(len(done), *self._axes)
+
+
+class _Channel:
+    """One channel: to the network's rate, through the windows, and back."""
+
+    def __init__(self, processor: Processor, sample_rate: int):
+        heard = processor.sample_rate
+        resampled = sample_rate != heard
+        self._down = soxr.ResampleStream(sample_rate, heard, 1, dtype="float32") if resampled else None
+        self._up = soxr.ResampleStream(heard, sample_rate, 1, dtype="float32") if resampled else None
+        self._windows = WindowedStream(partial(enhance_pieces, processor.network), processor.layout)
+        self._ready: list[Floats] = []
+
+    def push(self, block: Floats) -> None:
+        done = self._windows.push(block if self._down is None else self._down.resample_chunk(block))
+        self._ready.append(done if self._up is None else self._up.resample_chunk(done))
+
+    def flush(self) -> None:
+        nothing = np.zeros(0, np.float32)
+        if self._down is None or self._up is None:
+            self._ready.append(self._windows.flush())
+            return
+        done = self._windows.push(self._down.resample_chunk(nothing, last=True))
+        done = np.concatenate([done, self._windows.flush()])
+        self._ready.append(self._up.resample_chunk(done, last=True))
+
+    def take(self, count: int) -> Floats:
+        """The next samples; zeros where rounding of rates has lost the last."""
+        ready = np.concatenate([*self._ready, np.zeros(0, np.float32)])
+        self._ready = [ready[count:]]
+        return np.pad(ready[:count], (0, max(0, count - ready.size)))
