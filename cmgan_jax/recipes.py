@@ -49,6 +49,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "generator.channels": 4,
         "generator.blocks": 1,
         "generator.heads": 2,
+        "generator.dense_depth": 2,
+        "generator.kernel": 7,
         "discriminator.channels": 2,
         "data.crop_seconds": 0.5,
         "data.validation_crops": 4,

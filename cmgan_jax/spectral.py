@@ -22,7 +22,7 @@ def level(noisy: Array) -> Array:
         float[..., 1]: sqrt(S / sum(noisy ** 2)), 1 where the sum is 0.
     """
     energy = jnp.sum(jnp.square(noisy), axis=-1, keepdims=True)
-    heard = energy > 0
+    heard = energy != 0
     # Two roots: the quotient S / energy of a nearly silent waveform overflows.
     return jnp.where(heard, np.float32(np.sqrt(noisy.shape[-1])) / jnp.sqrt(jnp.where(heard, energy, 1.0)), 1.0)
 
@@ -113,7 +113,7 @@ def _overlap_add(framed: Array, config: SpectralConfig) -> Array:
 def magnitude(spectrum: Array) -> Array:
     """|z| with a derivative of 0 where z is 0."""
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    heard = power > 0
+    heard = power != 0  # Not `> 0`: what is not a number must stay so, or a broken estimate would pass for silence.
     return jnp.where(heard, jnp.sqrt(jnp.where(heard, power, 1.0)), 0.0)
 
 
@@ -130,5 +130,5 @@ def uncompress(spectrum: Array, config: SpectralConfig) -> Array:
 def _power(spectrum: Array, exponent: float) -> Array:
     """|z| ** exponent with the phase of z, and a derivative of 0 where z is 0."""
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    heard = power > 0
+    heard = power != 0
     return spectrum * jnp.where(heard, jnp.where(heard, power, 1.0) ** ((exponent - 1) / 2), 0.0)

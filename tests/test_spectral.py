@@ -152,3 +152,12 @@ def test_waveforms_that_cannot_be_framed_are_refused(shape: tuple[int, ...], wor
 def test_a_spectrum_of_other_bins_is_refused() -> None:
     with pytest.raises(ValueError, match=r"spectrum has shape \[1, 13, 10\], expected \[B, T, 9\]"):
         istft(jnp.zeros((1, 13, 10), jnp.complex64), SMALL)
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    """A broken estimate must not pass for silence: the discriminator would learn from it."""
+    broken = jnp.asarray([complex(np.nan, 0.0)])
+    assert np.isnan(magnitude(broken)).all()
+    assert np.isnan(compress(broken, SpectralConfig())).all()
+    assert np.isnan(uncompress(broken, SpectralConfig())).all()
+    assert np.isnan(level(jnp.asarray([[np.nan, 1.0]]))).all()
