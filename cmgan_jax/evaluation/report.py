@@ -1,0 +1,219 @@
+"""The listening report: an evaluation as one page that works from disk, with nothing to fetch.
+
+The page is `page/index.html` with its style and script put inside, the numbers as JSON, and for the worst files the
+audio and spectrograms of every version. Audio is FLAC, 16-bit, at 16 kHz: every browser of today plays it, it has no
+artefacts of its own that a listener could take for the system's, all versions start at the same sample, and it takes
+half the room of WAV. Spectrograms of a file share their decibels.
+
+Names of files reach the page as JSON alone, with every `<` escaped, and the script writes them as text: none of
+them can become a tag. The page forbids itself every connection and every script but its own.
+"""
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from cmgan_jax.data import audio, manifest
+from cmgan_jax.evaluation import literature, spectrogram, tables
+from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, Group, input_snr
+from cmgan_jax.evaluation.scores import LOWER_IS_BETTER, METRICS, NARROW, RATE, Summary
+
+LONGEST_SECONDS = 60.0
+"""Seconds of a file that the page holds, from its start."""
+RANKED_BY = "pesq"
+"""What tells how bad a file is."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Attributes:
+        html: the whole page.
+        files: in its table.
+        with_audio: of these, files that can be heard in it.
+    """
+
+    html: str
+    files: int
+    with_audio: int
+
+    def describe(self) -> str:
+        """How large it is, and how many files can be heard."""
+        megabytes = len(self.html.encode()) / 1e6
+        heard = "all" if self.with_audio == self.files else f"the worst {self.with_audio} of"
+        return f"{megabytes:.1f} MB, with the audio of {heard} {self.files} files"
+
+
+def build(evaluation: Evaluation, *, published_scale: bool, source: Mapping[str, Any], audio_files: int) -> Page:
+    """Make the page.
+
+    Args:
+        evaluation: what it tells.
+        published_scale: how it was computed.
+        source: what was compared, and with which version; shown at its end.
+        audio_files: files, the worst first, whose audio and spectrograms it holds.
+
+    Returns:
+        The page.
+    """
+    order = worst_first(evaluation)
+    media = {i: found for i in order[:audio_files] if (found := _media(evaluation.cases[i], evaluation.systems))}
+    content = _content(evaluation, published_scale, source, order, set(media))
+    blocks = [_block("data", content), *(_block(f"media-{i}", found) for i, found in media.items())]
+    page = resources.files("cmgan_jax.evaluation") / "page"
+    style, script = ((page / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
+    html = (page / "index.html").read_text(encoding="utf-8")
+    for name, text in {
+        "%SCRIPT-HASH%": _hash(script),
+        "%STYLE-HASH%": _hash(style),
+        "%STYLE%": style,
+        "%SCRIPT%": script,
+        # Last: nothing that stands in the data is a placeholder any more.
+        "%DATA%": "\n".join(blocks),
+    }.items():
+        html = html.replace(name, text)
+    return Page(html, len(evaluation.cases), len(media))
+
+
+def worst_first(evaluation: Evaluation) -> list[int]:
+    """Places of the files: those without a score, then by rising score, each by name."""
+
+    def key(i: int) -> tuple[float, str]:
+        score = evaluation.scores[ENHANCED][i].values.get(RANKED_BY)
+        return (-np.inf if score is None else score, evaluation.cases[i].name)
+
+    return sorted(range(len(evaluation.cases)), key=key)
+
+
+def _content(
+    evaluation: Evaluation, published_scale: bool, source: Mapping[str, Any], order: list[int], heard: set[int]
+) -> dict[str, Any]:
+    measured = list(evaluation.whole.summaries[ENHANCED].statistics)
+    return {
+        "metrics": [
+            asdict(tables.LABELS[name]) | {"key": name, "lower": name in LOWER_IS_BETTER}
+            for name in (*METRICS, NARROW)
+            if name in measured
+        ],
+        "systems": list(evaluation.systems),
+        "counts": tables.counts(evaluation),
+        "complete": evaluation.complete,
+        "missing": tables.missing_lines(evaluation),
+        "scale": tables.scale_name(published_scale),
+        "source": source,
+        "whole": _group(evaluation.whole),
+        "groups": [_group(group) for group in evaluation.groups],
+        "ranked": RANKED_BY,
+        "longest": LONGEST_SECONDS,
+        "palette": spectrogram.ANCHORS,
+        "range": spectrogram.RANGE_DB,
+        "rate": RATE,
+        "files": [_file(evaluation, i, i in heard) for i in order],
+        "literature": _literature() if literature.is_voicebank_test(evaluation) else None,
+    }
+
+
+def _group(group: Group) -> dict[str, Any]:
+    def statistics(summary: Summary) -> dict[str, Any]:
+        return {name: asdict(of) for name, of in summary.statistics.items()}
+
+    return {
+        "kind": group.kind,
+        "label": group.label,
+        "files": group.summaries[ENHANCED].total,
+        "systems": {name: statistics(summary) for name, summary in group.summaries.items()},
+        "gain": statistics(group.gain) if group.gain else None,
+    }
+
+
+def _file(evaluation: Evaluation, i: int, heard: bool) -> dict[str, Any]:
+    scores = {system: evaluation.scores[system][i] for system in evaluation.systems}
+    return {
+        "name": evaluation.cases[i].name,
+        "snr": input_snr(scores[NOISY]) if NOISY in scores else None,
+        "scores": {system: of.values for system, of in scores.items()},
+        "reasons": {system: list(dict.fromkeys(of.reasons.values())) for system, of in scores.items() if of.reasons},
+        "notes": {system: list(of.notes) for system, of in scores.items() if of.notes},
+        "media": f"media-{i}" if heard else None,
+    }
+
+
+def _literature() -> dict[str, Any]:
+    return {
+        "metrics": literature.METRICS,
+        "rows": [asdict(row) for row in literature.PUBLISHED],
+        "note": literature.NOTE,
+    }
+
+
+def _media(case: Case, systems: tuple[str, ...]) -> dict[str, Any] | None:
+    """Audio and spectrograms of a file; None where no version of it can be read."""
+    order = [name for name in (NOISY, ENHANCED, CLEAN) if name == CLEAN or name in systems]
+    order += [name for name in systems if name not in order]
+    signals = dict(_signals(case, order))
+    if not signals:
+        return None
+    powers = {name: spectrogram.power(signal) for name, signal in signals.items()}
+    # The clean file sets the scale: what a system adds then shows, and does not darken the rest.
+    loudest = powers[CLEAN] if CLEAN in powers else np.concatenate([p.ravel() for p in powers.values()])
+    reference = float(loudest.max())
+    return {
+        "versions": [
+            {
+                "name": name,
+                "seconds": signal.size / RATE,
+                "cut": signal.size >= round(LONGEST_SECONDS * RATE),
+                "audio": _base64(_flac(signal)),
+                "image": _base64(spectrogram.image(powers[name], reference)),
+            }
+            for name, signal in signals.items()
+        ]
+    }
+
+
+def _signals(case: Case, order: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    for name in order:
+        path = case.paths.get(name)
+        try:
+            signal = None if path is None else _read(path)
+        except audio.AudioError:
+            continue  # the reason stands with its missing score
+        if signal is not None and signal.size:
+            yield name, signal
+
+
+def _read(path: Path) -> np.ndarray:
+    rate = audio.probe(path).sample_rate
+    signal = np.nan_to_num(audio.read(path, 0, round(LONGEST_SECONDS * rate)), posinf=1.0, neginf=-1.0)
+    return (signal if rate == RATE else soxr.resample(signal, rate, RATE))[: round(LONGEST_SECONDS * RATE)]
+
+
+def _flac(signal: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, manifest.to_pcm16(signal), RATE, format="FLAC", subtype="PCM_16", compression_level=1.0)
+    return file.getvalue()
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + _base64(hashlib.sha256(text.encode()).digest())
+
+
+def _block(name: str, content: Any) -> str:
+    # Of JSON only a `<` could end the element that it stands in.
+    text = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>'

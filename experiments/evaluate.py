@@ -1,0 +1,295 @@
+"""Score enhanced speech: `python -m experiments.evaluate --checkpoint DIR --data DIR/test`, or score given files.
+
+Given files are scored by `python -m experiments.evaluate --clean DIR --enhanced DIR`, without a model and without jax.
+"""
+
+import importlib.metadata
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cmgan_jax.data import audio
+from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation import report, tables
+from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, evaluate, match_files
+from cmgan_jax.evaluation.scores import TIME_LIMIT
+from cmgan_jax.scoring.pesq_pool import PesqPool
+from experiments._cli import run
+
+if TYPE_CHECKING:
+    from cmgan_jax.evaluation.enhancer import Enhancer
+
+INCOMPLETE = 1
+"""Exit status where a file lacks a score."""
+_PLAIN_SECONDS = 10.0
+_SYSTEM = re.compile(r"[\w.+ -]{1,40}")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Score enhanced files against clean ones, beside the noisy ones.
+
+    Either --checkpoint and --data: enhance the noisy files and score what comes out. Or --clean and --enhanced:
+    score files that any system made; no model is needed. Files belong together by name.
+
+    The exit status is 0 where every file was scored, 1 where some were not, 2 where the arguments cannot work.
+    """
+
+    checkpoint: Path | None = None
+    """A run folder (its best checkpoint), a checkpoint in it, or a published PyTorch file."""
+    step: int | None = None
+    """Which checkpoint of the run folder."""
+    data: Path | None = None
+    """A folder with clean/ and noisy/."""
+    clean: Path | None = None
+    """Folder of clean files."""
+    enhanced: Path | None = None
+    """Folder of enhanced files."""
+    noisy: Path | None = None
+    """Folder of noisy files, to be scored beside the enhanced ones."""
+    also: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """NAME=DIR: the folder of another system, to be scored and heard beside these; as often as wanted."""
+    json: Path | None = None
+    """Write every score and summary to this file."""
+    csv: Path | None = None
+    """Write a line of scores for each file to this one."""
+    report: Path | None = None
+    """Write a page to listen to, index.html, into this folder."""
+    report_audio: int = 40
+    """Files, the worst first, that the report holds audio and spectrograms of."""
+    keep: Path | None = None
+    """Keep the files that the checkpoint enhanced in this folder."""
+    published_scale: bool = False
+    """Compute CSIG, CBAK and COVL as the published evaluation does (on audio in [-1, 1]), which is too high."""
+    narrow: bool = False
+    """Measure narrow-band PESQ too."""
+    detail: bool = False
+    """Print the whole table for each group of files, too."""
+    workers: int = 0
+    """Processes that score; 0: one a core."""
+
+
+def folders(arguments: Arguments) -> dict[str, Path]:
+    """The folder of each system, in the order of tables, and of the clean files.
+
+    Raises:
+        UserError: the arguments name too little or too much.
+    """
+    a = arguments
+    if a.checkpoint is not None:
+        if a.data is None:
+            raise UserError("--checkpoint needs --data DIR, a folder with clean/ and noisy/ to enhance and score")
+        if a.clean or a.enhanced or a.noisy:
+            raise UserError("--checkpoint and --data stand alone: leave out --clean, --enhanced and --noisy")
+        for side in (CLEAN, NOISY):
+            if not (a.data / side).is_dir():
+                hint = f"; did you mean --data {a.data / 'test'}?" if (a.data / "test" / side).is_dir() else ""
+                raise UserError(f"--data {a.data}: no folder {side}/ in it{hint}")
+        found = {CLEAN: a.data / CLEAN, NOISY: a.data / NOISY}
+    else:
+        if a.data is not None:
+            raise UserError("--data goes with --checkpoint; to score files that are there, use --clean and --enhanced")
+        if a.clean is None or a.enhanced is None:
+            raise UserError("nothing to score: name --checkpoint and --data, or --clean and --enhanced")
+        for option, value in (("--step", a.step), ("--keep", a.keep)):
+            if value is not None:
+                raise UserError(f"{option} goes with --checkpoint")
+        found = {CLEAN: a.clean, **({NOISY: a.noisy} if a.noisy else {}), ENHANCED: a.enhanced}
+    for text in a.also:
+        name, equals, folder = text.partition("=")
+        if not equals or not folder or not _SYSTEM.fullmatch(name):
+            raise UserError(f"--also {text}: write NAME=DIR, the name of letters, digits, spaces and . + - _")
+        if name in (CLEAN, NOISY, ENHANCED) or name in found:
+            raise UserError(f"--also {text}: the name {name} is taken")
+        found[name] = Path(folder)
+    return found
+
+
+def check(arguments: Arguments) -> None:
+    """Refuse numbers and targets that cannot work, before an hour of scoring.
+
+    Raises:
+        UserError: with the remedy.
+    """
+    if arguments.workers < 0:
+        raise UserError(f"--workers {arguments.workers}: it must be 0 (one a core) or more")
+    if arguments.report_audio < 0:
+        raise UserError(f"--report-audio {arguments.report_audio}: it must be 0 (no audio) or more")
+    for option, path in (("--json", arguments.json), ("--csv", arguments.csv)):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UserError(f"{option} {path}: {'a folder' if path.is_dir() else 'its folder does not exist'}")
+    if arguments.report is not None and arguments.report.exists() and not arguments.report.is_dir():
+        raise UserError(f"--report {arguments.report}: a file is there; name a folder")
+
+
+def load_enhancer(checkpoint: Path, step: int | None) -> "Enhancer":
+    """The model of a checkpoint; here and nowhere else jax starts."""
+    from cmgan_jax.evaluation.enhancer import Enhancer
+    from experiments._runtime import cache_programs
+
+    cache_programs()
+    return Enhancer.from_checkpoint(checkpoint, step=step)
+
+
+def enhance_case(model: "Enhancer", target: Path, case: Case) -> Path:
+    """Enhance a case's noisy file into a folder, as 32-bit float: no rounding is scored.
+
+    Raises:
+        AudioError: the noisy file cannot be enhanced.
+    """
+    noisy = case.paths[NOISY]
+    info = audio.probe(noisy)
+    if info.channels != 1:
+        raise audio.AudioError(noisy, f"{info.channels} channels: score one channel at a time")
+    signal = audio.read(noisy)
+    try:
+        enhanced = model.enhance(signal, info.sample_rate)
+    except ValueError as error:
+        raise audio.AudioError(noisy, f"cannot be enhanced: {error}") from error
+    path = target / f"{case.name}.wav"
+    audio.write(path, enhanced, info.sample_rate, subtype="FLOAT")
+    return path
+
+
+def score(arguments: Arguments, model: "Enhancer | None", work: ExitStack) -> Evaluation:
+    """Find, enhance and score the files; what `work` holds is open until the evaluation has been used."""
+    where = folders(arguments)
+    cases = match_files(where, ENHANCED if model else None)
+    systems = [system for system in where if system != CLEAN]
+    make = None
+    if model:
+        systems.insert(systems.index(NOISY) + 1, ENHANCED)
+        target = arguments.keep or Path(work.enter_context(tempfile.TemporaryDirectory(prefix="cmgan-evaluate-")))
+        make = partial(enhance_case, model, target)
+    workers = arguments.workers or min(len(os.sched_getaffinity(0)), len(cases) * len(systems))
+    pool = work.enter_context(PesqPool(workers, time_limit=TIME_LIMIT))
+    work.enter_context(_CloseOnInterrupt(pool))
+    with _Meter("enhancing and scoring" if model else "scoring") as meter:
+        return evaluate(
+            cases,
+            systems,
+            pool,
+            make=make,
+            published_scale=arguments.published_scale,
+            narrow=arguments.narrow,
+            progress=meter.update,
+        )
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def about(arguments: Arguments, model: "Enhancer | None") -> dict[str, Any]:
+    """What was compared, for records."""
+    named = {name: getattr(arguments, name) for name in ("data", "clean", "enhanced", "noisy")}
+    source = {name: str(path) for name, path in named.items() if path is not None}
+    if model:
+        source |= {"checkpoint": str(model.weights.origin), "step": str(model.weights.step)}
+    if arguments.also:
+        source["also"] = ", ".join(arguments.also)
+    return {"version": importlib.metadata.version("cmgan-jax"), "source": source}
+
+
+def publish(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]) -> None:
+    """Print the tables and write what was asked for."""
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else tables.PLAIN_WIDTH, no_color=None if terminal else True)
+    scale = arguments.published_scale
+    tables.show(evaluation, console, published_scale=scale, detail=arguments.detail)
+    if arguments.json:
+        content = tables.document(evaluation, published_scale=scale, about=source)
+        write(arguments.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    if arguments.csv:
+        write(arguments.csv, tables.to_csv(evaluation))
+    if arguments.report:
+        page = report.build(evaluation, published_scale=scale, source=source, audio_files=arguments.report_audio)
+        arguments.report.mkdir(parents=True, exist_ok=True)
+        write(arguments.report / "index.html", page.html)
+        print(f"{arguments.report / 'index.html'}: {page.describe()}")
+
+
+def main() -> int:
+    """Parse, score, print and write; the status tells whether every file was scored."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.evaluate", config=(tyro.conf.FlagCreatePairsOff,))
+    check(arguments)
+    folders(arguments)  # what cannot work is refused before a model is loaded
+    model = load_enhancer(arguments.checkpoint, arguments.step) if arguments.checkpoint else None
+    with ExitStack() as work:
+        evaluation = score(arguments, model, work)
+        publish(evaluation, arguments, about(arguments, model))
+    return 0 if evaluation.complete else INCOMPLETE
+
+
+class _CloseOnInterrupt:
+    """Ctrl-C ends the scoring processes at once: without it, what is being scored would be waited for."""
+
+    def __init__(self, pool: PesqPool):
+        self._pool = pool
+
+    def __enter__(self) -> Self:
+        self._old = signal.signal(signal.SIGINT, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._old)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        # In a thread: what was interrupted may hold the lock that closing takes.
+        threading.Thread(target=self._pool.close).start()
+        raise KeyboardInterrupt
+
+
+class _Meter:
+    """A bar on a terminal, a line every ten seconds elsewhere; both on standard error."""
+
+    def __init__(self, label: str) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._task = self._bar.add_task(label, total=None) if self._bar else None
+        self._label, self._printed = label, time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Show that `done` of `total` scores are there."""
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        elif time.monotonic() - self._printed > _PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            print(f"{self._label}: {done} of {total}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    run(main)
