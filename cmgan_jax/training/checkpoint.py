@@ -6,6 +6,7 @@ provenance, the position, the data iterator and the epoch's running totals.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import from_dict
 from cmgan_jax.training.parallel import Placement
-from cmgan_jax.training.state import TrainState, initialise
+from cmgan_jax.training.state import TrainState, random_state
 
 LATEST, BEST = "latest", "best"
 KEEP = {LATEST: 2, BEST: 1}
@@ -120,8 +121,7 @@ def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> Tra
     Raises:
         UserError: the folder does not hold what the config describes.
     """
-    shapes = jax.eval_shape(lambda: initialise(config))
-    target = placement.describe(shapes)
+    target = placement.describe(jax.eval_shape(partial(random_state, config)))
     try:
         with _manager(checkpoint.folder / checkpoint.kind, KEEP[checkpoint.kind]) as manager:
             restored = manager.restore(checkpoint.step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))

@@ -1,0 +1,239 @@
+"""A run from beginning to end: what it writes, that a stop loses nothing, what each policy does with failed scores."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cmgan_jax.config import Config
+from cmgan_jax.data import audio
+from cmgan_jax.data.corpus import Corpus, CorpusSource
+from cmgan_jax.data.inspection import open_corpus
+from cmgan_jax.data.synthetic_noise import make_noise
+from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
+from cmgan_jax.errors import UserError
+from cmgan_jax.recipes import make_config, override
+from cmgan_jax.training import checkpoint
+from cmgan_jax.training.display import Display, Progress
+from cmgan_jax.training.launch import Wishes, launch
+from cmgan_jax.training.loop import Outcome
+from cmgan_jax.training.records import read_metrics
+
+CONFIG = override(make_config("recommended", "tiny"), {"steps_per_epoch": 3, "log_every": 2})
+TIMING = ("_ms", "crops_per_second")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight pairs of four synthesised speakers, in the layout of VoiceBank+DEMAND."""
+    root = tmp_path_factory.mktemp("corpus")
+    for i, speaker in enumerate(make_speakers(4)):
+        for take in range(2):
+            clean = 0.1 * synthesise(1.0, speaker, seed=10 * i + take)
+            noisy = clean + 0.02 * make_noise("pink", 1.0, seed=10 * i + take)[: clean.size]
+            for kind, wave in (("clean", clean), ("noisy", noisy)):
+                audio.write(root / "train" / kind / f"p{i + 1}_{take:03d}.wav", wave, 16_000)
+    return root
+
+
+@pytest.fixture(scope="module")
+def corpus(folder: Path) -> Corpus:
+    return open_corpus(CorpusSource(data=folder), CONFIG)
+
+
+class Stopper(Display):
+    """Sends SIGTERM to this very process when a step's numbers are shown."""
+
+    def __init__(self, step: int):
+        super().__init__()
+        self.step = step
+
+    def show(self, progress: Progress) -> None:
+        super().show(progress)
+        if progress.step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def train(corpus: Corpus, out: Path, config: Config = CONFIG, display: Display | None = None, **wishes: Any) -> Outcome:
+    return launch(config, corpus, Wishes(out, **wishes), display or Display())
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was not interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    outcome = train(corpus, out, devices=2)
+    assert (outcome.interrupted, outcome.step) == (None, 6)
+    return out
+
+
+def without_timing(records: list[dict[str, Any]]) -> Any:
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: strip(v) for k, v in value.items() if not k.endswith(TIMING)}
+        return value
+
+    return [strip(record) for record in records]
+
+
+def test_a_run_writes_what_it_should(whole: Path) -> None:
+    about = json.loads((whole / "run.json").read_text())
+    assert about["config"]["recipe"] == "recommended"
+    assert set(about["provenance"]) >= {"versions", "source", "data", "device"}
+    assert len(about["provenance"]["data"]["fingerprint"]) == 64
+    # 3 steps an epoch, a record every 2 steps: at 2, 4 and 6, and one an epoch.
+    assert [record["step"] for record in read_metrics(whole, "step")] == [2, 4, 6]
+    epochs = read_metrics(whole, "epoch")
+    assert [record["step"] for record in epochs] == [3, 6]
+    for record in epochs:
+        assert re.fullmatch("[0-9a-f]{64}", record["generator_digest"])
+        assert record["train"]["valid_share"] == 1.0
+        assert record["train"]["discriminator_update"] == 1.0
+        assert record["validation"]["scored"] == record["validation"]["files"] == 2
+        assert np.isfinite([record["validation"][name] for name in ("pesq", "si_sdr", "loss")]).all()
+    assert epochs[0]["generator_digest"] != epochs[1]["generator_digest"]
+    assert list((whole / "tensorboard").iterdir())
+    assert checkpoint.steps_in(whole / "latest") == [3, 6]
+    best = max(epochs, key=lambda record: record["validation"]["pesq"])
+    assert checkpoint.find(whole) == checkpoint.Checkpoint(whole.resolve(), "best", best["step"])
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_a_stop_loses_nothing(corpus: Corpus, whole: Path, tmp_path: Path, step: int) -> None:
+    """Stopped by SIGTERM in the first epoch or in the middle of the second, then resumed: bit for bit the same."""
+    out = tmp_path / "run"
+    stopped = train(corpus, out, display=Stopper(step), devices=2)
+    assert stopped.interrupted is signal.SIGTERM
+    assert 0 < stopped.step < 6
+    outcome = train(corpus, out, devices=2, resume=True)
+    assert (outcome.interrupted, outcome.step) == (None, 6)
+    assert without_timing(read_metrics(out)) == without_timing(read_metrics(whole))
+
+
+def test_another_number_of_devices_goes_on(corpus: Corpus, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(corpus, out, display=Stopper(1), devices=2)
+    outcome = train(corpus, out, devices=1, resume=True)
+    assert outcome.step == 6
+
+
+def test_occupied_folders_are_refused(corpus: Corpus, whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--resume.*--overwrite"):
+        train(corpus, whole)
+    with pytest.raises(UserError, match="nothing to resume"):
+        train(corpus, tmp_path / "none", resume=True)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("mine")
+    with pytest.raises(UserError, match="not a run folder"):
+        train(corpus, tmp_path / "letters", overwrite=True)
+    assert (tmp_path / "letters" / "dear.txt").exists()
+
+
+def test_resume_refuses_another_run_and_lists_the_differences(corpus: Corpus, whole: Path) -> None:
+    other = override(CONFIG, {"loss.time": 0.5, "targets.policy": "skip", "log_every": 1})
+    with pytest.raises(UserError) as refused:
+        train(corpus, whole, other, resume=True)
+    message = str(refused.value)
+    assert "loss.time: the run has 0.2, asked for 0.5" in message
+    assert "targets.policy: the run has 'mask', asked for 'skip'" in message
+    assert "log_every" not in message
+
+
+@pytest.mark.parametrize("policy", ["mask", "mean_fill", "batch_mean", "skip"])
+def test_failed_scores_under_each_policy(corpus: Corpus, tmp_path: Path, policy: str) -> None:
+    """56 % of the scores are made to fail: only `skip` leaves updates out, and it logs exactly 0 for them."""
+    numbers = {"targets.policy": policy, "targets.inject_failures": 0.56, "log_every": 1, "epochs": 1}
+    config = override(CONFIG, numbers | {"steps_per_epoch": 12})
+    train(corpus, tmp_path / "run", config, devices=2)
+    records = read_metrics(tmp_path / "run", "step")
+    # The draws are of (seed, step, item) alone, hence the same under every policy: 27 of 48 fail here.
+    failed = [record["failures"].get("injected", 0) for record in records]
+    assert 0.4 < sum(failed) / (12 * config.batch) < 0.7
+    for record, count in zip(records, failed, strict=True):
+        made = 0.0 if policy == "skip" and count else 1.0
+        assert record["valid_share"] == 1 - count / config.batch
+        assert record["discriminator_update"] == made
+        assert (record["discriminator_loss"] == 0.0) == (made == 0.0)
+        assert all(np.isfinite(v) for v in record.values() if isinstance(v, float))
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "experiments.train", *map(str, words)]
+
+
+def environment() -> dict[str, str]:
+    """A user's: no number of host devices is forced."""
+    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+
+
+def test_command_line_stopped_and_resumed(folder: Path, tmp_path: Path) -> None:
+    """The program itself, on CPU devices that it makes: SIGTERM, then `--resume` with no other word."""
+    out = tmp_path / "run"
+    words = command("--data", folder, "--preset", "tiny", "--epochs", "2", "--out", out, "--devices", "2")
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
+    metrics = out / "metrics.jsonl"
+    _wait(lambda: metrics.exists() and metrics.read_text().count("\n") >= 2)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "everything is saved" in output
+    done = subprocess.run(
+        command("--out", out, "--resume", "--devices", "2"), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert "noisy -> enhanced:  PESQ" in done.stdout
+    assert [record["step"] for record in read_metrics(out, "step")] == list(range(1, 9))
+
+
+def _wait(happened: Callable[[], bool], limit: float = 240.0) -> None:
+    end = time.monotonic() + limit
+    while not happened():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.05)
+
+
+def test_damaged_files_are_all_listed_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    subprocess.run(["cp", "-r", folder, damaged], check=True)
+    (damaged / "train" / "noisy" / "p1_000.wav").unlink()
+    (damaged / "train" / "clean" / "p2_001.wav").write_bytes(b"not audio")
+    audio.write(damaged / "train" / "clean" / "p3_000.wav", np.zeros(16_000, np.float32), 16_000)
+    out = tmp_path / "run"
+    done = subprocess.run(
+        command("--data", damaged, "--preset", "tiny", "--out", out), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    for name in ("p1_000", "p2_001", "p3_000"):
+        assert name in done.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--preset", "huge"), "unknown preset 'huge'; there are: paper, demo, tiny"),
+        (("--recipe", "best"), "unknown recipe 'best'"),
+        (("--batch", "3", "--devices", "2", "--preset", "tiny"), "does not split evenly"),
+        (("--data.crop-seconds", "-1"), "--data.crop-seconds"),
+    ],
+)
+def test_senseless_words_are_refused_with_what_would_be_right(
+    folder: Path, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = subprocess.run(
+        command("--data", folder, "--out", tmp_path / "run", *words), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
