@@ -98,7 +98,8 @@ def match_files(folders: Mapping[str, Path], made: str | None = None) -> tuple[C
         made: a system that has no folder yet, because its files will be made of the noisy ones.
 
     Returns:
-        Every name that is in any folder, in order, with what is missing.
+        Every name that is clean or to be scored, in order, with what is missing. To be scored are the enhanced
+        files, or the noisy ones where `made` is named; folders beside these may hold more.
 
     Raises:
         UserError: a folder is missing or holds no audio, or the folders have no name in common.
@@ -111,7 +112,7 @@ def match_files(folders: Mapping[str, Path], made: str | None = None) -> tuple[C
             f"the folders have no file name in common ({examples}): files belong together by name, whatever the suffix"
         )
     cases = []
-    for name in sorted(set().union(*found.values())):
+    for name in sorted(set(found[CLEAN]) | set(found[NOISY if made else ENHANCED])):
         paths: dict[str, Path] = {}
         problems: dict[str, str] = {}
         for system, names in found.items():
