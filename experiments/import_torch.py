@@ -14,7 +14,8 @@ import tyro
 
 from cmgan_jax.config import Config, check
 from cmgan_jax.errors import UserError
-from cmgan_jax.interop.naming import batches_tracked, discriminator_from_torch, generator_bins, generator_from_torch
+from cmgan_jax.evaluation.weights import PUBLISHED, refuse_other_bins
+from cmgan_jax.interop.naming import batches_tracked, discriminator_from_torch, generator_from_torch
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.recipes import make_config, to_dict
@@ -25,8 +26,6 @@ from cmgan_jax.training.loop import Position
 from cmgan_jax.training.records import write_json
 from cmgan_jax.training.state import TrainState, start_training
 from experiments._cli import run
-
-RECIPE = "published_2022"
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,8 @@ def import_weights(generator: Path, discriminator: Path | None, out: Path) -> in
     refuse_occupied(out)
     content = read_torch_file(generator)
     sizes, variables = generator_from_torch(content)
-    config = replace(make_config(RECIPE), generator=sizes)
-    bins = generator_bins(variables)
-    if bins != config.spectral.bins:
-        raise UserError(
-            f"{generator}: the generator is made for {bins} frequency bins, and n_fft = {config.spectral.n_fft} gives "
-            f"{config.spectral.bins}; only weights for the published analysis can be imported"
-        )
+    config = replace(make_config(PUBLISHED), generator=sizes)
+    refuse_other_bins(generator, variables, config)
     if discriminator is None:
         judge = random_discriminator(config)
     else:
@@ -75,7 +69,8 @@ def import_weights(generator: Path, discriminator: Path | None, out: Path) -> in
         config = replace(config, discriminator=judge_sizes)
     check(config)
     step = batches_tracked(content)
-    state = at_step(start_training(*jax.tree.map(jnp.asarray, (variables, judge)), config), step)
+    variables, judge = jax.tree.map(jnp.asarray, variables), jax.tree.map(jnp.asarray, judge)
+    state = at_step(start_training(variables, judge, config), step)
     sources = {"generator": generator, "discriminator": discriminator}
     about = {
         "config": to_dict(config),
@@ -110,8 +105,8 @@ def random_discriminator(config: Config) -> dict[str, Any]:
 def at_step(state: TrainState, step: int) -> TrainState:
     """The same state after so many steps."""
     count = jnp.asarray(step, jnp.int32)
-    return state.replace(
-        generator=state.generator.replace(step=count), discriminator=state.discriminator.replace(step=count)
+    return replace(
+        state, generator=replace(state.generator, step=count), discriminator=replace(state.discriminator, step=count)
     )
 
 

@@ -1,12 +1,13 @@
 """The generator on waveforms of any length: few compiled shapes, the result that the exact length would give.
 
-A signal of up to `window` seconds is enhanced whole, as the published evaluation does; a longer one in windows of
-that length (`windows`), each at its own level.
+A signal of up to `whole` seconds is enhanced as the published evaluation does it; a longer one in windows
+(`windows`), each at its own level. Levels, instance norms and attention see a whole signal or one window, so the two
+agree only as far as a window is like the whole; how far, and what memory it takes, decided the defaults.
 """
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,59 +16,66 @@ from jax import Array
 
 from cmgan_jax.config import Config, SpectralConfig
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.pieces import Network, enhance_pieces
-from cmgan_jax.evaluation.windows import Layout, WindowedStream
+from cmgan_jax.evaluation.pieces import Network, window_stream
+from cmgan_jax.evaluation.windows import Layout
 from cmgan_jax.models.generator import Generator
 from cmgan_jax.spectral import compress, istft, padded_stft, uncompress
 
 SHAPES = 4
 """Programs that an enhancer compiles, at most."""
-BATCH_SECONDS = 24.0
-"""Windows are enhanced together while they last no longer than this: memory."""
+ACCELERATOR_BATCH = 8
+"""Windows at once where there is an accelerator; on a CPU one fills the cores, and more would only take memory."""
+
+Clamp = Literal["never", "windows", "always"]
 
 
 @dataclass(frozen=True)
 class WindowConfig:
     """How long signals are cut."""
 
-    window: float = 24.0
-    """Seconds that are enhanced as a whole; longer signals in windows of this length."""
+    whole: float = 24.0
+    """Seconds of audio that are enhanced as a whole, as the published evaluation does up to 16 s."""
+    window: float = 10.0
+    """Longer audio is enhanced in overlapping windows of so many seconds; also a stream's latency."""
     edge: float = 0.5
     """Seconds at a window's ends that are not used, for want of context; at most an eighth of the window."""
     fade: float = 0.5
     """Seconds in which two windows are cross-faded; at most an eighth of the window."""
-    clamp: bool = False
-    """Take positions farther apart than in a training crop for the farthest in it, see `clamp_distances`."""
+    batch: int = 0
+    """Windows at once; 0: 1 on a CPU, 8 on an accelerator."""
+    clamp: Clamp = "windows"
+    """Where positions farther apart than in a training crop, which were never trained, count as the farthest in it:
+    `never` (the published code), in `windows` of long audio alone, or `always`."""
 
 
 def layout(config: WindowConfig, spectral: SpectralConfig) -> Layout:
-    """Windows in samples, rounded up so that halves of halves of them are whole hops.
+    """Windows in samples.
 
     Raises:
         UserError: a length that cannot be cut so.
     """
-    if not (0.25 <= config.window <= 600 and config.edge >= 0 and config.fade >= 0):
+    if not (0.25 <= config.window <= config.whole <= 600 and min(config.edge, config.fade, config.batch) >= 0):
         raise UserError(
-            f"windows of {config.window} s with edges of {config.edge} s and a fade of {config.fade} s: a window has "
-            "0.25 to 600 s, edge and fade 0 or more"
+            f"whole up to {config.whole} s, then windows of {config.window} s with edges of {config.edge} s, a fade of "
+            f"{config.fade} s, {config.batch} at once: a window has 0.25 s or more and is no longer than what is "
+            "enhanced whole, that no longer than 600 s; the others are 0 or more"
         )
-    unit = 2 ** (SHAPES - 1) * spectral.hop
-    length = -(-round(config.window * spectral.sample_rate) // unit) * unit
 
     def hops(seconds: float) -> int:
-        return (
-            min(-(-round(seconds * spectral.sample_rate) // spectral.hop), length // 8 // spectral.hop) * spectral.hop
-        )
+        return -(-round(seconds * spectral.sample_rate) // spectral.hop)
 
-    batch = max(1, round(BATCH_SECONDS * spectral.sample_rate) // length)
-    return Layout(length, hops(config.edge), hops(config.fade), spectral.hop, batch)
+    window = hops(config.window)
+    edge, fade = (min(hops(seconds), window // 8) * spectral.hop for seconds in (config.edge, config.fade))
+    batch = config.batch or (1 if jax.default_backend() == "cpu" else ACCELERATOR_BATCH)
+    return Layout(window * spectral.hop, edge, fade, spectral.hop, batch, hops(config.whole) * spectral.hop)
 
 
 def rooms(windows: Layout) -> tuple[tuple[int, int], ...]:
-    """The shapes (B, S) of pieces up to a window: alone in a half, a quarter of it, …; and a batch of whole ones."""
-    together = [(windows.batch, windows.length)] if windows.batch > 1 else []
-    alone = [(1, windows.length >> halvings) for halvings in reversed(range(SHAPES - len(together)))]
-    return (*alone, *together)
+    """The shapes (B, S) that serve: one piece of up to a part of a window, a window, the whole; a batch of windows."""
+    together = {(windows.batch, windows.length)} if windows.batch > 1 else set()
+    alone = {(1, windows.length), (1, windows.whole)}
+    parts = [(1, -(-windows.length // (2 * n * windows.hop)) * windows.hop) for n in (1, 2)]
+    return tuple(sorted(together | alone | set(parts[: SHAPES - len(together | alone)])))
 
 
 @partial(jax.jit, static_argnames=("config",))
@@ -88,19 +96,29 @@ def enhance_padded(variables: Any, padded: Array, frames: Array, *, config: Conf
     return istft(uncompress(cast(Array, enhanced), config.spectral), config.spectral, frames)
 
 
-def network(variables: Any, config: Config, windows: Layout) -> Network:
+def network(variables: Any, config: Config, windows: WindowConfig | None = None) -> Network:
     """The generator as a network of a few shapes.
 
     Args:
         variables: `params` and `batch_stats` of the generator.
         config: the run's numbers.
-        windows: the longest pieces, and how many of them at once.
+        windows: how long signals are cut.
+
+    Raises:
+        UserError: they cannot be cut so.
     """
+    windows = windows or WindowConfig()
+    if windows.clamp not in get_args(Clamp):
+        raise UserError(f"--clamp {windows.clamp}: it must be one of {', '.join(get_args(Clamp))}")
+    cut = layout(windows, config.spectral)
+    clamped = clamp_distances(variables, config) if windows.clamp != "never" else variables
+    # Once, and not at every call.
+    of_whole, of_windows = jax.device_put((clamped if windows.clamp == "always" else variables, clamped))
 
-    def call(padded: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        return np.asarray(enhance_padded(variables, padded, frames, config=config))
+    def call(padded: np.ndarray, frames: np.ndarray, part: bool) -> np.ndarray:
+        return np.asarray(enhance_padded(of_windows if part else of_whole, padded, frames, config=config))
 
-    return Network(config.spectral, rooms(windows), call)
+    return Network(config.spectral, cut, rooms(cut), call)
 
 
 def enhance(variables: Any, audio: np.ndarray, config: Config, windows: WindowConfig | None = None) -> np.ndarray:
@@ -120,8 +138,7 @@ def enhance(variables: Any, audio: np.ndarray, config: Config, windows: WindowCo
     """
     if audio.ndim != 1 or audio.size == 0:
         raise ValueError(f"audio has shape {list(audio.shape)}, expected [S] with S of at least 1")
-    cut = layout(windows or WindowConfig(), config.spectral)
-    stream = WindowedStream(partial(enhance_pieces, network(variables, config, cut)), cut)
+    stream = window_stream(network(variables, config, windows))
     return np.concatenate([stream.push(audio), stream.flush()])
 
 

@@ -7,9 +7,7 @@ stream = enhancer.stream(sample_rate)  # stream.push(block), …, stream.flush()
 
 from pathlib import Path
 
-import jax
-
-from cmgan_jax.evaluation.enhance import WindowConfig, clamp_distances, layout, network
+from cmgan_jax.evaluation.enhance import WindowConfig, network
 from cmgan_jax.evaluation.processor import Processor
 from cmgan_jax.evaluation.weights import Weights, load
 
@@ -22,12 +20,8 @@ class Enhancer(Processor):
     """
 
     def __init__(self, weights: Weights, windows: WindowConfig | None = None):
-        windows = windows or WindowConfig()
         self.weights = weights
-        cut = layout(windows, weights.config.spectral)
-        variables = clamp_distances(weights.variables, weights.config) if windows.clamp else weights.variables
-        # Once, and not at every call.
-        super().__init__(network(jax.device_put(variables), weights.config, cut), cut)
+        super().__init__(network(weights.variables, weights.config, windows))
 
     @classmethod
     def from_checkpoint(

@@ -135,7 +135,7 @@ def _convert(
         with soundfile.SoundFile(
             temporary, "w", source.samplerate, channels, source.subtype, source.endian, source.format
         ) as target:
-            stream = processor.stream(source.samplerate, channels)
+            stream = processor.stream(source.samplerate, channels, whole=True)
 
             def keep(done: np.ndarray) -> None:
                 nonlocal clipped, peak

@@ -1,11 +1,13 @@
 """Pieces of audio through a network of fixed shapes: levels, padding, batches. Numpy alone; knows no model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from cmgan_jax.config import SpectralConfig
+from cmgan_jax.evaluation.windows import Layout, WindowedStream
 
 Floats = np.ndarray
 
@@ -16,13 +18,22 @@ class Network:
 
     Attributes:
         spectral: its analysis.
+        layout: how long signals are cut.
         rooms: the shapes (B, S) that it takes, ascending in B, then in S.
-        call: from padded float32[B, S + n_fft] (`pad`, then zeros) and int32[B] frames that count, to float32[B, S].
+        call: from padded float32[B, S + n_fft] (`pad`, then zeros), int32[B] frames that count, and whether these are
+            windows of something longer, to float32[B, S].
     """
 
     spectral: SpectralConfig
+    layout: Layout
     rooms: tuple[tuple[int, int], ...]
-    call: Callable[[Floats, Floats], Floats]
+    call: Callable[[Floats, Floats, bool], Floats]
+
+
+def window_stream(network: Network, whole: bool = True) -> WindowedStream:
+    """A stream of one signal at the network's rate; windows from the first sample on unless `whole`."""
+    layout = network.layout if whole else replace(network.layout, whole=network.layout.length)
+    return WindowedStream(partial(enhance_pieces, network), layout)
 
 
 def gain(audio: Floats) -> float:
@@ -45,12 +56,13 @@ def pad(audio: Floats, config: SpectralConfig) -> tuple[Floats, int]:
     return np.pad(extended, half, mode="reflect"), whole // config.hop + 1
 
 
-def enhance_pieces(network: Network, pieces: list[Floats]) -> list[Floats]:
+def enhance_pieces(network: Network, pieces: list[Floats], part: bool = False) -> list[Floats]:
     """Enhance pieces, each by itself and at its own level.
 
     Args:
         network: has a room for the longest, and for as many at once.
         pieces: float32[S], S of at least 1.
+        part: whether they are windows of something longer.
 
     Returns:
         float32[S] each; silence stays silence.
@@ -71,7 +83,7 @@ def enhance_pieces(network: Network, pieces: list[Floats]) -> list[Floats]:
     frames = np.full(batch, 2, np.int32)
     for row, (padded, count) in enumerate(prepared):
         room[row, : padded.size], frames[row] = padded, count
-    enhanced = network.call(room, frames)
+    enhanced = network.call(room, frames, part)
     for row, (i, factor) in enumerate(zip(heard, gains, strict=True)):
         done[i] = (enhanced[row, : pieces[i].size] / factor).astype(np.float32)
     return done

@@ -4,13 +4,10 @@ The network hears 16 kHz. Other rates are resampled there and back (soxr, HQ), s
 enhanced: it is left out of the result, for the noise in it would stand alone.
 """
 
-from functools import partial
-
 import numpy as np
 import soxr
 
-from cmgan_jax.evaluation.pieces import Network, enhance_pieces
-from cmgan_jax.evaluation.windows import Layout, WindowedStream
+from cmgan_jax.evaluation.pieces import Network, window_stream
 
 Floats = np.ndarray
 
@@ -24,12 +21,11 @@ class Processor:
     """Enhances recordings with a network.
 
     Attributes:
-        network: what enhances pieces.
-        layout: how long signals are cut.
+        network: what enhances pieces, and how long signals are cut for it.
     """
 
-    def __init__(self, network: Network, layout: Layout):
-        self.network, self.layout = network, layout
+    def __init__(self, network: Network):
+        self.network = network
 
     @property
     def sample_rate(self) -> int:
@@ -56,22 +52,24 @@ class Processor:
             raise ValueError(f"audio has shape {list(audio.shape)}, expected [S] or [S, channels], S of at least 1")
         if mono and audio.ndim == 2:
             audio = audio.mean(axis=1, keepdims=True)
-        stream = self.stream(sample_rate, 1 if audio.ndim == 1 else audio.shape[1])
+        stream = self.stream(sample_rate, 1 if audio.ndim == 1 else audio.shape[1], whole=True)
         size = round(BLOCK_SECONDS * sample_rate)
         done = [stream.push(audio[start : start + size]) for start in range(0, len(audio), size)]
         return np.concatenate([*done, stream.flush()]).reshape(audio.shape)
 
-    def stream(self, sample_rate: int, channels: int = 1) -> "EnhancedStream":
-        """Begin to enhance a recording that arrives in blocks; the result is that of `enhance`.
+    def stream(self, sample_rate: int, channels: int = 1, whole: bool = False) -> "EnhancedStream":
+        """Begin to enhance a recording that arrives in blocks.
 
         Args:
             sample_rate: samples per second.
             channels: how many.
+            whole: hold back what `enhance` would enhance as a whole, so that the result is the same. Otherwise all is
+                windows, as `enhance` makes of a long recording, and the latency is one window.
 
         Raises:
             ValueError: a rate or a number of channels below 1.
         """
-        return EnhancedStream(self, sample_rate, channels)
+        return EnhancedStream(self.network, sample_rate, channels, whole)
 
 
 class EnhancedStream:
@@ -81,15 +79,16 @@ class EnhancedStream:
         latency: samples by which the result lags behind, always: after n samples, max(0, n - latency) are out.
     """
 
-    def __init__(self, processor: Processor, sample_rate: int, channels: int = 1):
+    def __init__(self, network: Network, sample_rate: int, channels: int = 1, whole: bool = False):
         if sample_rate < 1 or channels < 1:
             raise ValueError(f"{channels} channels at {sample_rate} Hz: both must be at least 1")
-        heard = processor.sample_rate
-        self._channels = [_Channel(processor, sample_rate) for _ in range(channels)]
+        heard = network.spectral.sample_rate
+        self._channels = [_Channel(network, sample_rate, whole) for _ in range(channels)]
         self._pushed = self._returned = 0
         self._axes: tuple[int, ...] = (channels,)
-        held = 0 if sample_rate == heard else RESAMPLER_SAMPLES / min(sample_rate, heard)
-        self.latency = int(np.ceil((processor.layout.length / heard + held) * sample_rate))
+        resampling = 0 if sample_rate == heard else RESAMPLER_SAMPLES / min(sample_rate, heard)
+        held = network.layout.whole if whole else network.layout.length
+        self.latency = int(np.ceil((held / heard + resampling) * sample_rate))
 
     def push(self, block: Floats) -> Floats:
         """Take samples and give as many as the latency allows.
@@ -133,12 +132,12 @@ class EnhancedStream:
 class _Channel:
     """One channel: to the network's rate, through the windows, and back."""
 
-    def __init__(self, processor: Processor, sample_rate: int):
-        heard = processor.sample_rate
+    def __init__(self, network: Network, sample_rate: int, whole: bool):
+        heard = network.spectral.sample_rate
         resampled = sample_rate != heard
         self._down = soxr.ResampleStream(sample_rate, heard, 1, dtype="float32") if resampled else None
         self._up = soxr.ResampleStream(heard, sample_rate, 1, dtype="float32") if resampled else None
-        self._windows = WindowedStream(partial(enhance_pieces, processor.network), processor.layout)
+        self._windows = window_stream(network, whole)
         self._ready: list[Floats] = []
 
     def push(self, block: Floats) -> None:

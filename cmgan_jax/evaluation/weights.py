@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from cmgan_jax.config import Config, check
@@ -13,8 +14,6 @@ from cmgan_jax.interop.naming import batches_tracked, generator_bins, generator_
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.recipes import from_dict, make_config
 from cmgan_jax.training import checkpoint
-from cmgan_jax.training.parallel import Placement
-from cmgan_jax.training.state import TrainState, initialise
 
 PUBLISHED = "published_2022"
 """Recipe of weights whose file does not tell."""
@@ -32,6 +31,25 @@ class Weights:
     """
 
     variables: Any
+    config: Config
+    origin: Path
+    step: int
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Both networks of a checkpoint.
+
+    Attributes:
+        generator: its variables, as in `Weights`.
+        discriminator: likewise, the vectors of spectral norm in `batch_stats`.
+        config: the numbers they were trained with.
+        origin: the folder that they are from.
+        step: training steps behind them.
+    """
+
+    generator: dict[str, Any]
+    discriminator: dict[str, Any]
     config: Config
     origin: Path
     step: int
@@ -55,34 +73,58 @@ def load(path: Path, step: int | None = None) -> Weights:
         if step is not None:
             raise UserError(f"{path}: --step {step} picks a checkpoint of a run folder, and this is a file")
         return _of_torch(path)
-    state, config, origin = load_state(path, step)
-    return Weights(state.validated, config, origin, int(state.generator.step))
+    networks = load_checkpoint(path, step)
+    return Weights(networks.generator, networks.config, networks.origin, networks.step)
 
 
-def load_state(path: Path, step: int | None = None) -> tuple[TrainState, Config, Path]:
-    """Read a whole training state onto the first device.
+def load_checkpoint(path: Path, step: int | None = None) -> Networks:
+    """Read both networks of a checkpoint, without optimisers, into the memory of the host.
 
     Args:
         path: a run folder, its `latest` or `best`, or one checkpoint.
         step: which checkpoint of a run folder.
 
-    Returns:
-        The state, the config, and the folder of the checkpoint.
-
     Raises:
         UserError: as in `load`.
     """
-    placement = Placement(jax.local_devices()[:1])
-    copied = (path / "state").is_dir() and (path / "run").is_dir()
-    if copied and not (path.name.isdecimal() and path.resolve().parent.name in checkpoint.KEEP):
-        state, config = _of_copy(path.resolve(), placement)
-        return state, config, path
-    found = checkpoint.find(path, step)
+    path = path.expanduser().resolve()
+    found = path if (path / "state").is_dir() and (path / "run").is_dir() else Path(str(checkpoint.find(path, step)))
+    if step is not None and found == path:
+        raise UserError(f"{path}: --step {step} picks a checkpoint of a run folder, and this is one checkpoint")
+    items = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler(), run=ocp.JsonCheckpointHandler())
     try:
-        config = checkpoint.config_of(found)
-    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        with ocp.Checkpointer(items) as reader:
+            # By what is there and not by what the networks would be: no tracing, and whatever devices wrote it.
+            there = reader.metadata(found).item_metadata["state"].tree
+            wanted = {
+                name: {key: there[name][key] for key in ("params", "batch_stats", "step") if key in there[name]}
+                for name in ("generator", "discriminator")
+            }
+            if there.get("average"):
+                wanted["average"] = there["average"]
+            as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+            restored = reader.restore(
+                found,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeRestore(item=wanted, restore_args=as_arrays, partial_restore=True),
+                    run=ocp.args.JsonRestore(),
+                ),
+            )
+        config, state = from_dict(restored["run"]["config"]), restored["state"]
+        generator, discriminator = state["generator"], state["discriminator"]
+        check(config)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{found}: the checkpoint cannot be read ({error}). Use another one.") from error
-    return checkpoint.restore(found, config, placement), config, Path(str(found))
+    return Networks(
+        generator={
+            "params": state.get("average") or generator["params"],
+            "batch_stats": generator.get("batch_stats", {}),
+        },
+        discriminator={key: discriminator[key] for key in ("params", "batch_stats")},
+        config=config,
+        origin=found,
+        step=int(generator["step"]),
+    )
 
 
 def _of_torch(path: Path) -> Weights:
@@ -106,16 +148,3 @@ def refuse_other_bins(path: Path, variables: Any, config: Config) -> None:
             f"{path}: the generator is made for {bins} frequency bins, and n_fft = {config.spectral.n_fft} gives "
             f"{config.spectral.bins}; only weights for the published analysis can be used"
         )
-
-
-def _of_copy(path: Path, placement: Placement) -> tuple[TrainState, Config]:
-    try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-            about = reader.restore(path, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
-            config = from_dict(about["config"])
-            target = placement.describe(jax.eval_shape(lambda: initialise(config)))
-            return reader.restore(path, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))[
-                "state"
-            ], config
-    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-        raise UserError(f"{path}: the checkpoint cannot be read ({error}). Use another one.") from error

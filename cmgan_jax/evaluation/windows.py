@@ -8,7 +8,7 @@ linear cross-fade in the middle of it:
     result      kkkkkkkkkkkkkkkkk╲╱k+1 k+1 k+1 …
 
 All windows have the same length and begin at whole hops. The last one begins so late that it ends with the signal,
-and overlaps its predecessor by more. A signal no longer than one window is one piece: nothing is joined.
+and overlaps its predecessor by more. A signal no longer than `whole` is one piece: nothing is joined.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 Floats = np.ndarray
-Run = Callable[[list[Floats]], list[Floats]]
-"""Enhances pieces float32[S], each of 1 to `length` samples; returns as many of the same lengths."""
+Run = Callable[[list[Floats], bool], list[Floats]]
+"""Enhances pieces float32[S] to as many of the same lengths; told whether they are windows of something longer."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,19 @@ class Layout:
         fade: in which two windows are cross-faded.
         hop: windows begin at multiples of it.
         batch: windows that are enhanced at once, at most.
+        whole: a signal up to this length is not cut; at least `length`.
     """
 
     length: int
     edge: int
     fade: int
     hop: int
-    batch: int = 1
+    batch: int
+    whole: int
 
     def __post_init__(self) -> None:
+        if self.whole < self.length or self.batch < 1:
+            raise ValueError(f"whole up to {self.whole}, windows of {self.length}, {self.batch} at once: too little")
         if self.step < self.hop or self.step % self.hop or min(self.edge, self.fade) < 0:
             raise ValueError(
                 f"windows of {self.length} samples do not advance by whole hops of {self.hop} with an overlap of "
@@ -71,13 +75,13 @@ class WindowedStream:
     def push(self, block: Floats) -> Floats:
         """Take float32[S] and give what can be known by now, float32[S'].
 
-        A sample comes out at the latest when `layout.length` more have gone in.
+        A sample comes out at the latest when `layout.whole` more have gone in.
         """
         self._held.append(block)
         self._end += block.size
         ready = []
         # A window that ends with the signal is the last, so one is enhanced only when more than it is there.
-        while self._next + self._layout.length < self._end:
+        while self._end > self._layout.whole and self._next + self._layout.length < self._end:
             ready.append(self._next)
             self._next += self._layout.step
         if not ready:
@@ -92,8 +96,11 @@ class WindowedStream:
         """The rest, float32[S'], after the last block."""
         if self._end == self._out:
             return np.zeros(0, np.float32)
+        if self._end <= self._layout.whole:
+            (piece,) = self._run([np.concatenate(self._held)], False)
+            return piece
         late = self._end - self._layout.length
-        start = max(0, -(-late // self._layout.hop) * self._layout.hop)
+        start = -(-late // self._layout.hop) * self._layout.hop
         (piece,) = self._enhance([(start, self._end)])
         return self._join(start, piece, last=True)
 
@@ -103,7 +110,7 @@ class WindowedStream:
         held = self._held[0]
         pieces = [held[start - self._held_from : stop - self._held_from] for start, stop in spans]
         size = self._layout.batch
-        return [done for first in range(0, len(pieces), size) for done in self._run(pieces[first : first + size])]
+        return [done for first in range(0, len(pieces), size) for done in self._run(pieces[first : first + size], True)]
 
     def _join(self, start: int, piece: Floats, last: bool) -> Floats:
         """What a window adds to the result, from `_out` on; its own cross-fade is kept for the next."""
