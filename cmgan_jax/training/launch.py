@@ -14,6 +14,7 @@ from cmgan_jax.training import checkpoint, provenance
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.loop import Outcome, Position, Run
 from cmgan_jax.training.parallel import Placement, choose_devices
+from cmgan_jax.training.pesq_targets import injection_shares
 from cmgan_jax.training.records import write_json
 from cmgan_jax.training.state import TrainState, initialise
 
@@ -124,6 +125,8 @@ def launch(
     about = {
         "config": to_dict(config),
         "source": source,
+        # The environment may set these beside the config.
+        "injected_failures": dict(zip(("samples", "batches"), injection_shares(config.targets), strict=True)),
         "provenance": provenance.describe(corpus.fingerprint, corpus.describe()),
     }
     if wishes.resume:
