@@ -279,13 +279,13 @@ function close() {
 }
 
 function panel(file, version, i) {
-  const url = URL.createObjectURL(new Blob([bytes(version.audio)], { type: "audio/flac" }));
+  const url = URL.createObjectURL(new Blob([bytes(version.audio)], { type: "audio/wav" }));
   player.urls.push(url);
   const audio = make("audio", { src: url, preload: "auto", "data-version": version.name });
   audio.muted = true;
   audio.addEventListener("timeupdate", () => { if (audio === heard()) align(); });
   audio.addEventListener("ended", () => { if (audio === heard()) finish(); });
-  audio.addEventListener("error", () => { if (audio.getAttribute("src")) say(`This browser cannot play the ${version.name} version.`); });
+  audio.addEventListener("error", () => { if (audio.getAttribute("src")) warn(`This browser cannot play the ${version.name} version: ${audio.error?.message || "unknown format"}.`); });
   const key = String(i + 1);
   const choice = make("button", { type: "button", class: tone(version.name), "data-version": version.name, "aria-pressed": "false", "aria-keyshortcuts": key, onclick: () => choose(i, true) }, version.name, make("kbd", { "aria-hidden": "true" }, key));
   const scores = file.scores[version.name];
@@ -323,8 +323,9 @@ function choose(i, announce) {
   const at = heard()?.currentTime ?? 0;
   player.heard = i;
   if (announce) player.wanted = next.name;
-  if (Math.abs(next.audio.currentTime - at) > 0.03) next.audio.currentTime = Math.min(at, next.seconds);
+  if (Math.abs(next.audio.currentTime - at) > 0.06) next.audio.currentTime = Math.min(at, next.seconds);
   player.versions.forEach((version, n) => {
+    version.audio.playbackRate = 1;
     version.audio.muted = n !== i;
     version.choice.setAttribute("aria-pressed", String(n === i));
     version.element.classList.toggle("heard", n === i);
@@ -334,12 +335,14 @@ function choose(i, announce) {
   if (announce) say(`${next.name}`);
 }
 
+// Only what nobody hears is moved, and by its speed: a seek would leave it behind by the time that it takes.
 function align() {
   const at = heard().currentTime;
   for (const { audio, seconds } of player.versions) {
-    if (audio === heard() || at >= seconds) continue;
-    // Only what nobody hears is moved.
-    if (Math.abs(audio.currentTime - at) > 0.03) audio.currentTime = at;
+    if (audio === heard() || audio.ended || at >= seconds) continue;
+    const behind = at - audio.currentTime;
+    if (Math.abs(behind) > 0.3) audio.currentTime = at;
+    audio.playbackRate = Math.abs(behind) > 0.005 ? 1 + Math.max(-0.4, Math.min(0.4, 3 * behind)) : 1;
     if (player.playing && audio.paused) audio.play().catch(refused);
   }
 }
@@ -356,13 +359,13 @@ function play() {
 function pause() {
   player.playing = false;
   for (const { audio } of player.versions) audio.pause();
-  tell();
+  if (player.versions.length) seek(heard().currentTime);
 }
 
 function refused(error) {
   if (error.name === "AbortError") return;
   pause();
-  say(`The browser did not start playback: ${error.message}`);
+  warn(`The browser did not start playback: ${error.message}`);
 }
 
 function finish() {
@@ -387,6 +390,11 @@ function tell() {
   $("time").textContent = player.versions.length ? `${at.toFixed(1)} / ${length().toFixed(1)} s` : "–";
   $("play-label").textContent = player.playing ? "Pause" : "Play";
   $("play-sign").setAttribute("d", player.playing ? "M3 2h3.5v12H3zM9.5 2H13v12H9.5z" : "M3 1.5v13L14 8z");
+}
+
+function warn(text) {
+  $("remarks").append(make("p", { class: "remark" }, text));
+  say(text);
 }
 
 function say(text) { $("status").textContent = text; }
@@ -425,7 +433,7 @@ $("scale-bar").style.background = `linear-gradient(to right, ${data.palette.join
 const withAudio = data.files.filter((file) => file.media).length;
 $("files-note").textContent = "Scores of the enhanced file, below them the change from the noisy one." +
   (withAudio < data.files.length ? ` The page holds the audio of ${withAudio} of ${data.files.length} files, the worst ${metrics.get(data.ranked).label} first; names of the others are grey.` : " The page holds the audio of all files") +
-  ` (FLAC, 16 bit, ${data.rate / 1000} kHz).`;
+  ` (WAV, 16 bit, ${data.rate / 1000} kHz).`;
 showSummary();
 sortFiles();
 if (data.files.length) open(data.files.find((file) => file.media) ?? data.files[0], false);
