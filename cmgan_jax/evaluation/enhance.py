@@ -108,12 +108,9 @@ def network(variables: Any, config: Config, windows: WindowConfig | None = None)
         UserError: they cannot be cut so.
     """
     windows = windows or WindowConfig()
-    if windows.clamp not in get_args(Clamp):
-        raise UserError(f"--clamp {windows.clamp}: it must be one of {', '.join(get_args(Clamp))}")
     cut = layout(windows, config.spectral)
-    clamped = clamp_distances(variables, config) if windows.clamp != "never" else variables
     # Once, and not at every call.
-    of_whole, of_windows = jax.device_put((clamped if windows.clamp == "always" else variables, clamped))
+    of_whole, of_windows = jax.device_put(variables_of(variables, config, windows))
 
     def call(padded: np.ndarray, frames: np.ndarray, part: bool) -> np.ndarray:
         return np.asarray(enhance_padded(of_windows if part else of_whole, padded, frames, config=config))
@@ -140,6 +137,18 @@ def enhance(variables: Any, audio: np.ndarray, config: Config, windows: WindowCo
         raise ValueError(f"audio has shape {list(audio.shape)}, expected [S] with S of at least 1")
     stream = window_stream(network(variables, config, windows))
     return np.concatenate([stream.push(audio), stream.flush()])
+
+
+def variables_of(variables: Any, config: Config, windows: WindowConfig) -> tuple[Any, Any]:
+    """Variables for whole signals, and for windows of longer ones: with clamped distances where that is wished.
+
+    Raises:
+        UserError: an unknown wish.
+    """
+    if windows.clamp not in get_args(Clamp):
+        raise UserError(f"--clamp {windows.clamp}: it must be one of {', '.join(get_args(Clamp))}")
+    clamped = clamp_distances(variables, config) if windows.clamp != "never" else variables
+    return (clamped if windows.clamp == "always" else variables), clamped
 
 
 def clamp_distances(variables: Any, config: Config) -> Any:

@@ -73,7 +73,8 @@ def enhance_pieces(network: Network, pieces: list[Floats], part: bool = False) -
         return done
     gains = [gain(pieces[i]) for i in heard]
     prepared = [
-        pad((pieces[i] * factor).astype(np.float32), network.spectral) for i, factor in zip(heard, gains, strict=True)
+        pad((pieces[i] * np.float64(factor)).astype(np.float32), network.spectral)
+        for i, factor in zip(heard, gains, strict=True)
     ]
     reflected = network.spectral.n_fft
     longest = max(padded.size - reflected for padded, _ in prepared)
@@ -85,5 +86,5 @@ def enhance_pieces(network: Network, pieces: list[Floats], part: bool = False) -
         room[row, : padded.size], frames[row] = padded, count
     enhanced = network.call(room, frames, part)
     for row, (i, factor) in enumerate(zip(heard, gains, strict=True)):
-        done[i] = (enhanced[row, : pieces[i].size] / factor).astype(np.float32)
+        done[i] = (enhanced[row, : pieces[i].size] / np.float64(factor)).astype(np.float32)
     return done

@@ -1,0 +1,89 @@
+"""Write an enhancer as one file that runs without the model's code: StableHLO programs and their weights."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax import Array, export
+
+from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation.artefact import write_artefact
+from cmgan_jax.evaluation.enhance import WindowConfig, enhance_padded, network, variables_of
+from cmgan_jax.evaluation.weights import Weights, load
+from cmgan_jax.training import provenance
+from experiments._cli import run
+
+Platform = Literal["cpu", "cuda", "rocm", "tpu"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Write an enhancer as a jax.export artefact, see cmgan_jax/evaluation/artefact.py; `load_artefact` reads it."""
+
+    checkpoint: Path
+    """Run folder, checkpoint, or a generator's state dict as PyTorch saved it."""
+    out: Path
+    """File to write; it must not exist."""
+    step: int | None = None
+    """Which checkpoint of a run folder; without it the best."""
+    platforms: tuple[Platform, ...] = ()
+    """Devices that it shall run on; without it those that are here."""
+    windows: Annotated[WindowConfig, tyro.conf.arg(name="")] = field(default_factory=WindowConfig)
+
+
+def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platforms: tuple[Platform, ...] = ()) -> None:
+    """Write an artefact.
+
+    Args:
+        weights: the generator.
+        windows: how long recordings are cut; decides the shapes of the programs.
+        out: a file that does not exist.
+        platforms: devices that it shall run on; none: those that are here.
+
+    Raises:
+        UserError: the file exists, cannot be written, or the windows cannot be cut.
+    """
+    if out.exists():
+        raise UserError(f"{out} exists already: choose another --out")
+    config = weights.config
+    of_whole, of_windows = variables_of(weights.variables, config, windows)
+    shapes = network(weights.variables, config, windows)
+    leaves, tree = jax.tree.flatten(of_whole)
+
+    def program(weights: list[Array], padded: Array, frames: Array) -> Any:
+        return enhance_padded(jax.tree.unflatten(tree, weights), padded, frames, config=config)
+
+    lower = export.export(jax.jit(program), platforms=platforms or None)
+    arguments = [jax.ShapeDtypeStruct(np.shape(leaf), jnp.float32) for leaf in leaves]
+    programs = {
+        (batch, samples): bytes(
+            lower(
+                arguments,
+                jax.ShapeDtypeStruct((batch, samples + config.spectral.n_fft), jnp.float32),
+                jax.ShapeDtypeStruct((batch,), jnp.int32),
+            ).serialize()
+        )
+        for batch, samples in shapes.rooms
+    }
+    about = provenance.describe("", "") | {"checkpoint": weights.origin.name, "step": weights.step}
+    write_artefact(out, shapes, programs, _arrays(of_whole), _arrays(of_windows), about)
+
+
+def _arrays(tree: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf, np.float32) for leaf in jax.tree.leaves(tree)]
+
+
+def main() -> None:
+    """Parse, export, say what was made."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.export", config=(tyro.conf.FlagCreatePairsOff,))
+    weights = load(arguments.checkpoint, arguments.step)
+    export_enhancer(weights, arguments.windows, arguments.out, arguments.platforms)
+    print(f"{arguments.out}: the generator of {weights.origin}, {arguments.out.stat().st_size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    run(main)

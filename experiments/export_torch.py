@@ -1,0 +1,61 @@
+"""Write a checkpoint's networks as the PyTorch state dicts of the published code."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation.weights import load_checkpoint
+from cmgan_jax.interop.naming import discriminator_to_torch, generator_to_torch
+from cmgan_jax.interop.torch_writer import write_torch_file
+from experiments._cli import run
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Write generator.pt and discriminator.pt, which torch.load reads and the published code's networks accept."""
+
+    checkpoint: Path
+    """Run folder or checkpoint."""
+    out: Path
+    """Folder for both files; or a name that ends in .pt, for the generator alone. Nothing is replaced."""
+    step: int | None = None
+    """Which checkpoint of a run folder; without it the best."""
+
+
+def export_weights(checkpoint: Path, out: Path, step: int | None = None) -> list[Path]:
+    """Write the networks; the generator is the one that is validated and used (the average, where there is one).
+
+    Args:
+        checkpoint: a run folder or a checkpoint.
+        out: a folder, or a file *.pt for the generator alone.
+        step: which checkpoint of a run folder.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: there is no such checkpoint, or a file exists or cannot be written.
+    """
+    files = [out] if out.suffix == ".pt" else [out / "generator.pt", out / "discriminator.pt"]
+    for file in files:
+        if file.exists():
+            raise UserError(f"{file} exists already: choose another --out")
+    networks = load_checkpoint(checkpoint, step)
+    contents = (generator_to_torch(networks.generator, networks.step), discriminator_to_torch(networks.discriminator))
+    files[0].parent.mkdir(parents=True, exist_ok=True)
+    for file, content in zip(files, contents, strict=False):
+        write_torch_file(file, content)
+    return files
+
+
+def main() -> None:
+    """Parse, export, say what was made."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.export_torch")
+    for file in export_weights(arguments.checkpoint, arguments.out, arguments.step):
+        print(file)
+
+
+if __name__ == "__main__":
+    run(main)
