@@ -121,6 +121,7 @@ class Run:
             with self._interruption:
                 if self.position.noisy is None:
                     self.position.noisy = score_files(None, self._held, self.config, self._scorer.pool)
+                self._display.note("compiling; the first step takes a minute or so, later starts find it in the cache")
                 while self.position.step < self._total and not self._interruption.signal:
                     epoch = self.position.step // self._steps_per_epoch
                     self._steps(epoch)
