@@ -176,7 +176,7 @@ def score(arguments: Arguments, model: "Enhancer | None", work: ExitStack) -> Ev
         systems.insert(systems.index(NOISY) + 1, ENHANCED)
         target = arguments.keep or Path(work.enter_context(tempfile.TemporaryDirectory(prefix="cmgan-evaluate-")))
         make = partial(enhance_case, model, target)
-    workers = arguments.workers or min(len(os.sched_getaffinity(0)), len(cases) * len(systems))
+    workers = arguments.workers or min(_cores(), len(cases) * len(systems))
     pool = work.enter_context(PesqPool(workers, time_limit=TIME_LIMIT))
     work.enter_context(_CloseOnInterrupt(pool))
     with _Meter("enhancing and scoring" if model else "scoring") as meter:
@@ -240,6 +240,11 @@ def main() -> int:
         evaluation = score(arguments, model, work)
         publish(evaluation, arguments, about(arguments, model))
     return 0 if evaluation.complete else INCOMPLETE
+
+
+def _cores() -> int:
+    # Where a scheduler lends a part of a machine, only that part counts.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _CloseOnInterrupt:

@@ -58,7 +58,8 @@ function summaryTable(group, caption) {
     if (group.gain) row.append(gainCell(metric.key, group.gain[metric.key]));
     body.append(row);
   }
-  return make("table", {}, make("caption", { class: "hidden" }, caption), make("thead", {}, head), body);
+  const narrow = data.systems.length < 3 ? "narrow" : null;
+  return make("table", { class: narrow }, make("caption", { class: "hidden" }, caption), make("thead", {}, head), body);
 }
 
 function showSummary() {
@@ -143,7 +144,7 @@ function showFiles() {
   }
   const body = make("tbody");
   for (const file of view.order) {
-    const name = make("button", { type: "button", class: file.media ? null : "silent", onclick: (event) => { event.stopPropagation(); open(file, true); } }, file.name);
+    const name = make("button", { type: "button", class: file.media ? null : "silent", title: file.name, onclick: (event) => { event.stopPropagation(); open(file, true); } }, file.name);
     const row = make("tr", { onclick: () => open(file, true) }, make("td", {}, name));
     if (file.reasons.enhanced) row.title = file.reasons.enhanced.join("; ");
     for (const column of columns.slice(1)) {
@@ -182,7 +183,13 @@ function mark() {
 
 function step(by) {
   const place = view.order.indexOf(view.current) + by;
-  if (place >= 0 && place < view.order.length) open(view.order[place], false);
+  if (place < 0 || place >= view.order.length) return;
+  open(view.order[place], false);
+  // Its row comes into sight within the table; the page stays where it is.
+  const [box, row] = [$("files-table"), view.current.row];
+  const head = box.querySelector("thead").offsetHeight;
+  if (row.offsetTop - head < box.scrollTop) box.scrollTop = row.offsetTop - head;
+  else if (row.offsetTop + row.offsetHeight > box.scrollTop + box.clientHeight) box.scrollTop = row.offsetTop + row.offsetHeight - box.clientHeight;
 }
 
 // ------------------------------------------------------------------------------------------------------------- plot
@@ -229,7 +236,8 @@ function showPlot() {
     point.addEventListener("click", () => open(file, true));
     svg.append(point);
   }
-  $("plot-title").textContent = titled(metrics.get(key)) + (metrics.get(key).lower ? ": below the line is better" : "");
+  $("plot-title").textContent = titled(metrics.get(key));
+  $("plot-note").textContent = `A point is a file: ${metrics.get(key).lower ? "below" : "above"} the line, enhancement has helped. Choose a point to hear it.`;
   $("plot-area").replaceChildren(svg);
 }
 
@@ -431,9 +439,9 @@ for (const column of columns) $("rank").append(make("option", { value: column.ke
 $("scale-low").textContent = `−${data.range} dB`;
 $("scale-bar").style.background = `linear-gradient(to right, ${data.palette.join(", ")})`;
 const withAudio = data.files.filter((file) => file.media).length;
-$("files-note").textContent = "Scores of the enhanced file, below them the change from the noisy one." +
-  (withAudio < data.files.length ? ` The page holds the audio of ${withAudio} of ${data.files.length} files, the worst ${metrics.get(data.ranked).label} first; names of the others are grey.` : " The page holds the audio of all files") +
-  ` (WAV, 16 bit, ${data.rate / 1000} kHz).`;
+$("files-note").textContent = "Scores of the enhanced file, and below them the change from the noisy one. " +
+  (withAudio < data.files.length ? `The page holds the audio of ${withAudio} of ${data.files.length} files, those of the worst ${metrics.get(data.ranked).label}; names of the others are grey.` : "The page holds the audio of all files.") +
+  ` Audio: WAV, 16 bit, ${data.rate / 1000} kHz.`;
 showSummary();
 sortFiles();
 if (data.files.length) open(data.files.find((file) => file.media) ?? data.files[0], false);
