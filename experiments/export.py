@@ -11,7 +11,7 @@ import tyro
 from jax import Array, export
 
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.artefact import write_artefact
+from cmgan_jax.evaluation.artefact import NEEDS_FLATBUFFERS, write_artefact
 from cmgan_jax.evaluation.enhance import WindowConfig, enhance_padded, network, variables_of
 from cmgan_jax.evaluation.weights import Weights, load
 from cmgan_jax.training import provenance
@@ -59,16 +59,15 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
 
     lower = export.export(jax.jit(program), platforms=platforms or None)
     arguments = [jax.ShapeDtypeStruct(np.shape(leaf), jnp.float32) for leaf in leaves]
-    programs = {
-        (batch, samples): bytes(
-            lower(
-                arguments,
-                jax.ShapeDtypeStruct((batch, samples + config.spectral.n_fft), jnp.float32),
-                jax.ShapeDtypeStruct((batch,), jnp.int32),
-            ).serialize()
-        )
-        for batch, samples in shapes.rooms
-    }
+    reflected = config.spectral.n_fft
+    programs = {}
+    for batch, samples in shapes.rooms:
+        padded = jax.ShapeDtypeStruct((batch, samples + reflected), jnp.float32)
+        lowered = lower(arguments, padded, jax.ShapeDtypeStruct((batch,), jnp.int32))
+        try:
+            programs[batch, samples] = bytes(lowered.serialize())
+        except ImportError as error:
+            raise UserError(NEEDS_FLATBUFFERS) from error
     about = provenance.describe("", "") | {"checkpoint": weights.origin.name, "step": weights.step}
     write_artefact(out, shapes, programs, _arrays(of_whole), _arrays(of_windows), about)
 

@@ -30,6 +30,7 @@ from cmgan_jax.evaluation.windows import Layout
 
 FORMAT = 1
 """Of the file; another one is refused."""
+NEEDS_FLATBUFFERS = "jax.export reads and writes programs with flatbuffers, which is absent: pip install flatbuffers"
 ABOUT, WEIGHTS = "about.json", "weights.npz"
 
 
@@ -115,6 +116,8 @@ def load_artefact(file: str | Path) -> Processor:
         spectral, layout = SpectralConfig(**about["spectral"]), Layout(**about["layout"])
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror or error}") from error
+    except ImportError as error:
+        raise UserError(NEEDS_FLATBUFFERS) from error
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{file} is no artefact of experiments.export ({error})") from error
     platforms = programs[rooms[0]].platforms

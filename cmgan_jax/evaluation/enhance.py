@@ -35,7 +35,7 @@ class WindowConfig:
 
     whole: float = 24.0
     """Seconds of audio that are enhanced as a whole, as the published evaluation does up to 16 s."""
-    window: float = 10.0
+    window: float = 8.0
     """Longer audio is enhanced in overlapping windows of so many seconds; also a stream's latency."""
     edge: float = 0.5
     """Seconds at a window's ends that are not used, for want of context; at most an eighth of the window."""

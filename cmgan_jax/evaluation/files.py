@@ -64,7 +64,7 @@ def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
         out: folder of the results.
 
     Raises:
-        UserError: an input is missing, a folder has no recording, two would get the same name, or a result would
+        UserError: there is no input, one is missing, a folder has no recording, two would get the same name, or a result would
             replace an input.
     """
     jobs = []
@@ -78,6 +78,8 @@ def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
             jobs.append(Job(path, out / path.name, str(path)))
         else:
             raise UserError(f"{path}: no such file or folder")
+    if not jobs:
+        raise UserError("nothing to enhance: name at least one file or folder")
     sources = {job.source.resolve() for job in jobs}
     targets: dict[Path, Job] = {}
     for job in jobs:

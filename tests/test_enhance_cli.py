@@ -1,0 +1,183 @@
+"""The command line on files as people have them: odd, damaged, in folders. Only the network is a stand-in."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from test_enhance import noise
+
+from cmgan_jax.config import SpectralConfig
+from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation.files import Job, enhance_file, plan
+from cmgan_jax.evaluation.pieces import Network
+from cmgan_jax.evaluation.processor import Processor
+from cmgan_jax.evaluation.windows import Layout
+from experiments import _cli, enhance
+
+LAYOUT = Layout(length=8_000, edge=500, fade=500, hop=100, batch=1, whole=16_000)
+
+
+def processor(factor: float = 1.0) -> Processor:
+    """A network that multiplies."""
+    return Processor(
+        Network(SpectralConfig(), LAYOUT, ((1, 16_000),), lambda padded, frames, part: factor * padded[:, 200:-200])
+    )
+
+
+def write(path: Path, audio: np.ndarray, rate: int = 16_000, **kind: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, audio, rate, **kind)
+    return path
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch):
+    """Run the entry point with a stand-in for the model; give its exit status."""
+
+    def call(*words: object) -> int:
+        monkeypatch.setattr(enhance.Enhancer, "from_checkpoint", lambda *_: processor())
+        monkeypatch.setattr(enhance, "cache_programs", lambda: None)
+        monkeypatch.setattr(sys, "argv", ["enhance", "--checkpoint", "x", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            _cli.run(enhance.main)
+        assert isinstance(left.value.code, int)
+        return left.value.code
+
+    return call
+
+
+KINDS = [
+    ("a.wav", 8_000, 1, dict(subtype="PCM_16")),
+    ("b.wav", 44_100, 2, dict(subtype="PCM_16")),
+    ("c.wav", 48_000, 1, dict(subtype="PCM_24")),
+    ("d.wav", 16_000, 3, dict(subtype="FLOAT")),
+    ("e.WAV", 16_000, 1, dict(subtype="PCM_U8", format="WAV")),
+    ("f.flac", 22_050, 2, dict(subtype="PCM_24")),
+    ("g.ogg", 32_000, 1, dict(subtype="VORBIS")),
+    ("h.mp3", 44_100, 2, dict(subtype="MPEG_LAYER_III")),
+    ("i.aiff", 16_000, 1, dict(subtype="PCM_16", endian="BIG")),
+    ("j.wav", 16_000, 1, dict(subtype="ULAW", format="WAVEX")),
+]
+
+
+@pytest.mark.parametrize(("name", "rate", "channels", "kind"), KINDS, ids=[name for name, *_ in KINDS])
+def test_format_subtype_rate_length_and_level_are_kept(
+    name: str, rate: int, channels: int, kind: dict[str, Any], tmp_path: Path
+) -> None:
+    moments = np.arange(round(1.2345 * rate)) / rate
+    audio = np.stack([0.3 * np.sin(2 * np.pi * (300 + 100 * i) * moments) for i in range(channels)], axis=1)
+    source = write(tmp_path / name, audio, rate, **kind)
+    done = enhance_file(processor(), Job(source, tmp_path / "out" / name, name))
+    before, after = soundfile.info(source), soundfile.info(tmp_path / "out" / name)
+    for field in ("format", "subtype", "endian", "samplerate", "channels", "frames"):
+        assert getattr(after, field) == getattr(before, field), field
+    assert (done.seconds, done.clipped) == (before.frames / rate, 0)
+    (found, _), (expected, _) = (soundfile.read(p, always_2d=True) for p in (tmp_path / "out" / name, source))
+    inner = slice(rate // 10, -rate // 10)
+    # Eight bits, and lossy coding done twice, are coarse; MP3 delays nothing here.
+    assert np.abs(found - expected)[inner].max() < (0.03 if name[0] in "eghj" else 2e-3)
+
+
+def test_mono_is_the_mean(tmp_path: Path) -> None:
+    left, right = noise(4_000, 1), noise(4_000, 2)
+    source = write(tmp_path / "a.wav", np.stack([left, right], axis=1), subtype="FLOAT")
+    enhance_file(processor(), Job(source, tmp_path / "out.wav", "a"), mono=True)
+    found, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    np.testing.assert_allclose(found, (left + right) / 2, atol=1e-6)
+
+
+def test_beyond_full_scale_floats_are_kept_and_others_counted(tmp_path: Path) -> None:
+    # A full-scale square wave times 1.5: every sample is beyond.
+    square = np.where(np.arange(5_000) // 50 % 2, 1.0, -1.0).astype(np.float32)
+    for subtype, clipped, peak in (("FLOAT", 0, 1.5), ("PCM_16", 5_000, 1.0)):
+        source = write(tmp_path / f"{subtype}.wav", square, subtype=subtype)
+        done = enhance_file(processor(1.5), Job(source, tmp_path / "out" / source.name, "x"))
+        assert done.clipped == clipped
+        assert done.peak == pytest.approx(1.5, abs=1e-3)
+        found, _ = soundfile.read(tmp_path / "out" / source.name)
+        # Sixteen bits hold 32767 / 32768 at most; the signs must not have wrapped round.
+        np.testing.assert_allclose(found, peak * square, atol=1e-3)
+
+
+def test_a_bad_file_is_named_with_its_reason_and_the_rest_go_on(
+    tmp_path: Path, command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    good = write(folder / "deep" / "good.wav", noise(5_000))
+    write(folder / "one.wav", noise(1))
+    write(folder / "silent.flac", np.zeros(20_000))
+    write(folder / "empty.wav", np.zeros(0))
+    nan = noise(30_000)
+    nan[20_001] = np.nan
+    write(folder / "nan.wav", nan, subtype="FLOAT")
+    (folder / "cut.wav").write_bytes(good.read_bytes()[:30])
+    (folder / "short.wav").write_bytes(good.read_bytes()[:5_000])
+    (folder / "text.wav").write_text("this is not audio at all, only some text")
+    (folder / "nothing.wav").write_bytes(b"")
+    (folder / "notes.txt").write_text("not a recording")
+    write(folder / ".hidden.wav", noise(10))
+    flac = write(tmp_path / "whole.flac", noise(40_000)).read_bytes()
+    (folder / "damaged.flac").write_bytes(flac[: len(flac) // 2])
+    assert command("--out", tmp_path / "out", folder) == 1
+    words = capsys.readouterr()
+    written = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert written == ["deep/good.wav", "one.wav", "silent.flac"]
+    assert "3 of 10 enhanced" in words.out
+    for name, reason in (
+        ("empty.wav", "holds no samples"),
+        ("nan.wav", "sample 20001 is NaN or infinite"),
+        ("cut.wav", ""),
+        ("short.wav", "cut short"),
+        ("text.wav", ""),
+        ("nothing.wav", "empty file"),
+        ("damaged.flac", "damaged"),
+    ):
+        lines = [line for line in words.out.splitlines() if "failed" in line and f"{name}: {reason}" in line]
+        assert len(lines) == 1, (name, words.out)
+        assert f"] {name}: failed: {reason}" in words.err
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "out" / "silent.flac")[0], 0)
+    assert command("--out", tmp_path / "well", good) == 0
+
+
+def test_inputs_are_never_replaced(tmp_path: Path, command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = write(tmp_path / "x" / "a.wav", noise(500)), write(tmp_path / "y" / "a.wav", noise(500, 2))
+    before = a.read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "x")
+    for words, message in (
+        (("--out", a.parent, a), "would replace an input"),
+        (("--out", link, a), "would replace an input"),
+        (("--out", a.parent, b, a), "would replace an input"),
+        (("--out", tmp_path / "out", a, b), "would both become"),
+        (("--out", tmp_path / "out", tmp_path / "absent.wav"), "no such file"),
+        (("--out", tmp_path / "out", tmp_path / "out2"), "no such file"),
+        (("--out", tmp_path / "out"), "name at least one"),
+    ):
+        assert command(*words) == 2
+        assert message in capsys.readouterr().err
+    assert a.read_bytes() == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_results_inside_the_input_is_not_an_input(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", noise(10))
+    write(tmp_path / "out" / "a.wav", noise(10))
+    assert [job.name for job in plan([tmp_path], tmp_path / "out")] == ["a.wav"]
+    # The same file twice is one job.
+    assert len(plan([tmp_path / "a.wav", tmp_path], tmp_path / "out")) == 1
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="no recordings"):
+        plan([tmp_path / "none"], tmp_path / "out")
+
+
+def test_blocks_of_long_files_are_joined(tmp_path: Path) -> None:
+    # Longer than two blocks of 10 s: the shares of progress rise to 1.
+    source, shares = write(tmp_path / "a.wav", noise(16_000 * 25), subtype="FLOAT"), []
+    enhance_file(processor(), Job(source, tmp_path / "b.wav", "a"), progress=shares.append)
+    assert shares == [0.4, 0.8, 1.0]
+    before, after = (soundfile.read(tmp_path / name)[0] for name in ("a.wav", "b.wav"))
+    np.testing.assert_allclose(before, after, atol=1e-6)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b.wav"]

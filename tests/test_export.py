@@ -1,0 +1,79 @@
+"""The artefact: what it enhances is what the enhancer enhances, without the model's code."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_enhance import CONFIG, noise, random_variables
+
+from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation.artefact import load_artefact
+from cmgan_jax.evaluation.enhance import WindowConfig
+from cmgan_jax.evaluation.enhancer import Enhancer
+from cmgan_jax.evaluation.weights import Weights
+from experiments.export import export_enhancer
+
+pytest.importorskip("flatbuffers", reason="jax.export serialises with flatbuffers, which is not installed")
+
+# One room a piece: windows of 1/4 s are not halved to less than four shapes, yet all are tiny.
+WINDOWS = WindowConfig(whole=0.25, window=0.25, clamp="windows")
+WEIGHTS = Weights(random_variables(), CONFIG, Path("runs/x/best/7"), 7)
+
+ELSEWHERE = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith(("cmgan_jax.models", "cmgan_jax.training", "flax")):
+            raise ImportError(f"{name} must not be needed")
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+from cmgan_jax.evaluation.artefact import load_artefact
+audio = np.load(sys.argv[2])
+np.save(sys.argv[3], load_artefact(sys.argv[1]).enhance(audio, 16000))
+"""
+
+
+@pytest.fixture(scope="module")
+def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("artefact") / "enhancer.zip"
+    export_enhancer(WEIGHTS, WINDOWS, path)
+    return path
+
+
+def test_an_artefact_enhances_as_the_enhancer_without_the_models_code(artefact: Path, tmp_path: Path) -> None:
+    # Three windows: whole pieces and windows, where the time attention's tables are clamped, take different weights.
+    audio = noise(9_000)
+    np.save(tmp_path / "in.npy", audio)
+    subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, artefact, tmp_path / "in.npy", tmp_path / "out.npy"], check=True, timeout=120
+    )
+    found, expected = np.load(tmp_path / "out.npy"), Enhancer(WEIGHTS, WINDOWS).enhance(audio, 16_000)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_clamped_tables_alone_are_there_twice(artefact: Path) -> None:
+    with zipfile.ZipFile(artefact) as archive, archive.open("weights.npz") as file:
+        twice = [name for name in np.load(file).files if name.startswith("windows-")]
+    assert len(twice) == CONFIG.generator.blocks
+
+
+def test_what_is_no_artefact_is_refused(artefact: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="exists already"):
+        export_enhancer(WEIGHTS, WINDOWS, artefact)
+    (tmp_path / "text").write_text("hello")
+    damaged = tmp_path / "cut"
+    damaged.write_bytes(artefact.read_bytes()[:1000])
+    other = tmp_path / "other"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("about.json", '{"format": 99}')
+    for path, words in (
+        (tmp_path / "absent", "cannot read .*absent"),
+        (tmp_path / "text", "text is no artefact"),
+        (damaged, "cut is no artefact"),
+        (other, "format 99"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_artefact(path)
