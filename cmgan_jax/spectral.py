@@ -4,6 +4,9 @@ Pure functions on jax arrays; shapes use the letters of `shapes.py`. Every formu
 infinite, with the same values elsewhere, so that silence gives finite gradients.
 """
 
+from functools import cache
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -73,7 +76,8 @@ def padded_stft(padded: Array, config: SpectralConfig) -> Array:
     blocks = padded.reshape(padded.shape[0], -1, config.hop)
     frames = blocks.shape[1] - hops + 1
     framed = jnp.concatenate([blocks[:, i : i + frames] for i in range(hops)], axis=-1)
-    return jnp.fft.rfft(framed * window(config))
+    parts = jnp.matmul(framed, _analysis(config), precision="highest")
+    return jax.lax.complex(parts[..., : config.bins], parts[..., config.bins :])
 
 
 def istft(spectrum: Array, config: SpectralConfig, frames: Array | None = None) -> Array:
@@ -87,9 +91,9 @@ def istft(spectrum: Array, config: SpectralConfig, frames: Array | None = None) 
         float[B, S], S = hop * (T - 1); beyond hop * (frames - 1) it is 0 where `frames` is given.
     """
     total = check_shape("spectrum", spectrum.shape, ("B", "T", config.bins))["T"]
-    taper = jnp.asarray(window(config))
-    framed = jnp.fft.irfft(spectrum, n=config.n_fft) * taper
-    weight = jnp.broadcast_to(jnp.square(taper), (1, total, config.n_fft))
+    parts = jnp.concatenate([spectrum.real, spectrum.imag], axis=-1)
+    framed = jnp.matmul(parts, _synthesis(config), precision="highest")
+    weight = jnp.broadcast_to(jnp.square(jnp.asarray(window(config))), (1, total, config.n_fft))
     if frames is not None:
         counts = (jnp.arange(total) < frames[:, None])[:, :, None]
         framed, weight = framed * counts, weight * counts
@@ -100,6 +104,36 @@ def istft(spectrum: Array, config: SpectralConfig, frames: Array | None = None) 
     if frames is None:
         return audio
     return jnp.where(jnp.arange(audio.shape[1]) < config.hop * (frames[:, None] - 1), audio, 0.0)
+
+
+# The transforms are matrix products. XLA's FFT on a CPU waits, inside a thread of the pool, for other threads of the
+# same pool: as many transforms at once as there are threads, and the program stands still for ever (seen). Beside the
+# network the products cost nothing: 2 n_fft² multiplications a frame.
+
+
+def _phases(config: SpectralConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine of 2π k n / n_fft, float64[F, n_fft]."""
+    # Reduced to one turn first, as integers: large arguments would lose digits.
+    turns = np.outer(np.arange(config.bins), np.arange(config.n_fft)) % config.n_fft / config.n_fft
+    return np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
+
+
+@cache
+def _analysis(config: SpectralConfig) -> np.ndarray:
+    """Window and forward transform: samples [n_fft] to real, then imaginary parts [2 F]."""
+    cosine, sine = _phases(config)
+    return (window(config)[:, None] * np.concatenate([cosine, -sine]).T).astype(np.float32)
+
+
+@cache
+def _synthesis(config: SpectralConfig) -> np.ndarray:
+    """Inverse transform and window: real, then imaginary parts [2 F] to samples [n_fft]."""
+    cosine, sine = _phases(config)
+    # Every bin but the first and the last stands for two of the full spectrum.
+    twice = np.full((config.bins, 1), 2.0)
+    twice[[0, -1]] = 1.0
+    parts = np.concatenate([twice * cosine, -twice * sine]) / config.n_fft
+    return (parts * window(config)).astype(np.float32)
 
 
 def _overlap_add(framed: Array, config: SpectralConfig) -> Array:
