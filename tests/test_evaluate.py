@@ -1,5 +1,6 @@
 """Evaluation of folders and its command line: partners, groups, tables, files, the literature, exit statuses."""
 
+import contextlib
 import csv
 import io
 import json
@@ -230,6 +231,20 @@ def test_a_piped_table_is_plain_and_unfolded():
     assert "VoiceBank" not in text.getvalue()
 
 
+def test_a_narrow_terminal_cuts_no_number():
+    names = [f"p{i % 2 + 1}_{i}" for i in range(4)]
+    scores = {
+        s: [scored(n, pesq=1.234, si_sdr=-12.34 if i else 12.34) for i, n in enumerate(names)]
+        for s in ("noisy", "enhanced")
+    }
+    text = io.StringIO()
+    console = Console(file=text, width=80, force_terminal=True, no_color=True)
+    tables.show(assemble(cases(*names), scores), console, published_scale=False, detail=True)
+    assert "…" not in text.getvalue()
+    assert "-12.34" in text.getvalue()
+    assert text.getvalue().count("p1 (2)") == 2  # in the table of groups, and as the title of its own
+
+
 # Literature
 
 
@@ -402,10 +417,15 @@ def test_scoring_given_files_does_not_start_jax():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def children(parent: int) -> list[int]:
-    """Process ids; each is listed under the thread that started it, and those that end meanwhile are left out."""
-    listed = [path.read_text().split() for path in Path(f"/proc/{parent}/task").glob("*/children")]
-    return [int(pid) for pids in listed for pid in pids if Path(f"/proc/{pid}/cmdline").exists()]
+def scoring_workers(parent: int) -> list[int]:
+    """Process ids of the workers that the threads of a process have started."""
+    found = []
+    for listed in Path(f"/proc/{parent}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # of a thread or a process that has ended meanwhile
+            for pid in listed.read_text().split():
+                if b"pesq_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
+    return found
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the worker is found through Linux's /proc")
@@ -417,7 +437,7 @@ def test_an_interrupt_does_not_wait_for_what_is_being_scored(tmp_path):
     workers: list[int] = []
     while not workers and process.poll() is None:
         time.sleep(0.05)
-        workers = [pid for pid in children(process.pid) if b"pesq_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        workers = scoring_workers(process.pid)
     time.sleep(1.5)
     for worker in workers:  # from here on PESQ, which takes seconds for a minute of audio, never ends
         os.kill(worker, signal.SIGSTOP)

@@ -205,7 +205,8 @@ def _new_table(title: str, console: Console) -> Table:
         title_style="bold" if drawn else "",
         header_style="bold" if drawn else "",
         box=box.SIMPLE_HEAD if drawn else None,
-        padding=(0, 1) if drawn else (0, 2, 0, 0),
+        padding=(0, 1, 0, 0) if drawn else (0, 2, 0, 0),
+        pad_edge=False,
     )
 
 
@@ -219,44 +220,50 @@ def _table(files: Files, evaluation: Evaluation, console: Console) -> Table:
     if files.gain:
         table.add_column("gain", justify="right")
     for metric in _measured(files):
-        cells = [_statistic(metric, summary.statistics[metric], first.total) for summary in files.summaries.values()]
+        # A terminal is as narrow as 80 columns: there an interval has a line of its own.
+        gap = "\n" if console.is_terminal else " "
+        statistics = [summary.statistics[metric] for summary in files.summaries.values()]
+        cells = [_statistic(metric, of, first.total, gap) for of in statistics]
         if files.gain:
             gain = files.gain.statistics.get(metric)
-            cells.append(_gain(metric, gain) if gain else Text("–"))
+            cells.append(_gain(metric, gain, gap) if gain else Text("–"))
         label = LABELS[metric]
         arrow = " ↓" if metric in LOWER_IS_BETTER else ""
         table.add_row(f"{label.label}{' ' + label.unit if label.unit else ''}{arrow}", *cells)
     return table
 
 
-def _statistic(metric: str, of: Statistic, total: int) -> Text:
+def _statistic(metric: str, of: Statistic, total: int, gap: str) -> Text:
     text = number(metric, of.mean)
     if of.std is not None:
-        text += f" ± {number(metric, of.std)} [{number(metric, of.low)}, {number(metric, of.high)}]"
+        text += f" ± {number(metric, of.std)}{gap}[{number(metric, of.low)}, {number(metric, of.high)}]"
     return Text(text if of.n in (0, total) else f"{text} n={of.n}")
 
 
-def _gain(metric: str, of: Statistic) -> Text:
+def _gain(metric: str, of: Statistic, gap: str) -> Text:
     text = number(metric, of.mean, sign=True)
     if of.low is None or of.high is None:
         return Text(text)
     # Coloured only where the interval lies on one side of nothing gained.
     better, worse = (of.high < 0, of.low > 0) if metric in LOWER_IS_BETTER else (of.low > 0, of.high < 0)
-    interval = f" [{number(metric, of.low, sign=True)}, {number(metric, of.high, sign=True)}]"
+    interval = f"{gap}[{number(metric, of.low, sign=True)}, {number(metric, of.high, sign=True)}]"
     return Text(text + interval, style="green" if better else "red" if worse else "")
 
 
 def _group_table(title: str, groups: list[Files], evaluation: Evaluation, console: Console) -> Table:
     table = _new_table(f"{title}: means", console)
-    table.add_column("group", no_wrap=True)
-    table.add_column("files", justify="right")
-    table.add_column("", no_wrap=True)
+    table.add_column("group (files)")
+    table.add_column("")
     for metric in MAIN:
-        table.add_column(LABELS[metric].label, justify="right", no_wrap=True)
+        # Folded where it has to be, for a number must not lose its end.
+        table.add_column(LABELS[metric].label, justify="right", overflow="fold", min_width=5)
     for group in groups:
         for i, (system, summary) in enumerate(group.summaries.items()):
-            head = (group.label, str(summary.total)) if i == 0 else ("", "")
-            table.add_row(*head, system, *(number(m, summary.statistics[m].mean) for m in MAIN))
+            table.add_row(
+                f"{group.label} ({summary.total})" if i == 0 else "",
+                system,
+                *(number(m, summary.statistics[m].mean) for m in MAIN),
+            )
     return table
 
 
