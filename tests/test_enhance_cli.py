@@ -110,8 +110,8 @@ def test_a_bad_file_is_named_with_its_reason_and_the_rest_go_on(
     write(folder / "one.wav", noise(1))
     write(folder / "silent.flac", np.zeros(20_000))
     write(folder / "empty.wav", np.zeros(0))
-    nan = noise(30_000)
-    nan[20_001] = np.nan
+    nan = noise(170_000)  # in the second block of 10 s
+    nan[165_000] = np.nan
     write(folder / "nan.wav", nan, subtype="FLOAT")
     (folder / "cut.wav").write_bytes(good.read_bytes()[:30])
     (folder / "short.wav").write_bytes(good.read_bytes()[:5_000])
@@ -128,7 +128,7 @@ def test_a_bad_file_is_named_with_its_reason_and_the_rest_go_on(
     assert "3 of 10 enhanced" in words.out
     for name, reason in (
         ("empty.wav", "holds no samples"),
-        ("nan.wav", "sample 20001 is NaN or infinite"),
+        ("nan.wav", "sample 165000 is NaN or infinite"),
         ("cut.wav", ""),
         ("short.wav", "cut short"),
         ("text.wav", ""),

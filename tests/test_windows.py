@@ -68,6 +68,18 @@ def test_where_windows_lie_and_what_of_them_is_used() -> None:
     np.testing.assert_array_equal(done[170:], 105)
 
 
+def test_a_window_that_ends_with_the_signal_is_enhanced_once() -> None:
+    starts = []
+
+    def mark(pieces: list[np.ndarray], part: bool) -> list[np.ndarray]:
+        starts.extend(float(piece[0]) for piece in pieces)
+        return pieces
+
+    # Windows of 80 every 50 samples: the second ends at 130.
+    through(np.arange(130, dtype=np.float32), [130], run=mark)
+    assert starts == [0, 50]
+
+
 @pytest.mark.parametrize(("samples", "parts"), [(120, [False]), (121, [True, True])])
 def test_what_is_no_longer_than_whole_is_not_cut(samples: int, parts: list[bool]) -> None:
     seen = []

@@ -64,8 +64,8 @@ def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
         out: folder of the results.
 
     Raises:
-        UserError: there is no input, one is missing, a folder has no recording, two would get the same name, or a result would
-            replace an input.
+        UserError: there is no input, one is missing, a folder has no recording, two would get the same name, or a
+            result would replace an input.
     """
     jobs = []
     for path in inputs:
