@@ -33,6 +33,8 @@ LONGEST_SECONDS = 60.0
 """Seconds of a file that the page holds, from its start."""
 RANKED_BY = "pesq"
 """What tells how bad a file is."""
+SCRIPTS = ("tables.js", "player.js", "start.js")
+"""Parts of the page's script, in their order."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def build(evaluation: Evaluation, *, published_scale: bool, source: Mapping[str,
     content = _content(evaluation, published_scale, source, order, set(media))
     blocks = [_block("data", content), *(_block(f"media-{i}", found) for i, found in media.items())]
     page = resources.files("cmgan_jax.evaluation") / "page"
-    style, script = ((page / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
-    html = (page / "index.html").read_text(encoding="utf-8")
+    style, html = ((page / name).read_text(encoding="utf-8") for name in ("style.css", "index.html"))
+    script = "\n".join((page / name).read_text(encoding="utf-8") for name in SCRIPTS)
     for name, text in {
         "%SCRIPT-HASH%": _hash(script),
         "%STYLE-HASH%": _hash(style),
