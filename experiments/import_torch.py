@@ -19,9 +19,9 @@ from cmgan_jax.interop.naming import batches_tracked, discriminator_from_torch, 
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.recipes import make_config, to_dict
+from cmgan_jax.runs import ABOUT, KEEP
 from cmgan_jax.training import provenance
-from cmgan_jax.training.checkpoint import KEEP, CheckpointStore
-from cmgan_jax.training.launch import ABOUT
+from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.loop import Position
 from cmgan_jax.training.records import write_json
 from cmgan_jax.training.state import TrainState, start_training

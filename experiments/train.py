@@ -13,9 +13,9 @@ from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config
-from cmgan_jax.training import checkpoint
+from cmgan_jax.runs import ABOUT, find
 from cmgan_jax.training.display import Display
-from cmgan_jax.training.launch import ABOUT, Wishes, launch, read_about, refuse_occupied
+from cmgan_jax.training.launch import Wishes, launch, read_about, refuse_occupied
 from cmgan_jax.training.loop import Outcome
 from experiments._cli import run
 from experiments._runtime import cache_programs, prepare_devices
@@ -107,7 +107,7 @@ def closing(outcome: Outcome, folder: Path) -> str:
         f"held-out files, noisy -> enhanced:  PESQ {noisy['pesq']:.2f} -> {best['pesq']:.2f}   "
         f"SI-SDR {noisy['si_sdr']:.1f} -> {best['si_sdr']:.1f} dB   "
         f"(epoch {best['epoch']}, {best['scored']} of {best['files']} files scored)\n"
-        f"best checkpoint:  {checkpoint.find(folder)}\n"
+        f"best checkpoint:  {find(folder)}\n"
         f"clean a recording:  python -m experiments.enhance --checkpoint {folder} --out enhanced FILE..."
     )
 

@@ -21,7 +21,8 @@ from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.interop.torch_writer import write_torch_file
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.recipes import from_dict
-from cmgan_jax.training.checkpoint import Checkpoint, read_run
+from cmgan_jax.runs import Checkpoint
+from cmgan_jax.training.checkpoint import read_run
 from cmgan_jax.training.loop import Position
 from experiments import _cli, enhance, import_torch
 from experiments.export_torch import export_weights

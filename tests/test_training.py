@@ -22,7 +22,7 @@ from cmgan_jax.data.synthetic_noise import make_noise
 from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override
-from cmgan_jax.training import checkpoint
+from cmgan_jax.runs import Checkpoint, find, steps_in
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.launch import Wishes, launch
 from cmgan_jax.training.loop import Outcome
@@ -102,9 +102,9 @@ def test_a_run_writes_what_it_should(whole: Path) -> None:
         assert np.isfinite([record["validation"][name] for name in ("pesq", "si_sdr", "loss")]).all()
     assert epochs[0]["generator_digest"] != epochs[1]["generator_digest"]
     assert list((whole / "tensorboard").iterdir())
-    assert checkpoint.steps_in(whole / "latest") == [3, 6]
+    assert steps_in(whole / "latest") == [3, 6]
     best = max(epochs, key=lambda record: record["validation"]["pesq"])
-    assert checkpoint.find(whole) == checkpoint.Checkpoint(whole.resolve(), "best", best["step"])
+    assert find(whole) == Checkpoint(whole.resolve(), "best", best["step"])
 
 
 @pytest.mark.parametrize("step", [1, 4])

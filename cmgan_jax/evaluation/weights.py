@@ -13,7 +13,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.interop.naming import batches_tracked, generator_bins, generator_from_torch
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.recipes import from_dict, make_config
-from cmgan_jax.training import checkpoint
+from cmgan_jax.runs import find
 
 PUBLISHED = "published_2022"
 """Recipe of weights whose file does not tell."""
@@ -88,7 +88,7 @@ def load_checkpoint(path: Path, step: int | None = None) -> Networks:
         UserError: as in `load`.
     """
     path = path.expanduser().resolve()
-    found = path if (path / "state").is_dir() and (path / "run").is_dir() else Path(str(checkpoint.find(path, step)))
+    found = path if (path / "state").is_dir() and (path / "run").is_dir() else Path(str(find(path, step)))
     if step is not None and found == path:
         raise UserError(f"{path}: --step {step} picks a checkpoint of a run folder, and this is one checkpoint")
     items = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler(), run=ocp.JsonCheckpointHandler())

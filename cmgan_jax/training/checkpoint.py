@@ -1,11 +1,9 @@
 """Checkpoints in orbax: everything a run needs to go on, and how it came to be.
 
-A run folder holds `latest/STEP` (the last two) and `best/STEP` (the best by validation PESQ). Each has two items:
-`state`, a `TrainState` (both networks, optimisers, statistics, average), and `run`, JSON with the config, the
-provenance, the position, the data iterator and the epoch's running totals.
+Each has two items: `state`, a `TrainState` (both networks, optimisers, statistics, average), and `run`, JSON with the
+config, the provenance, the position, the data iterator and the epoch's running totals. `runs` says where they lie.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,29 +14,9 @@ import orbax.checkpoint as ocp
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import from_dict
+from cmgan_jax.runs import KEEP, Checkpoint
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
-
-LATEST, BEST = "latest", "best"
-KEEP = {LATEST: 2, BEST: 1}
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint on disk.
-
-    Attributes:
-        folder: its run folder.
-        kind: `latest` or `best`.
-        step: generator updates attempted when it was written.
-    """
-
-    folder: Path
-    kind: str
-    step: int
-
-    def __str__(self) -> str:
-        return str(self.folder / self.kind / str(self.step))
 
 
 class CheckpointStore:
@@ -66,41 +44,6 @@ class CheckpointStore:
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
     return ocp.CheckpointManager(folder.resolve(), item_names=("state", "run"), options=options)
-
-
-def steps_in(folder: Path) -> list[int]:
-    """Steps whose checkpoints stand complete in a `latest` or `best` folder, ascending."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and (p / "_CHECKPOINT_METADATA").exists())
-
-
-def find(path: Path, step: int | None = None, prefer: str = BEST) -> Checkpoint:
-    """Locate a checkpoint from what a person names.
-
-    Args:
-        path: a run folder, its `latest` or `best`, or one checkpoint in it.
-        step: which step of a run folder; None: the preferred kind's newest.
-        prefer: `best` or `latest`, where a run folder has both.
-
-    Raises:
-        UserError: nothing is there; the message lists what is.
-    """
-    path = path.expanduser().resolve()
-    if path.name.isdecimal() and path.parent.name in KEEP:
-        path, kinds, step = path.parent.parent, [path.parent.name], int(path.name)
-    elif path.name in KEEP:
-        path, kinds = path.parent, [path.name]
-    else:
-        kinds = sorted(KEEP, key=lambda kind: kind != prefer)
-    present = {kind: steps_in(path / kind) for kind in kinds}
-    for kind in kinds:
-        for candidate in reversed(present[kind]):
-            if step is None or candidate == step:
-                return Checkpoint(path, kind, candidate)
-    listed = "; ".join(f"{kind}: {steps or 'none'}" for kind, steps in present.items())
-    wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-    raise UserError(f"{path}: {wanted} there ({listed}). Name a run folder that experiments.train wrote.")
 
 
 def read_run(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cmgan_jax import runs
 from cmgan_jax.config import Config, check
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import flatten, to_dict
+from cmgan_jax.runs import ABOUT
 from cmgan_jax.training import checkpoint, provenance
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.loop import Outcome, Position, Run
@@ -17,8 +19,6 @@ from cmgan_jax.training.parallel import Placement, choose_devices
 from cmgan_jax.training.pesq_targets import injection_shares
 from cmgan_jax.training.records import write_json
 from cmgan_jax.training.state import TrainState, initialise
-
-ABOUT = "run.json"
 
 # What may change when a run goes on: how long, and how the host does its part.
 FREE = {
@@ -130,7 +130,7 @@ def launch(
         "provenance": provenance.describe(corpus.fingerprint, corpus.describe()),
     }
     if wishes.resume:
-        found = checkpoint.find(wishes.folder, prefer=checkpoint.LATEST)
+        found = runs.find(wishes.folder, prefer=runs.LATEST)
         saved = checkpoint.read_run(found)
         refuse_differences(config, checkpoint.config_of(found), corpus.fingerprint, saved)
         state = checkpoint.restore(found, config, placement)

@@ -9,7 +9,8 @@ from typing import Any
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.data.pipeline import steps_per_epoch, training_batches, validation_crops, validation_files
-from cmgan_jax.training.checkpoint import BEST, LATEST, CheckpointStore
+from cmgan_jax.runs import BEST, LATEST
+from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.interruption import Interruption
 from cmgan_jax.training.meter import Meter

@@ -83,7 +83,7 @@ def random_state(config: Config) -> TrainState:
     generator = Generator(config.generator).init(keys[0], magnitude.astype(jnp.complex64))
     discriminator = Discriminator(config.discriminator).init(keys[1], magnitude, magnitude)
     # A model without blocks has no batch norm.
-    return start_training({"batch_stats": {}, **generator}, discriminator, config)
+    return start_training({"batch_stats": {}, **generator}, {**discriminator}, config)
 
 
 def initialise(config: Config) -> TrainState:

@@ -1,0 +1,66 @@
+"""A run folder as it lies on disk: where its checkpoints are, and which of them a person means.
+
+run.json  metrics.jsonl  tensorboard/  latest/STEP (the last two)  best/STEP (the best by validation PESQ)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmgan_jax.errors import UserError
+
+ABOUT = "run.json"
+LATEST, BEST = "latest", "best"
+KEEP = {LATEST: 2, BEST: 1}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk.
+
+    Attributes:
+        folder: its run folder.
+        kind: `latest` or `best`.
+        step: generator updates attempted when it was written.
+    """
+
+    folder: Path
+    kind: str
+    step: int
+
+    def __str__(self) -> str:
+        return str(self.folder / self.kind / str(self.step))
+
+
+def steps_in(folder: Path) -> list[int]:
+    """Steps whose checkpoints stand complete in a `latest` or `best` folder, ascending."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and (p / "_CHECKPOINT_METADATA").exists())
+
+
+def find(path: Path, step: int | None = None, prefer: str = BEST) -> Checkpoint:
+    """Locate a checkpoint from what a person names.
+
+    Args:
+        path: a run folder, its `latest` or `best`, or one checkpoint in it.
+        step: which step of a run folder; None: the preferred kind's newest.
+        prefer: `best` or `latest`, where a run folder has both.
+
+    Raises:
+        UserError: nothing is there; the message lists what is.
+    """
+    path = path.expanduser().resolve()
+    if path.name.isdecimal() and path.parent.name in KEEP:
+        path, kinds, step = path.parent.parent, [path.parent.name], int(path.name)
+    elif path.name in KEEP:
+        path, kinds = path.parent, [path.name]
+    else:
+        kinds = sorted(KEEP, key=lambda kind: kind != prefer)
+    present = {kind: steps_in(path / kind) for kind in kinds}
+    for kind in kinds:
+        for candidate in reversed(present[kind]):
+            if step is None or candidate == step:
+                return Checkpoint(path, kind, candidate)
+    listed = "; ".join(f"{kind}: {steps or 'none'}" for kind, steps in present.items())
+    wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+    raise UserError(f"{path}: {wanted} there ({listed}). Name a run folder that experiments.train wrote.")
