@@ -25,7 +25,7 @@ types: setup
 	$(BIN)/pyright
 
 unit: setup
-	$(BIN)/python -m pytest --quiet --durations=10 $(ARGS)
+	$(BIN)/python -m pytest --quiet --numprocesses=2 --durations=10 $(ARGS)
 
 clean:
 	rm -rf .venv *.egg-info
