@@ -4,7 +4,6 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.recipes import make_config, to_dict
 from cmgan_jax.runs import ABOUT, KEEP
+from cmgan_jax.spectral import frame_count
 from cmgan_jax.training import provenance
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.loop import Position
 from cmgan_jax.training.records import write_json
-from cmgan_jax.training.state import TrainState, start_training
+from cmgan_jax.training.state import RUN_ONCE, TrainState, start_training
 from experiments._cli import run
 
 
@@ -95,11 +95,10 @@ def refuse_occupied(out: Path) -> None:
 
 def random_discriminator(config: Config) -> dict[str, Any]:
     """Variables of a discriminator at the start of a training, drawn from the config's seed."""
-    magnitude = jnp.ones((1, config.crop_samples // config.spectral.hop + 1, config.spectral.bins))
-    # Runs once: a quarter of the compile time is worth more than fast code.
-    quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    magnitude = jnp.ones((1, frame_count(config.crop_samples, config.spectral), config.spectral.bins))
     key = jax.random.split(jax.random.key(config.seed))[1]
-    return dict(quick(Discriminator(config.discriminator).init)(key, magnitude, magnitude))
+    init = jax.jit(Discriminator(config.discriminator).init, compiler_options=RUN_ONCE)
+    return dict(init(key, magnitude, magnitude))
 
 
 def at_step(state: TrainState, step: int) -> TrainState:

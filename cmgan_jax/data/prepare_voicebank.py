@@ -234,7 +234,7 @@ def _decode(item: _Item) -> tuple[np.ndarray, int]:
             samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise _BadFileError(f"{item.where}: unreadable: {error}") from error
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # The latter: zipfile, of a compression that it does not know.
         raise _BadFileError(f"{item.where}: {error}") from error
     reasons = [
         (rate not in _SOURCE_RATES, f"{rate} Hz, neither 48000 nor 16000"),

@@ -13,7 +13,6 @@ import orbax.checkpoint as ocp
 
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
-from cmgan_jax.recipes import from_dict
 from cmgan_jax.runs import KEEP, Checkpoint
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
@@ -51,11 +50,6 @@ def read_run(checkpoint: Checkpoint) -> dict[str, Any]:
     with _manager(checkpoint.folder / checkpoint.kind, KEEP[checkpoint.kind]) as manager:
         restored = manager.restore(checkpoint.step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
     return restored["run"]
-
-
-def config_of(checkpoint: Checkpoint) -> Config:
-    """The config that a checkpoint was trained with."""
-    return from_dict(read_run(checkpoint)["config"])
 
 
 def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> TrainState:

@@ -10,7 +10,7 @@ from cmgan_jax import runs
 from cmgan_jax.config import Config, check
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
-from cmgan_jax.recipes import flatten, to_dict
+from cmgan_jax.recipes import flatten, from_dict, to_dict
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.training import checkpoint, provenance
 from cmgan_jax.training.display import Display
@@ -132,7 +132,7 @@ def launch(
     if wishes.resume:
         found = runs.find(wishes.folder, prefer=runs.LATEST)
         saved = checkpoint.read_run(found)
-        refuse_differences(config, checkpoint.config_of(found), corpus.fingerprint, saved)
+        refuse_differences(config, from_dict(saved["config"]), corpus.fingerprint, saved)
         state = checkpoint.restore(found, config, placement)
         position = Position.from_dict(saved["position"])
         display.note(f"going on from {found}")

@@ -62,14 +62,12 @@ class Outcome:
         interrupted: the signal that ended it, or None.
         step: updates attempted.
         noisy: scores of the held-out files as they are.
-        last: validation of the last epoch that ended, or None.
         best: highest validation PESQ with its epoch and scores, or None.
     """
 
     interrupted: signal.Signals | None
     step: int
     noisy: dict[str, Any] | None
-    last: dict[str, Any] | None
     best: dict[str, Any] | None
 
 
@@ -117,7 +115,6 @@ class Run:
 
     def train(self) -> Outcome:
         """Train to the last epoch, or until a signal asks to save and leave."""
-        last = None
         try:
             with self._interruption:
                 if self.position.noisy is None:
@@ -127,14 +124,14 @@ class Run:
                     epoch = self.position.step // self._steps_per_epoch
                     self._steps(epoch)
                     if self.position.step == (epoch + 1) * self._steps_per_epoch:
-                        last = self._end_epoch(epoch)
+                        self._end_epoch(epoch)
                     self._save(LATEST)
         finally:
             self._scorer.close()
             self._batches.close()
             self._recorder.close()
             self._store.close()
-        return Outcome(self._interruption.signal, self.position.step, self.position.noisy, last, self.position.best)
+        return Outcome(self._interruption.signal, self.position.step, self.position.noisy, self.position.best)
 
     @property
     def _total(self) -> int:
@@ -187,7 +184,7 @@ class Run:
         began, first = self._pace
         return (now - began) / max(step - first, 1) * (self._total - step)
 
-    def _end_epoch(self, epoch: int) -> dict[str, Any]:
+    def _end_epoch(self, epoch: int) -> None:
         """Validate, write the epoch's record, keep the model if it is the best by PESQ."""
         generator, average, discriminator = self._validated()
         validation = validation_loss(average, discriminator, self._held, self.config)
@@ -209,7 +206,6 @@ class Run:
         if improved:
             self._save(BEST)
         self._display.note(_sentence(epoch, self.config.epochs, record))
-        return validation
 
     def _validated(self) -> tuple[Any, Any, Any]:
         """The trained parameters; variables of the generator that is validated, and of its judge: on one device."""

@@ -75,6 +75,10 @@ def start_training(generator: dict[str, Any], discriminator: dict[str, Any], con
     )
 
 
+RUN_ONCE = {"xla_backend_optimization_level": 0}
+"""Compiler options of a program that is called a single time."""
+
+
 def random_state(config: Config) -> TrainState:
     """Random weights, drawn from the config's seed alone; also the shapes of any state of this config."""
     keys = jax.random.split(jax.random.key(config.seed))
@@ -88,5 +92,4 @@ def random_state(config: Config) -> TrainState:
 
 def initialise(config: Config) -> TrainState:
     """`random_state`, computed. It runs once: a quarter of the compile time is worth more than fast code."""
-    quick = {"xla_backend_optimization_level": 0}
-    return jax.jit(random_state, static_argnums=0, compiler_options=quick)(config)
+    return jax.jit(random_state, static_argnums=0, compiler_options=RUN_ONCE)(config)
