@@ -1,6 +1,5 @@
 """Whole files scored: what is measured, what is missing and why, and what the summary makes of both."""
 
-import json
 import math
 
 import numpy as np
@@ -141,51 +140,3 @@ def test_files_are_scored_in_order_and_the_unreadable_named(pool, tmp_path):
         assert all(f"{name}.wav" in text and reason in text for text in files[name].reasons.values())
     assert files["48k"].notes == ("estimate resampled from 48000 Hz",)
     assert not files["48k"].reasons
-
-
-def make(name: str, pesq: float | None, reason: str = "PESQ killed its process") -> scores.FileScores:
-    values = {"ssnr": 5.0} | ({} if pesq is None else {"pesq": pesq})
-    return scores.FileScores(name, values, {} if pesq is not None else {"pesq": reason})
-
-
-def test_summary_averages_what_there_is_and_names_the_rest():
-    # Closed forms: mean and sample deviation of 1, 2, 3; a constant has an interval of no width.
-    summary = scores.summarise([make("a", 1.0), make("b", None), make("c", 2.0), make("d", 3.0)])
-    pesq, ssnr = summary.statistics["pesq"], summary.statistics["ssnr"]
-    assert (pesq.mean, pesq.std, pesq.n) == (2.0, 1.0, 3)
-    assert (ssnr.mean, ssnr.std, ssnr.low, ssnr.high, ssnr.n) == (5.0, 0.0, 5.0, 5.0, 4)
-    assert summary.lines() == ["3 scored of 4", "b: no pesq: PESQ killed its process"]
-    assert scores.summarise([make("b", None)]).statistics["pesq"] == scores.Statistic(None, None, None, None, 0)
-    assert scores.summarise([make("a", 1.5)]).statistics["pesq"] == scores.Statistic(1.5, None, None, None, 1)
-
-
-def test_bootstrap_interval_is_that_of_theory_and_repeats():
-    # Central limit theorem: half a width of 1.96 deviations / sqrt(n), within 4 % at 10,000 resamples.
-    values = np.random.default_rng(0).normal(3.0, 0.5, size=500)
-    files = [make(str(i), float(value)) for i, value in enumerate(values)]
-    pesq = scores.summarise(files).statistics["pesq"]
-    assert pesq.mean is not None
-    assert pesq.low is not None
-    assert pesq.high is not None
-    half = 1.96 * values.std() / math.sqrt(500)
-    assert pesq.high - pesq.mean == pytest.approx(half, rel=0.04)
-    assert pesq.mean - pesq.low == pytest.approx(half, rel=0.04)
-    assert scores.summarise(files).statistics["pesq"] == pesq
-    assert scores.summarise(files, seed=1).statistics["pesq"] != pesq
-
-
-def test_json_has_null_and_a_reason_and_no_nan():
-    files = [make("a", 1.0), make("b", None)]
-    text = json.dumps(scores.to_json(files, scores.summarise(files)), allow_nan=False)
-    found = json.loads(text)
-    assert found["files"][1] == {
-        "name": "b",
-        "pesq": None,
-        "ssnr": 5.0,
-        "reasons": {"pesq": "PESQ killed its process"},
-        "notes": [],
-    }
-    assert found["summary"]["pesq"] == {"mean": 1.0, "std": None, "low": None, "high": None, "n": 1}
-    assert (found["scored"], found["total"], found["scale"]) == (1, 2, "16-bit")
-    assert found["missing"] == [{"name": "b", "metrics": ["pesq"], "reason": "PESQ killed its process"}]
-    assert scores.to_json([], scores.summarise([]), published_scale=True)["scale"] == "published ([-1, 1])"

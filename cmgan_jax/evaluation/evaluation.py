@@ -14,7 +14,8 @@ from pathlib import Path
 
 from cmgan_jax.data import audio
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.scores import METRICS, NARROW, FileScores, Pair, Summary, score_files, summarise
+from cmgan_jax.evaluation.scores import METRICS, NARROW, FileScores, Pair, score_files
+from cmgan_jax.evaluation.summary import Summary, summarise
 from cmgan_jax.scoring.pesq_pool import PesqPool
 
 CLEAN, NOISY, ENHANCED = "clean", "noisy", "enhanced"

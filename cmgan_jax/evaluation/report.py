@@ -27,7 +27,8 @@ import soxr
 from cmgan_jax.data import audio, manifest
 from cmgan_jax.evaluation import literature, spectrogram, tables
 from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, Group, input_snr
-from cmgan_jax.evaluation.scores import LOWER_IS_BETTER, METRICS, NARROW, RATE, Summary
+from cmgan_jax.evaluation.scores import LOWER_IS_BETTER, METRICS, NARROW, RATE
+from cmgan_jax.evaluation.summary import Summary
 
 LONGEST_SECONDS = 60.0
 """Seconds of a file that the page holds, from its start."""

@@ -15,7 +15,8 @@ from rich.text import Text
 from cmgan_jax.evaluation import literature
 from cmgan_jax.evaluation.evaluation import ENHANCED, NOISY, Evaluation, input_snr
 from cmgan_jax.evaluation.evaluation import Group as Files
-from cmgan_jax.evaluation.scores import LOWER_IS_BETTER, METRICS, NARROW, Statistic, Summary, to_json
+from cmgan_jax.evaluation.scores import LOWER_IS_BETTER, METRICS, NARROW
+from cmgan_jax.evaluation.summary import Statistic, Summary, to_json
 
 PLAIN_WIDTH = 160
 """Columns of a table that is piped: nothing is folded in it."""

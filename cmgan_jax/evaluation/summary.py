@@ -1,0 +1,121 @@
+"""What the scores of many files say: means with their intervals, and what is missing, by name and reason."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from cmgan_jax.evaluation.scores import METRICS, NARROW, FileScores
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One measure over files.
+
+    Attributes:
+        mean: of the files that have it; None without any.
+        std: sample standard deviation (n - 1); None below two files.
+        low: lower end of the 95 % bootstrap interval of the mean; None below two files.
+        high: upper end of it.
+        n: files that have it.
+    """
+
+    mean: float | None
+    std: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A file without some of its measures, and one reason."""
+
+    name: str
+    metrics: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a set of files says.
+
+    Attributes:
+        statistics: by measure.
+        total: files.
+        scored: files that have every measure.
+        missing: the others, by name and reason.
+    """
+
+    statistics: dict[str, Statistic]
+    total: int
+    scored: int
+    missing: tuple[Missing, ...]
+
+    def lines(self) -> list[str]:
+        """`N scored of M`, and a line for each file and reason that is missing."""
+        return [f"{self.scored} scored of {self.total}"] + [
+            f"{gap.name}: no {', '.join(gap.metrics)}: {gap.reason}" for gap in self.missing
+        ]
+
+
+def summarise(scores: Iterable[FileScores], *, seed: int = 0, resamples: int = 10_000) -> Summary:
+    """Mean, standard deviation and 95 % bootstrap interval of each measure, and what is missing.
+
+    Args:
+        scores: of any files.
+        seed: of the resampling: the same scores give the same interval.
+        resamples: draws of as many files as there are, with replacement; the interval lies between the 2.5th and
+            97.5th percentile of their means.
+
+    Returns:
+        The summary, over the files that have each measure.
+    """
+    files = list(scores)
+    names = [name for name in (*METRICS, NARROW) if any(name in f.values or name in f.reasons for f in files)]
+    statistics = {
+        name: _statistic(np.array([f.values[name] for f in files if name in f.values]), seed, resamples)
+        for name in names
+    }
+    missing = tuple(
+        Missing(f.name, tuple(name for name in f.reasons if f.reasons[name] == reason), reason)
+        for f in files
+        for reason in dict.fromkeys(f.reasons.values())
+    )
+    return Summary(statistics, len(files), sum(not f.reasons for f in files), missing)
+
+
+def to_json(scores: Iterable[FileScores], summary: Summary, *, published_scale: bool = False) -> dict[str, object]:
+    """Plain containers for JSON, without NaN: a missing number is null, and its reason stands beside it."""
+    return {
+        "scale": "published ([-1, 1])" if published_scale else "16-bit",
+        "files": [
+            {"name": f.name}
+            | {name: f.values.get(name) for name in (*METRICS, NARROW) if name in f.values or name in f.reasons}
+            | {"reasons": f.reasons, "notes": list(f.notes)}
+            for f in scores
+        ],
+        "summary": {name: asdict(statistic) for name, statistic in summary.statistics.items()},
+        "scored": summary.scored,
+        "total": summary.total,
+        "missing": [asdict(gap) | {"metrics": list(gap.metrics)} for gap in summary.missing],
+    }
+
+
+def _statistic(values: np.ndarray, seed: int, resamples: int) -> Statistic:
+    if values.size == 0:
+        return Statistic(None, None, None, None, 0)
+    mean = float(values.mean())
+    if values.size == 1:
+        return Statistic(mean, None, None, None, 1)
+    # In blocks: ten thousand draws of a large set at once would not fit in memory.
+    generator = np.random.default_rng(seed)
+    block = max(1, 4_000_000 // values.size)
+    means = np.concatenate(
+        [
+            values[generator.integers(values.size, size=(min(block, resamples - done), values.size))].mean(axis=1)
+            for done in range(0, resamples, block)
+        ]
+    )
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Statistic(mean, float(values.std(ddof=1)), float(low), float(high), int(values.size))
