@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 import numpy as np
+from jax.profiler import TraceAnnotation
 
 from cmgan_jax.errors import UserError
 from cmgan_jax.scoring import pesq_worker
@@ -176,7 +177,8 @@ class PesqPool:
             future, message = job
             if not future.set_running_or_notify_cancel():
                 continue
-            score = worker.ask(message, self._time_limit)
+            with TraceAnnotation("PESQ"):  # In a profile, beside what the devices do meanwhile.
+                score = worker.ask(message, self._time_limit)
             if self._closing.is_set() and score.failure is Failure.worker_crash:
                 future.set_exception(CancelledError())
             else:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.profiler import TraceAnnotation
 
 from cmgan_jax.config import Config
 from cmgan_jax.training.parallel import Placement, gather
@@ -81,8 +82,11 @@ class Stepper:
             state.generator, state.average, forward.residual, forward.generator_stats, generator_rate
         )
         # The estimate is there when the forward pass ends; PESQ runs while the devices are in the backward pass.
-        pending = self._scorer.submit(step, batch["clean"], gather(forward.estimate))
-        targets, report = pending.collect()
+        with TraceAnnotation("wait for the estimate"):
+            estimate = gather(forward.estimate)
+        pending = self._scorer.submit(step, batch["clean"], estimate)
+        with TraceAnnotation("wait for PESQ"):
+            targets, report = pending.collect()
         discriminator, update_metrics = self._steps.update(
             replace(state.discriminator, batch_stats=forward.discriminator_stats),
             forward.clean_magnitude,
