@@ -1,4 +1,4 @@
-"""The one exception that reaches a person as a plain message instead of a traceback."""
+"""The one exception that reaches a person as a plain message instead of a traceback, and names fit for messages."""
 
 
 class UserError(Exception):
@@ -6,3 +6,8 @@ class UserError(Exception):
 
     Entry points print it on standard error and leave with exit status 2.
     """
+
+
+def printable(name: object) -> str:
+    """A file's name on one line, as any terminal shows it: line ends, control characters and stray bytes escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))

@@ -1,12 +1,13 @@
 """The wrapper around every entry point: what a user can cause ends in a sentence, not in a traceback."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from cmgan_jax.errors import UserError
+from cmgan_jax.errors import UserError, printable
 
 USER_ERROR = 2
 """Exit status after something that the user can mend; the command-line parser uses the same."""
@@ -39,6 +40,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         SystemExit: always, except that an error which is not the user's passes through with its traceback.
             2 after a `UserError` or an error of the file system that the user can mend, 130 after Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Standard error escapes what its encoding lacks; a name must not end the program here either.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
         # Here and not at interpreter exit, where a broken pipe could no longer be caught.
@@ -57,6 +61,6 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         remedy = _REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise
-        print(f"{error.filename or 'file system'}: {remedy}", file=sys.stderr)
+        print(f"{printable(error.filename or 'file system')}: {remedy}", file=sys.stderr)
         status = USER_ERROR
     sys.exit(status)

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cmgan_jax.data.audio import AudioError
+from cmgan_jax.errors import printable
 from cmgan_jax.evaluation.enhance import WindowConfig
 from cmgan_jax.evaluation.enhancer import Enhancer
 from cmgan_jax.evaluation.files import Done, Job, enhance_file, plan
 from experiments._cli import run
+from experiments._progress import terminal_bar
 from experiments._runtime import cache_programs
 
 SOME_FAILED = 1
@@ -45,9 +45,7 @@ class Display:
 
     def __init__(self, total: int):
         self._total, self._count = total, 0
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console) if console.is_terminal else None
+        self._bar = terminal_bar()
         self._task = self._bar.add_task("", total=total) if self._bar else None
 
     def __enter__(self) -> "Display":
@@ -62,7 +60,7 @@ class Display:
     def begin(self, job: Job) -> None:
         """A file is taken up."""
         if self._bar and self._task is not None:
-            self._bar.update(self._task, description=job.name[-40:])
+            self._bar.update(self._task, description=printable(job.name)[-40:])
 
     def advance(self, share: float) -> None:
         """So much of the file is through, 0 to 1."""
@@ -73,7 +71,7 @@ class Display:
         """A file is through, or has failed."""
         self._count += 1
         self.advance(0.0)
-        place = f"[{self._count}/{self._total}] {job.name}"
+        place = f"[{self._count}/{self._total}] {printable(job.name)}"
         if isinstance(outcome, AudioError):
             self._print(f"{place}: failed: {outcome.reason}")
         elif outcome.clipped:

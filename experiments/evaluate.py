@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cmgan_jax.data import audio
 from cmgan_jax.errors import UserError
@@ -30,13 +29,13 @@ from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evalua
 from cmgan_jax.evaluation.scores import TIME_LIMIT
 from cmgan_jax.scoring.pesq_pool import PesqPool
 from experiments._cli import run
+from experiments._progress import PLAIN_SECONDS, terminal_bar
 
 if TYPE_CHECKING:
     from cmgan_jax.evaluation.enhancer import Enhancer
 
 INCOMPLETE = 1
 """Exit status where a file lacks a score."""
-_PLAIN_SECONDS = 10.0
 _SYSTEM = re.compile(r"[\w.+ -]{1,40}")
 
 
@@ -195,7 +194,8 @@ def write(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files may hold bytes that are no UTF-8.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -270,9 +270,7 @@ class _Meter:
     """A bar on a terminal, a line every ten seconds elsewhere; both on standard error."""
 
     def __init__(self, label: str) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._bar = terminal_bar(transient=True)
         self._task = self._bar.add_task(label, total=None) if self._bar else None
         self._label, self._printed = label, time.monotonic()
 
@@ -291,7 +289,7 @@ class _Meter:
         """Show that `done` of `total` scores are there."""
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=done, total=total)
-        elif time.monotonic() - self._printed > _PLAIN_SECONDS:
+        elif time.monotonic() - self._printed > PLAIN_SECONDS:
             self._printed = time.monotonic()
             print(f"{self._label}: {done} of {total}", file=sys.stderr, flush=True)
 

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cmgan_jax.data import manifest
 from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.data.prepare_voicebank import prepare_voicebank
 from experiments._cli import run
-
-_PLAIN_SECONDS = 10.0
+from experiments._progress import PLAIN_SECONDS, terminal_bar
 
 
 def voicebank(
@@ -59,9 +56,7 @@ class _Meter:
     """A progress bar on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console) if console.is_terminal else None
+        self._bar = terminal_bar()
         self._task, self._label, self._printed = None, "", 0.0
         self._lock = threading.Lock()
 
@@ -82,7 +77,7 @@ class _Meter:
                 if new or self._task is None:
                     self._task = self._bar.add_task(label, total=total)
                 self._bar.update(self._task, completed=done)
-            elif new or done == total or time.monotonic() - self._printed > _PLAIN_SECONDS:
+            elif new or done == total or time.monotonic() - self._printed > PLAIN_SECONDS:
                 self._printed = time.monotonic()
                 print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
 

@@ -2,28 +2,39 @@
 
 import os
 import re
+import stat
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
 from G722 import G722
 
-from cmgan_jax.errors import UserError
+from cmgan_jax.errors import UserError, printable
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".g722")
 """Files that count as audio, by their lower-case suffix."""
+RATES = (1_000, 768_000)
+"""Lowest and highest sample rate in Hz that is believed: another one is a damaged header, and costs hours or memory."""
+LOUDEST = 2.0**31
+"""Largest magnitude that is believed: that of 32-bit integers stored as floats. Squares of more may overflow."""
 
 _G722_RATE = 16_000
 _G722_BITS = 64_000
 # About 140 minutes: a corpus of prompts is decoded once, in its first pass.
 _G722_CACHE_BYTES = 256 * 2**20
 _SUBTYPES = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG"}
+# Without a header there is nothing that tells how to read them.
+_HEADERLESS = (".g722", ".raw", ".pcm")
 # libsndfile reports this many frames where a stream's header does not tell.
 _UNKNOWN_FRAMES = 2**62
-_CUT_SHORT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+# A block of all channels at once, so that memory follows what is there and not what a header claims.
+_BLOCK_SAMPLES = 2**22
+# WAV, AIFF, AU, Wave64 and RF64, in libsndfile's words.
+_CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 # A WAV file written into a pipe claims about 2 or 4 GiB: its writer could not know.
 _STREAMED_BYTES = 0x7FFF_0000
 
@@ -37,7 +48,7 @@ class AudioError(UserError):
     """
 
     def __init__(self, path: Path, reason: str):
-        super().__init__(f"{path}: {reason}")
+        super().__init__(f"{printable(path)}: {reason}")
         self.path = path
         self.reason = reason
 
@@ -53,11 +64,6 @@ class AudioInfo(NamedTuple):
     """Channels."""
 
 
-def is_audio(path: Path) -> bool:
-    """Whether a file's suffix is one of `SUFFIXES`, in any case; hidden files are not audio."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
 def probe(path: Path) -> AudioInfo:
     """Read a file's header, decoding nothing.
 
@@ -71,15 +77,9 @@ def probe(path: Path) -> AudioInfo:
         AudioError: the file is missing, not audio, does not state its length, or states more than it holds.
     """
     if path.suffix.lower() == ".g722":
-        try:
-            return AudioInfo(2 * path.stat().st_size, _G722_RATE, 1)
-        except OSError as error:
-            raise _system_error(path, error) from error
+        with open_regular(path) as file:
+            return AudioInfo(2 * os.fstat(file.fileno()).st_size, _G722_RATE, 1)
     with _open(path) as file:
-        # libsndfile repairs the header of a WAV file that was cut short, and tells only here.
-        cut = _CUT_SHORT.search(file.extra_info)
-        if cut and int(cut[2]) < int(cut[1]) < _STREAMED_BYTES:
-            raise AudioError(path, f"cut short: {cut[2]} of {cut[1]} bytes of audio are there")
         return AudioInfo(file.frames, file.samplerate, file.channels)
 
 
@@ -108,12 +108,39 @@ def read(path: Path, start: int = 0, frames: int | None = None) -> np.ndarray:
             return np.zeros(0, np.float32)
         try:
             file.seek(start)
-            audio = file.read(wanted, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
-            raise AudioError(path, f"damaged: {_library_reason(error)}") from error
-    if len(audio) != wanted:
-        raise AudioError(path, f"damaged: {wanted} samples promised from {start} on, {len(audio)} found")
-    return audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
+            raise AudioError(path, f"damaged: {library_reason(error)}") from error
+        parts = list(blocks(path, file, wanted))
+    mono = [part[:, 0] if part.shape[1] == 1 else part.mean(axis=1) for part in parts]
+    return mono[0] if len(mono) == 1 else np.concatenate(mono)
+
+
+def blocks(path: Path, file: soundfile.SoundFile, frames: int, most: int = _BLOCK_SAMPLES) -> Iterator[np.ndarray]:
+    """Decode from where a file stands, in blocks: memory follows what it holds and not what its header claims.
+
+    Args:
+        path: what errors name.
+        file: open for reading.
+        frames: how many to decode.
+        most: samples of each channel in a block, at most.
+
+    Yields:
+        float32 [S, channels], S of at least 1, `frames` in all.
+
+    Raises:
+        AudioError: the file is damaged, or ends before.
+    """
+    size = max(1, min(most, _BLOCK_SAMPLES // file.channels))
+    done = 0
+    while done < frames:
+        try:
+            block = file.read(min(size, frames - done), dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            raise AudioError(path, f"damaged: {library_reason(error)}") from error
+        if not len(block):
+            raise AudioError(path, f"damaged: {frames} samples promised, {done} found")
+        done += len(block)
+        yield block
 
 
 def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
@@ -134,7 +161,7 @@ def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_1
         raise AudioError(path, f"cannot be written: choose one of {', '.join(_SUBTYPES)}")
     if audio.ndim != 1 or not np.isfinite(audio).all():
         raise ValueError(f"audio for {path} must be [S] and finite, its shape is {list(audio.shape)}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -149,42 +176,92 @@ def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_1
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise _system_error(path, error) from error
+        raise system_error(path, error) from error
     except soundfile.SoundFileError as error:
-        raise AudioError(path, f"cannot be written: {_library_reason(error)}") from error
+        raise AudioError(path, f"cannot be written: {library_reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """A hidden name beside a file, this thread's alone: what is written there takes the file's place when complete."""
+    return path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to be read, and nothing that may never answer.
+
+    Raises:
+        AudioError: the file system refuses, or this is a folder, a pipe or a device.
+    """
+    try:
+        # A pipe that nobody writes into would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise system_error(path, error) from error
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise AudioError(path, "Is a directory" if stat.S_ISDIR(kind) else "a pipe, socket or device, not a file")
+
+
+def open_recording(path: Path) -> soundfile.SoundFile:
+    """Open a file of any kind that libsndfile reads, by its content.
+
+    Raises:
+        AudioError: the file is missing, no regular file, not audio, does not state its length, states more than it
+            holds, or a sample rate beyond `RATES`.
+    """
+    if path.suffix.lower() in _HEADERLESS:
+        how = "-f g722 -i" if path.suffix.lower() == ".g722" else "-f s16le -ar RATE -ac CHANNELS -i"
+        raise AudioError(
+            path,
+            f"a {path.suffix} file has no header that says how to read it: convert it, e.g. ffmpeg {how} IN OUT.wav",
+        )
+    with open_regular(path) as regular:
+        if os.fstat(regular.fileno()).st_size == 0:
+            raise AudioError(path, "empty file (0 bytes)")
+        try:
+            # Not by its name, which may hold bytes that are no text.
+            file = soundfile.SoundFile(os.dup(regular.fileno()))
+        except soundfile.SoundFileError as error:
+            raise AudioError(path, f"unreadable: {library_reason(error)}") from error
+    problem = implausible(file)
+    if problem:
+        file.close()
+        raise AudioError(path, problem)
+    return file
+
+
+def implausible(file: soundfile.SoundFile) -> str | None:
+    """Why a file's header is not to be believed; None where it is."""
+    if file.frames >= _UNKNOWN_FRAMES:
+        return "its header does not state its length: write it anew, e.g. with sox or ffmpeg"
+    if not RATES[0] <= file.samplerate <= RATES[1]:
+        return f"sample rate {file.samplerate} Hz, beyond {RATES[0]} to {RATES[1]} Hz: its header is damaged"
+    # libsndfile repairs the header of a file that was cut short, and tells only here.
+    cut = _CUT_SHORT.search(file.extra_info)
+    if cut and int(cut[2]) < int(cut[1]) < _STREAMED_BYTES:
+        return f"cut short: {cut[2]} of {cut[1]} bytes of audio are there"
+    return None
+
+
+def system_error(path: Path, error: OSError) -> AudioError:
+    """An error of the file system as one of this file."""
+    return AudioError(path, error.strerror or str(error))
+
+
+def library_reason(error: soundfile.SoundFileError) -> str:
+    """What libsndfile says, without the file's name."""
+    text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return text.removeprefix("Error : ").rstrip(".")
 
 
 def _open(path: Path) -> soundfile.SoundFile:
     if path.suffix.lower() not in SUFFIXES:
         raise AudioError(path, f"not a kind of file that is read here ({' '.join(SUFFIXES)})")
-    try:
-        file = soundfile.SoundFile(path)
-    except soundfile.SoundFileError as error:
-        raise AudioError(path, _why_not_opened(path) or f"unreadable: {_library_reason(error)}") from error
-    if file.frames >= _UNKNOWN_FRAMES:
-        file.close()
-        raise AudioError(path, "its header does not state its length: write it anew, e.g. with sox or ffmpeg")
-    return file
-
-
-def _why_not_opened(path: Path) -> str | None:
-    """The file system's words: libsndfile has "System error" for all of them, and no word for an empty file."""
-    try:
-        with open(path, "rb"):
-            return "empty file (0 bytes)" if path.stat().st_size == 0 else None
-    except OSError as error:
-        return error.strerror or str(error)
-
-
-def _system_error(path: Path, error: OSError) -> AudioError:
-    return AudioError(path, error.strerror or str(error))
-
-
-def _library_reason(error: soundfile.SoundFileError) -> str:
-    text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
-    return text.removeprefix("Error : ").rstrip(".")
+    return open_recording(path)
 
 
 class _ByteBoundedCache:
@@ -217,14 +294,16 @@ _g722_cache = _ByteBoundedCache(_G722_CACHE_BYTES)
 
 def _decode_g722(path: Path) -> np.ndarray:
     """The whole file as int16 [S]: the decoder adapts as it goes, so that no part stands alone."""
-    try:
-        stat = path.stat()
+    with open_regular(path) as file:
+        found = os.fstat(file.fileno())
         # The modification time is part of the key: a file that was replaced is decoded anew.
-        key = (path, stat.st_mtime_ns, stat.st_size)
+        key = (path, found.st_mtime_ns, found.st_size)
         audio = _g722_cache.get(key)
         if audio is None:
-            audio = np.asarray(G722(_G722_RATE, _G722_BITS).decode(path.read_bytes()), np.int16)
+            try:
+                content = file.read()
+            except OSError as error:
+                raise system_error(path, error) from error
+            audio = np.asarray(G722(_G722_RATE, _G722_BITS).decode(content), np.int16)
             _g722_cache.put(key, audio)
         return audio
-    except OSError as error:
-        raise _system_error(path, error) from error

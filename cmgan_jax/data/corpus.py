@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from cmgan_jax.errors import UserError
+from cmgan_jax.errors import UserError, printable
 
 Kind = Literal["paired", "mixed"]
 
@@ -60,7 +60,7 @@ class Problem(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{printable(self.path)}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def fingerprint(files: Iterable[tuple[str, Path, int]], manifest: Path | None) -
     digest = hashlib.sha256()
     try:
         for relative, path, frames in sorted(files):
-            digest.update(f"{relative}\0{path.stat().st_size}\0{frames}\n".encode())
+            digest.update(f"{relative}\0{path.stat().st_size}\0{frames}\n".encode(errors="surrogateescape"))
         if manifest is not None and manifest.is_file():
             digest.update(hashlib.sha256(manifest.read_bytes()).digest())
     except OSError as error:

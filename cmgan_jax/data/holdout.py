@@ -106,7 +106,7 @@ def _by_hash(items: tuple[Clip, ...], what: str, shortest: int) -> tuple[tuple[C
     """
     _require_two(len(items), f"{what} file")
     candidates = [item for item in items if item.frames >= shortest] or list(items)
-    candidates.sort(key=lambda item: hashlib.sha256(item.name.encode()).digest())
+    candidates.sort(key=lambda item: hashlib.sha256(item.name.encode(errors="surrogateescape")).digest())
     held = {item.name for item in candidates[: _tenth(len(candidates))]}
     return (
         tuple(item for item in items if item.name not in held),

@@ -148,6 +148,8 @@ def measure(path: Path, sample_rate: int) -> Measured:
     elif not finite.all():
         first = np.argmin(finite) / info.sample_rate
         reasons.append(f"{np.sum(~finite)} samples are NaN or infinite, the first at {first:.3f} s")
+    elif np.abs(samples).max() > audio.LOUDEST:
+        reasons.append(f"samples as large as {np.abs(samples).max():.1e}: no recording has them")
     elif np.ptp(samples) <= _SILENT_SPAN:
         reasons.append("silent: no sound from beginning to end")
     return Measured(len(samples), tuple(reasons))

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cmgan_jax.data.audio import SUFFIXES, is_audio
+from cmgan_jax.data.audio import SUFFIXES
 from cmgan_jax.data.corpus import Clip, CorpusSource, Kind, Pair, Problem
-from cmgan_jax.errors import UserError
+from cmgan_jax.data.folders import files_below
+from cmgan_jax.errors import UserError, printable
 
 _SPEAKER = re.compile(r"^(p\d+)_")
 _LAYOUTS = (
@@ -86,7 +87,7 @@ def find(source: CorpusSource) -> Listing:
         mixed = _mixed((root / "speech",), (root / "noise",))
         return replace(mixed, manifest=manifest, validation=validation, problems=(*mixed.problems, *problems))
     found = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in root.iterdir())
-    shown = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+    shown = ", ".join(map(printable, found[:8])) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
     raise UserError(f"{root} is not a corpus: it holds {shown or 'nothing'}; {_LAYOUTS}")
 
 
@@ -108,10 +109,12 @@ def _find_mixed(speech: tuple[Path, ...], noise: tuple[Path, ...]) -> Listing:
             if not folder.is_dir():
                 raise UserError(f"{option} {folder}: {'not a folder' if folder.exists() else 'no such folder'}")
     listing = _mixed(speech, noise)
-    both = {c.path.resolve() for c in listing.speech} & {c.path.resolve() for c in listing.noise}
+    both = {os.path.realpath(c.path) for c in listing.speech} & {os.path.realpath(c.path) for c in listing.noise}
     if both:
         count = f", and so are {len(both) - 1} other files" if len(both) > 1 else ""
-        raise UserError(f"{min(both)} is named by --speech and by --noise{count}: it can be only one of them")
+        raise UserError(
+            f"{printable(min(both))} is named by --speech and by --noise{count}: it can be only one of them"
+        )
     return listing
 
 
@@ -133,7 +136,7 @@ def _pairs(folder: Path) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
     problems: list[Problem] = []
     sides: dict[str, dict[str, Path]] = {"clean": {}, "noisy": {}}
     for side, named in sides.items():
-        for path in _audio_files(folder / side):
+        for path in files_below(folder / side, SUFFIXES):
             name = _name(path, folder / side)
             if name in named:
                 problems.append(_namesake(path, named[name]))
@@ -157,19 +160,19 @@ def _pairs(folder: Path) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
 
 def _clips(folders: tuple[Path, ...]) -> tuple[tuple[Clip, ...], tuple[Problem, ...]]:
     """All clips below the folders, sorted by name; a file that is reached twice counts once."""
-    own_names = [folder.resolve().name for folder in folders]
+    own_names = [os.path.basename(os.path.realpath(folder)) for folder in folders]
     distinct = len(set(own_names)) == len(folders)
     clips: dict[str, Clip] = {}
     problems: list[Problem] = []
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for number, (folder, own) in enumerate(zip(folders, own_names, strict=True), 1):
         # Names stay unique when several folders are given, also where those have the same name.
         prefix = "" if len(folders) == 1 else f"{own}/" if distinct else f"{number}-{own}/"
-        found = _audio_files(folder)
+        found = files_below(folder, SUFFIXES)
         if not found:
             raise UserError(f"{folder} holds no audio ({' '.join(SUFFIXES)})")
         for path in found:
-            real = path.resolve()
+            real = os.path.realpath(path)
             name = prefix + _name(path, folder)
             if real in seen:
                 continue
@@ -184,7 +187,7 @@ def _clips(folders: tuple[Path, ...]) -> tuple[tuple[Clip, ...], tuple[Problem, 
 
 
 def _namesake(path: Path, other: Path) -> Problem:
-    return Problem(path, f"has the name of {other.name} beside it: remove one")
+    return Problem(path, f"has the name of {printable(other.name)} beside it: remove one")
 
 
 def _prefix(name: str) -> str | None:
@@ -194,22 +197,3 @@ def _prefix(name: str) -> str | None:
 
 def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
-
-
-def _audio_files(folder: Path) -> list[Path]:
-    """Audio below a folder, sorted; linked folders are followed, each of them once."""
-    found: list[Path] = []
-    visited: set[Path] = set()
-    for here, below, names in os.walk(folder, followlinks=True, onerror=_refuse):
-        real = Path(here).resolve()
-        if real in visited:
-            below.clear()
-            continue
-        visited.add(real)
-        below.sort()
-        found += [path for path in (Path(here, name) for name in names) if is_audio(path)]
-    return sorted(found)
-
-
-def _refuse(error: OSError) -> None:
-    raise UserError(f"{error.filename}: {error.strerror}") from error

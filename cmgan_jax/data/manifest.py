@@ -52,7 +52,7 @@ class Manifest:
     def fingerprint(self) -> str:
         """Hash of all paths and samples: equal where the data are."""
         lines = "".join(f"{entry.path} {entry.sha256}\n" for entry in self.files)
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
     def totals(self) -> dict[str, dict[str, float]]:
         """Files and hours of each folder."""

@@ -145,7 +145,7 @@ def validation_files(corpus: Corpus, config: Config) -> list[tuple[str, np.ndarr
 
 def _fixed_mixture(item: Clip, corpus: Corpus, config: Config) -> tuple[np.ndarray, np.ndarray]:
     """A held-out clip with held-out noise: drawn from its name, so neither the seed nor other files change it."""
-    name = int.from_bytes(hashlib.sha256(item.name.encode()).digest()[:8], "big")
+    name = int.from_bytes(hashlib.sha256(item.name.encode(errors="surrogateescape")).digest()[:8], "big")
     rng = np.random.default_rng((_FIXED, name))
     clean = _crop(item.path, item.frames, 0, item.frames)
     snr = rng.uniform(config.data.snr_low, config.data.snr_high)

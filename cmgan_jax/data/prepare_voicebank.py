@@ -28,10 +28,12 @@ import soundfile
 import soxr
 
 from cmgan_jax.data import audio, manifest
-from cmgan_jax.errors import UserError
+from cmgan_jax.data.folders import files_below
+from cmgan_jax.errors import UserError, printable
 
 SAMPLE_RATE = 16_000
 CORPUS = "voicebank"
+_SUFFIXES = (".wav", ".flac")
 _SOURCE_RATES = (48_000, SAMPLE_RATE)
 _LARGEST = 256 * 2**20  # bytes of a member: utterances are under 2 MB, anything near this is not one
 _OVERHEAD = 4096 + 256  # bytes of a file beyond its samples: header, rounding to blocks, line of the manifest
@@ -143,9 +145,8 @@ def _sets(source: Path, speakers: int | None) -> list[tuple[str, Path]]:
 def _members(target: str, path: Path, stack: ExitStack) -> Iterator[_Item]:
     """The utterances of a set, in a zip or a folder."""
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if _wanted(PurePosixPath(file.relative_to(path).as_posix())) and file.is_file():
-                yield _Item(f"{target}/{file.stem}.wav", str(file), lambda file=file: io.BytesIO(file.read_bytes()))
+        for file in files_below(path, _SUFFIXES):
+            yield _Item(f"{target}/{file.stem}.wav", printable(file), lambda file=file: audio.open_regular(file))
         return
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
@@ -156,19 +157,19 @@ def _members(target: str, path: Path, stack: ExitStack) -> Iterator[_Item]:
         if inside.is_absolute() or ".." in inside.parts or ":" in info.filename:
             raise UserError(f"{path}: member {info.filename!r} leads outside of it; this is not the published zip")
         if not info.is_dir() and _wanted(inside):
-            where = f"{path}:{info.filename}"
+            where = printable(f"{path}:{info.filename}")
             yield _Item(f"{target}/{inside.stem}.wav", where, lambda info=info: _member(archive, info))
 
 
 def _wanted(inside: PurePosixPath) -> bool:
     """Whether it is audio, not a note or what some systems leave in folders and zips."""
     hidden = any(part.startswith((".", "__MACOSX")) for part in inside.parts)
-    return not hidden and inside.suffix.lower() in (".wav", ".flac")
+    return not hidden and inside.suffix.lower() in _SUFFIXES
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
     """A member's bytes; its checksum is compared on the way."""
-    where = f"{archive.filename}:{info.filename}"
+    where = printable(f"{archive.filename}:{info.filename}")
     if info.file_size > _LARGEST:
         raise _BadFileError(f"{where}: {info.file_size / 2**20:.0f} MiB is too large for an utterance")
     if info.flag_bits & 1:
@@ -231,17 +232,24 @@ def _decode(item: _Item) -> tuple[np.ndarray, int]:
     try:
         with item.open() as stream, soundfile.SoundFile(stream) as file:
             rate, channels = file.samplerate, file.channels
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            if doubt := audio.implausible(file):
+                raise _BadFileError(f"{item.where}: unreadable: {doubt}")
+            blocks = list(audio.blocks(Path(item.where), file, file.frames))
+    except audio.AudioError as error:
+        raise _BadFileError(f"{item.where}: {error.reason}") from error
+    except soundfile.SoundFileError as error:
+        raise _BadFileError(f"{item.where}: unreadable: {audio.library_reason(error)}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise _BadFileError(f"{item.where}: unreadable: {error}") from error
     except (OSError, NotImplementedError) as error:  # The latter: zipfile, of a compression that it does not know.
         raise _BadFileError(f"{item.where}: {error}") from error
+    samples = np.concatenate(blocks) if blocks else np.zeros((0, channels), np.float32)
     reasons = [
         (rate not in _SOURCE_RATES, f"{rate} Hz, neither 48000 nor 16000"),
         (channels != 1, f"{channels} channels, not one"),
         (samples.size == 0, "empty"),
-        (not np.isfinite(samples).all(), "holds NaN or infinity"),
-        (not samples.any(), "silent"),
+        (not (np.abs(samples) <= audio.LOUDEST).all(), "holds NaN, infinity, or samples beyond any recording"),
+        (samples.size > 0 and not samples.any(), "silent"),
     ]
     if broken := [reason for applies, reason in reasons if applies]:
         raise _BadFileError(f"{item.where}: {'; '.join(broken)}")

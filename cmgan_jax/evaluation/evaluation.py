@@ -13,7 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from cmgan_jax.data import audio
-from cmgan_jax.errors import UserError
+from cmgan_jax.data.folders import files_below
+from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation.scores import METRICS, NARROW, FileScores, Pair, score_files
 from cmgan_jax.evaluation.summary import Summary, summarise
 from cmgan_jax.scoring.pesq_pool import PesqPool
@@ -108,7 +109,9 @@ def match_files(folders: Mapping[str, Path], made: str | None = None) -> tuple[C
     found = {system: _audio_by_name(system, folder) for system, folder in folders.items()}
     common = set.intersection(*(set(names) for names in found.values()))
     if not common:
-        examples = "; ".join(f"{folders[system]}: {', '.join(list(names)[:2])}" for system, names in found.items())
+        examples = "; ".join(
+            f"{folders[system]}: {', '.join(map(printable, list(names)[:2]))}" for system, names in found.items()
+        )
         raise UserError(
             f"the folders have no file name in common ({examples}): files belong together by name, whatever the suffix"
         )
@@ -121,7 +124,9 @@ def match_files(folders: Mapping[str, Path], made: str | None = None) -> tuple[C
             if len(here) == 1:
                 paths[system] = here[0]
             elif here:
-                problems[system] = f"{len(here)} {system} files of that name: {', '.join(path.name for path in here)}"
+                problems[system] = (
+                    f"{len(here)} {system} files of that name: {', '.join(printable(path.name) for path in here)}"
+                )
             else:
                 problems[system] = f"no {system} file of that name in {folders[system]}"
         if made and NOISY in problems:
@@ -252,9 +257,8 @@ def _audio_by_name(system: str, folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; name the {system} files")
     names: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        if audio.is_audio(path) and path.is_file():
-            names.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    for path in files_below(folder, audio.SUFFIXES):
+        names.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     if not names:
         raise UserError(f"{folder} holds no audio ({' '.join(audio.SUFFIXES)})")
     return names

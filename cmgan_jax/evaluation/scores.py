@@ -210,6 +210,8 @@ def _problem(clean: np.ndarray, estimate: np.ndarray) -> str | None:
             return f"the {kind} signal is empty"
         if not np.isfinite(signal).all():
             return f"the {kind} signal holds NaN or infinity"
+        if np.abs(signal).max() > audio.LOUDEST:
+            return f"the {kind} signal has samples as large as {np.abs(signal).max():.1e}"
     if math.sqrt(np.mean(np.square(clean, dtype=np.float64))) < SILENT_RMS:
         return "the clean signal is silent: there is nothing to compare with"
     if abs(clean.size - estimate.size) > LENGTH_TOLERANCE * RATE:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from cmgan_jax.errors import printable
 from cmgan_jax.evaluation.scores import METRICS, NARROW, FileScores
 
 
@@ -55,7 +56,7 @@ class Summary:
     def lines(self) -> list[str]:
         """`N scored of M`, and a line for each file and reason that is missing."""
         return [f"{self.scored} scored of {self.total}"] + [
-            f"{gap.name}: no {', '.join(gap.metrics)}: {gap.reason}" for gap in self.missing
+            f"{printable(gap.name)}: no {', '.join(gap.metrics)}: {gap.reason}" for gap in self.missing
         ]
 
 

@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cmgan_jax.errors import printable
 from cmgan_jax.evaluation import literature
 from cmgan_jax.evaluation.evaluation import ENHANCED, NOISY, Evaluation, input_snr
 from cmgan_jax.evaluation.evaluation import Group as Files
@@ -112,7 +113,7 @@ def missing_lines(evaluation: Evaluation) -> list[str]:
             names[gap.reason, gap.metrics].append(gap.name)
         for (reason, metrics), files in names.items():
             which = "no score" if set(METRICS) <= set(metrics) else f"no {', '.join(LABELS[m].label for m in metrics)}"
-            lines.append(f"{system}: {which}: {', '.join(files)}: {reason}")
+            lines.append(f"{system}: {which}: {', '.join(map(printable, files))}: {reason}")
     return lines
 
 

@@ -1,0 +1,21 @@
+"""The progress bar that entry points share."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 10.0
+"""Where there is no terminal, a line is printed so often."""
+
+
+def terminal_bar(transient: bool = False) -> Progress | None:
+    """A bar on standard error, not yet started; None where that is no terminal.
+
+    Args:
+        transient: it vanishes at the end.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return None
+    # Names of files may hold brackets, which are no markup.
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=transient)
