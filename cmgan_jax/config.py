@@ -161,6 +161,17 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class HealthConfig:
+    """What the metric-GAN is asked about itself while it trains."""
+
+    measure: bool = True
+    """Measure calibration and the adversarial share, pass verdicts, and write report.html; without it the losses,
+    shares and waits remain."""
+    window: int = 256
+    """Valid scores in the sliding window of bias, error and rank correlation."""
+
+
+@dataclass(frozen=True)
 class Config:
     """A run: how to train, how large, how long."""
 
@@ -185,6 +196,7 @@ class Config:
     targets: TargetConfig = field(default_factory=TargetConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
 
     @property
     def crop_samples(self) -> int:
@@ -304,6 +316,7 @@ def check(config: Config) -> None:
         (0 <= d.babble_share <= 1, "data.babble-share", d.babble_share, "0 to 1"),
         (d.threads >= 1, "data.threads", d.threads, "at least 1"),
         (d.prefetch >= 1, "data.prefetch", d.prefetch, "at least 1"),
+        (config.health.window >= 2, "health.window", config.health.window, "at least 2"),
     ]
     broken = [f"  --{name} is {value}: it must be {right}" for fits, name, value, right in rules if not fits]
     if broken:

@@ -37,7 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "optimiser.generator_rate": 2e-3,
         "optimiser.decay_every": 2,
         "data.crop_seconds": 1.0,
-        "data.validation_crops": 8,
+        "data.validation_crops": 24,
         "data.validation_files": 16,
     },
     # Seconds: for tests.

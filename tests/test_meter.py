@@ -17,6 +17,13 @@ def test_means_and_counts_by_hand() -> None:
     assert Meter().summary() == {"failures": {}}
 
 
+def test_names_say_what_is_lowest_and_what_adds_up() -> None:
+    meter = Meter()
+    for loss, skipped in ((2.0, 1.0), (0.5, 0.0), (math.nan, 2.0), (1.0, 0.0)):
+        meter.add({"loss_min": loss, "skipped_count": skipped}, {})
+    assert meter.summary() == {"loss_min": 0.5, "skipped_count": 3.0, "failures": {}}
+
+
 def test_a_trip_through_json_midway_changes_no_bit() -> None:
     """Sums and not means are kept: adding goes on in the same order with the same roundings."""
     draw = random.Random(0)
@@ -24,7 +31,8 @@ def test_a_trip_through_json_midway_changes_no_bit() -> None:
     for i in range(40):
         if i == 17:
             resumed = Meter(json.loads(json.dumps(unbroken.to_dict())))
-        numbers, failures = {"loss": draw.uniform(0, 1) / 3, "pesq": draw.uniform(1, 4)}, {"timeout": i % 2}
+        loss, failures = draw.uniform(0, 1) / 3, {"timeout": i % 2}
+        numbers = {"loss": loss, "loss_min": loss, "pesq": draw.uniform(1, 4), "skipped_count": i / 7}
         unbroken.add(numbers, failures)
         if resumed is not unbroken:
             resumed.add(numbers, failures)

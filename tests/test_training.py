@@ -99,7 +99,16 @@ def test_a_run_writes_what_it_should(whole: Path) -> None:
         assert record["train"]["valid_share"] == 1.0
         assert record["train"]["discriminator_update"] == 1.0
         assert record["validation"]["scored"] == record["validation"]["files"] == 2
-        assert np.isfinite([record["validation"][name] for name in ("pesq", "si_sdr", "loss")]).all()
+        assert record["train"]["nonfinite_count"] == 0.0
+        assert record["train"]["discriminator_loss_min"] <= record["train"]["discriminator_loss"]
+        assert -1 <= record["train"]["rank_correlation"] <= 1
+        validation = record["validation"]
+        assert np.isfinite([validation[name] for name in ("pesq", "si_sdr", "loss")]).all()
+        # Of the crops of two held-out files, those that could be scored.
+        difference = np.array(validation["predicted"]) - np.array(validation["pesq_targets"])
+        assert 1 <= difference.size <= 2
+        assert validation["calibration_bias"] == pytest.approx(np.mean(difference))
+        assert validation["calibration_error"] == pytest.approx(np.mean(np.abs(difference)))
     assert epochs[0]["generator_digest"] != epochs[1]["generator_digest"]
     assert list((whole / "tensorboard").iterdir())
     assert steps_in(whole / "latest") == [3, 6]
@@ -165,6 +174,9 @@ def test_failed_scores_under_each_policy(corpus: Corpus, tmp_path: Path, policy:
         assert record["valid_share"] == 1 - count / config.batch
         assert record["discriminator_update"] == made
         assert (record["discriminator_loss"] == 0.0) == (made == 0.0)
+        assert record["discriminator_loss_zero"] == 1.0 - made
+        assert record["discriminator_loss_small"] >= record["discriminator_loss_zero"]
+        assert record["nonfinite_count"] == 0.0
         assert all(np.isfinite(v) for v in record.values() if isinstance(v, float))
 
 

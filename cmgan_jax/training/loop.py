@@ -12,6 +12,7 @@ from cmgan_jax.data.pipeline import steps_per_epoch, training_batches, validatio
 from cmgan_jax.runs import BEST, LATEST
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
+from cmgan_jax.training.health import Window
 from cmgan_jax.training.interruption import Interruption
 from cmgan_jax.training.meter import Meter
 from cmgan_jax.training.parallel import Placement
@@ -20,7 +21,7 @@ from cmgan_jax.training.provenance import digest
 from cmgan_jax.training.records import Recorder
 from cmgan_jax.training.state import TrainState, rate_factor
 from cmgan_jax.training.stepper import Measured, Stepper, first_device_copy
-from cmgan_jax.training.validation import Held, score_files, validation_loss
+from cmgan_jax.training.validation import Held, judge_crops, score_files
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Position:
         batches: state of the data iterator; None: at the beginning.
         window: totals since the last step record.
         epoch: totals since the epoch began.
+        judged: the discriminator's last predictions beside the true scores.
         best: highest validation PESQ so far, with its epoch; None: no epoch has ended.
         noisy: scores of the held-out files as they are.
     """
@@ -40,18 +42,20 @@ class Position:
     batches: Any = None
     window: Meter = field(default_factory=Meter)
     epoch: Meter = field(default_factory=Meter)
+    judged: Window = field(default_factory=Window)
     best: dict[str, Any] | None = None
     noisy: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return vars(self) | {"window": self.window.to_dict(), "epoch": self.epoch.to_dict()}
+        held = {name: getattr(self, name).to_dict() for name in ("window", "epoch", "judged")}
+        return vars(self) | held
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Position":
         """What `to_dict` wrote."""
         meters = {name: Meter(saved[name]) for name in ("window", "epoch")}
-        return cls(**{**saved, **meters})
+        return cls(**{**saved, **meters, "judged": Window(saved["judged"])})
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,10 @@ class Run:
 
     def _take(self, measured: Measured, timing: dict[str, float], step: int, epoch: int) -> None:
         """Count a step's numbers; show them, and write the window's means where one ends."""
-        numbers = measured.read() | timing
+        numbers, pairs = measured.read()
+        numbers |= timing
+        if self.config.health.measure:
+            numbers |= self.position.judged.add(pairs, self.config.health.window)
         for meter in (self.position.window, self.position.epoch):
             meter.add(numbers, measured.report.failures)
         numbers = self._means(self.position.window, epoch)
@@ -187,7 +194,7 @@ class Run:
     def _end_epoch(self, epoch: int) -> None:
         """Validate, write the epoch's record, keep the model if it is the best by PESQ."""
         generator, average, discriminator = self._validated()
-        validation = validation_loss(average, discriminator, self._held, self.config)
+        validation = judge_crops(average, discriminator, self._held, self.config, self._scorer.pool)
         validation |= score_files(average, self._held, self.config, self._scorer.pool)
         best = self.position.best
         improved = validation["pesq"] is not None and (best is None or validation["pesq"] > best["pesq"])

@@ -5,7 +5,10 @@ from typing import Any
 
 
 class Meter:
-    """Means of numbers and sums of counts, over a window or an epoch."""
+    """Means of numbers and sums of counts, over a window or an epoch.
+
+    A number is averaged; one whose name ends in `_min` keeps its lowest value, one in `_count` adds up.
+    """
 
     def __init__(self, saved: dict[str, Any] | None = None):
         saved = saved or {}
@@ -16,14 +19,18 @@ class Meter:
     def add(self, numbers: dict[str, float], failures: dict[str, int]) -> None:
         """Take in one step; what is not finite has no part in a mean."""
         for name, value in numbers.items():
-            if math.isfinite(value):
+            if not math.isfinite(value):
+                continue
+            if name.endswith("_min"):
+                self._sums[name], self._counts[name] = min(self._sums.get(name, value), value), 1
+            else:
                 self._sums[name] = self._sums.get(name, 0.0) + value
-                self._counts[name] = self._counts.get(name, 0) + 1
+                self._counts[name] = 1 if name.endswith("_count") else self._counts.get(name, 0) + 1
         for reason, count in failures.items():
             self._failures[reason] = self._failures.get(reason, 0) + count
 
     def summary(self) -> dict[str, Any]:
-        """Mean of each number; `failures`: scores that failed, by reason."""
+        """Mean, minimum or sum of each number; `failures`: scores that failed, by reason."""
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         return means | {"failures": dict(self._failures)}
 

@@ -9,8 +9,9 @@ import numpy as np
 from jax.profiler import TraceAnnotation
 
 from cmgan_jax.config import Config
+from cmgan_jax.training.health import SMALL_LOSS, Pairs, bias_and_error
 from cmgan_jax.training.parallel import Placement, gather
-from cmgan_jax.training.pesq_targets import ScoreReport, Targets, TargetScorer
+from cmgan_jax.training.pesq_targets import ScoreReport, Targets, TargetScorer, target_of
 from cmgan_jax.training.state import TrainState, rate_factor
 from cmgan_jax.training.steps import Metrics, compile_steps
 
@@ -29,24 +30,34 @@ class Measured:
     targets: Targets
     report: ScoreReport
 
-    def read(self) -> dict[str, float]:
-        """Scalars by name; losses as in `steps`, PESQ as MOS (1 to 4.64), milliseconds waited for scores."""
+    def read(self) -> tuple[dict[str, float], Pairs]:
+        """Download the numbers.
+
+        Returns:
+            Scalars by name, NaN where there is none: losses as in `steps`, PESQ as MOS (1 to 4.64), milliseconds
+            waited for scores; and the discriminator's predictions of the valid scores beside these.
+        """
         host = {name: np.asarray(value) for name, value in self.metrics.items()}
-        # Whether the discriminator knows what it judges: predictions against true targets, valid scores only.
-        error = (host.pop("predicted").reshape(-1) - self.targets.value)[self.targets.valid]
+        valid = self.targets.valid
+        # Against true PESQ, whatever the policy made of it.
+        predicted = host.pop("predicted").reshape(-1)[valid].astype(np.float64)
+        pairs = Pairs(predicted, target_of(self.report.pesq[valid], clip=False))
+        bias, error = bias_and_error(pairs)
         numbers = {name: float(value) for name, value in host.items()}
-        numbers |= {
-            "valid_share": float(np.mean(self.targets.valid)),
+        loss, dropped = numbers["discriminator_loss"], 0 if self.targets.made else 1
+        return numbers | {
+            "discriminator_loss_min": loss,
+            "discriminator_loss_zero": float(loss == 0.0),
+            "discriminator_loss_small": float(loss < SMALL_LOSS),
+            # Of both networks; an update that the policy drops is none of them.
+            "nonfinite_count": 2 - numbers["generator_update"] - numbers["discriminator_update"] - dropped,
+            "valid_share": float(np.mean(valid)),
             "target_spread": float(np.std(self.targets.value)),
+            "pesq": self.report.mean,
+            "calibration_bias": bias,
+            "calibration_error": error,
             "pesq_wait_ms": 1e3 * self.report.waited,
-        }
-        if error.size:
-            numbers |= {
-                "pesq": self.report.mean,
-                "calibration_bias": float(np.mean(error)),
-                "calibration_error": float(np.mean(np.abs(error))),
-            }
-        return numbers
+        }, pairs
 
 
 class Stepper:

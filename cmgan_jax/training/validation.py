@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -16,7 +16,9 @@ from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.models.generator import Generator
 from cmgan_jax.scoring.pesq_pool import PesqPool, Score
 from cmgan_jax.spectral import istft, magnitude, uncompress
+from cmgan_jax.training.health import Pairs, bias_and_error, rank_correlation
 from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss
+from cmgan_jax.training.pesq_targets import target_of
 from cmgan_jax.training.steps import views
 
 
@@ -33,18 +35,29 @@ class Held:
     files: list[tuple[str, np.ndarray, np.ndarray]]
 
 
+class Judged(NamedTuple):
+    """What is found of a batch of crops.
+
+    Attributes:
+        losses: float[B] by name: the four terms, and their weighted sum without the adversarial one as `loss`.
+        verdict: float[B], the discriminator's, on the estimates.
+        estimate: float[B, S], at the normalised level.
+    """
+
+    losses: dict[str, Array]
+    verdict: Array
+    estimate: Array
+
+
 @partial(jax.jit, static_argnames=("config",))
-def crop_losses(generator: Any, discriminator: Any, batch: dict[str, Array], *, config: Config) -> dict[str, Array]:
-    """Loss terms of each crop in evaluation mode.
+def judge_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *, config: Config) -> Judged:
+    """Enhance crops in evaluation mode, take the losses of each, and ask the discriminator.
 
     Args:
         generator: variables of the generator.
         discriminator: variables of the discriminator.
         batch: `clean` and `noisy`, float[B, S].
         config: the run's numbers.
-
-    Returns:
-        float[B] by name: the four terms, and their weighted sum without the adversarial one as `loss`.
     """
     noisy, clean, reference = views(batch, config)
     spectrum = cast(Array, Generator(config.generator).apply(generator, noisy, train=False))
@@ -59,21 +72,51 @@ def crop_losses(generator: Any, discriminator: Any, batch: dict[str, Array], *, 
     }
     weights = config.loss
     loss = weights.ri * terms["ri"] + weights.magnitude * terms["magnitude"] + weights.time * terms["time"]
-    return {"loss": loss} | {f"loss_{name}": term for name, term in terms.items()}
+    return Judged({"loss": loss} | {f"loss_{name}": term for name, term in terms.items()}, verdict, audio)
 
 
-def validation_loss(generator: Any, discriminator: Any, held: Held, config: Config) -> dict[str, float]:
-    """Means of `crop_losses` over all fixed crops, each counted once whatever the batch."""
+def judge_crops(generator: Any, discriminator: Any, held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
+    """Losses on the fixed crops, and how far the discriminator is from their true PESQ.
+
+    Crops and not whole files: the discriminator has never heard another length.
+
+    Args:
+        generator: variables of the generator.
+        discriminator: variables of the discriminator.
+        held: the crops, each counted once whatever the batch.
+        config: the run's numbers.
+        pool: where PESQ is computed, while the next batch is enhanced.
+
+    Returns:
+        Means of the losses by name; `calibration_bias`, `calibration_error` and `rank_correlation` over the crops that
+        could be scored, and these as `predicted` and `pesq_targets`, (PESQ - 1) / 3.5.
+    """
     count = len(held.crops["clean"])
     collected: dict[str, list[np.ndarray]] = {}
+    verdicts: list[np.ndarray] = []
+    futures = []
     for start in range(0, count, config.batch):
         # The last batch is filled up with earlier crops, so that one compiled shape serves; they are not counted.
         rows = np.arange(start, start + config.batch) % count
         batch = {"clean": held.crops["clean"][rows], "noisy": held.crops["noisy"][rows]}
-        losses = crop_losses(generator, discriminator, batch, config=config)
-        for name, values in losses.items():
-            collected.setdefault(name, []).append(np.asarray(values)[: count - start])
-    return {name: float(np.mean(np.concatenate(values))) for name, values in collected.items()}
+        judged = jax.tree.map(
+            lambda leaf, counted=count - start: np.asarray(leaf)[:counted],
+            judge_batch(generator, discriminator, batch, config=config),
+        )
+        for name, values in judged.losses.items():
+            collected.setdefault(name, []).append(values)
+        verdicts.append(judged.verdict)
+        futures += [pool.score(*pair) for pair in zip(batch["clean"], judged.estimate, strict=False)]
+    pesq = np.array([future.result().pesq for future in futures], np.float64)
+    pairs = Pairs(np.concatenate(verdicts).astype(np.float64), target_of(pesq, clip=False)).finite()
+    bias, error = bias_and_error(pairs)
+    return {name: float(np.mean(np.concatenate(values))) for name, values in collected.items()} | {
+        "calibration_bias": bias,
+        "calibration_error": error,
+        "rank_correlation": rank_correlation(pairs),
+        "predicted": pairs.predicted.tolist(),
+        "pesq_targets": pairs.true.tolist(),
+    }
 
 
 def score_files(generator: Any | None, held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
