@@ -1,0 +1,162 @@
+"""The history of a training as columns of numbers, whatever recorded it.
+
+Names are those of `metrics.jsonl`: a column of steps is called `discriminator_loss`, one of epochs `validation.pesq`
+or `train.generator_loss`, a count by reason `failures.timeout`. What is not known is NaN.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from cmgan_jax.errors import UserError
+from cmgan_jax.runs import ABOUT
+
+METRICS = "metrics.jsonl"
+Kind = Literal["run", "log"]
+Columns = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the numbers come from, and so what they can tell.
+
+    Attributes:
+        kind: `run`: a run of this project, a row of steps being the mean over a window; `log`: a log of the published
+            trainer, a row being one step out of many.
+        names: what was read.
+        resolution: step between neighbouring discriminator losses as they were written; a 0 may be anything below half
+            of it. 0: as computed.
+        numbers: the configuration by dotted path, such as `targets.policy`; empty where the source does not tell.
+        notes: what was found while reading: torn lines, several devices, a restart.
+    """
+
+    kind: Kind = "run"
+    names: tuple[str, ...] = ()
+    resolution: float = 0.0
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything a training has recorded so far.
+
+    Attributes:
+        source: where it is from.
+        steps: columns of the step records, float64[n] each, in order.
+        epochs: columns of the epoch records, float64[m] each, in order.
+    """
+
+    source: Source = field(default_factory=Source)
+    steps: Columns = field(default_factory=dict)
+    epochs: Columns = field(default_factory=dict)
+
+    def step(self, name: str) -> np.ndarray:
+        """A column of the step records; NaN throughout where it was not recorded."""
+        return _column(self.steps, name)
+
+    def epoch(self, name: str) -> np.ndarray:
+        """A column of the epoch records; NaN throughout where it was not recorded."""
+        return _column(self.epochs, name)
+
+    def since(self, epoch: float, name: str) -> np.ndarray:
+        """The part of a step column that lies in an epoch or after it."""
+        return self.step(name)[self.step("epoch") >= epoch]
+
+    @classmethod
+    def from_run(cls, folder: Path) -> Self:
+        """Read a run folder of this project, also one that is being written.
+
+        Args:
+            folder: holds `metrics.jsonl`, and `run.json` unless that was lost.
+
+        Raises:
+            UserError: there are no records, or they are damaged.
+        """
+        path = folder / METRICS
+        if not path.is_file():
+            raise UserError(f"{folder}: no {METRICS} in it; name a run folder that experiments.train wrote")
+        records, torn = [], 0
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            record = _parse(line)
+            torn += record is None
+            records += [] if record is None else [record]
+        notes = (f"{torn} torn line{'s' * (torn > 1)} of {METRICS} left out",) if torn else ()
+        return cls.from_records(records, _numbers(folder / ABOUT), names=(str(folder),), notes=notes)
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Iterable[Mapping[str, Any]],
+        numbers: Mapping[str, Any] | None = None,
+        names: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
+    ) -> Self:
+        """Columns out of the records of `metrics.jsonl`.
+
+        Args:
+            records: of kinds `step` and `epoch`; others have no part in it.
+            numbers: the configuration, nested as `run.json` has it or by dotted path.
+            names: see `Source`.
+            notes: see `Source`.
+        """
+        kinds: dict[str, list[Mapping[str, Any]]] = {"step": [], "epoch": []}
+        for record in records:
+            kinds.get(str(record.get("kind")), []).append(record)
+        source = Source("run", names, 0.0, dict(flat(numbers or {})), notes)
+        return cls(source, columns(kinds["step"]), columns(kinds["epoch"]))
+
+
+def columns(records: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Columns of the numbers in records, nested ones by dotted path; a gap, and whatever is no number, is NaN."""
+    rows = [dict(flat(record)) for record in records]
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_number(value))
+    return {
+        name: np.array([float(row[name]) if _is_number(row.get(name)) else math.nan for row in rows]) for name in names
+    }
+
+
+def flat(numbers: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Names by dotted path, with their values."""
+    for name, value in numbers.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _column(columns: Columns, name: str) -> np.ndarray:
+    if name in columns:
+        return columns[name]
+    return np.full(len(next(iter(columns.values()), ())), math.nan)
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _numbers(path: Path) -> dict[str, Any]:
+    """The configuration in run.json; without the file the records alone are judged."""
+    if not path.exists():
+        return {}
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}); put it back, or move it away to judge the records alone"
+        ) from error
+    config = about.get("config") if isinstance(about, dict) else None
+    return config if isinstance(config, dict) else {}

@@ -1,0 +1,63 @@
+"""The rules: each looks at a history and says what it found, or nothing. Codes and thresholds are in `verdict`."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cmgan_jax.diagnosis import training_rules, validation_rules
+from cmgan_jax.diagnosis.history import History
+from cmgan_jax.diagnosis.losses import losses_of
+from cmgan_jax.diagnosis.validation_rules import known_pesq
+from cmgan_jax.diagnosis.verdict import CODES, Code, Thresholds, Verdict
+
+__all__ = ["CODES", "RULES", "Code", "Thresholds", "Verdict", "judge"]
+
+Rule = Callable[[History, Thresholds], Verdict | None]
+
+RULES: tuple[Rule, ...] = (*validation_rules.RULES, *training_rules.RULES)
+
+
+def judge(history: History, thresholds: Thresholds | None = None) -> tuple[Verdict, ...]:
+    """Apply every rule.
+
+    Args:
+        history: what was recorded so far.
+        thresholds: the numbers to compare with; None: the documented ones.
+
+    Returns:
+        What was found, gravest first; `too_little_data` joins or stands for it where records are few; `healthy` alone
+        if nothing was found.
+    """
+    t = thresholds or Thresholds()
+    found = [verdict for rule in RULES if (verdict := rule(history, t))]
+    if little := too_little_data(history, t):
+        found.append(little)
+    return tuple(sorted(found, key=lambda verdict: list(CODES).index(verdict.code))) or (healthy(history),)
+
+
+def too_little_data(history: History, t: Thresholds) -> Verdict | None:
+    """Whether there is enough to say that nothing is wrong."""
+    losses, epochs = losses_of(history).count, known_pesq(history)[1].size
+    if losses >= t.fewest_losses or epochs >= t.fewest_epochs:
+        return None
+    what = "windows of steps" if history.source.kind == "run" else "discriminator losses"
+    return Verdict(
+        "too_little_data",
+        f"too little to judge by: {losses} {what} (at least {t.fewest_losses} are wanted) and {epochs} epochs with a "
+        f"validation PESQ (at least {t.fewest_epochs})",
+    )
+
+
+def healthy(history: History) -> Verdict:
+    """What is said when no rule found anything, with what it does not cover."""
+    epochs, pesq = known_pesq(history)
+    if not pesq.size:
+        return Verdict(
+            "healthy", "nothing wrong in the losses; no validation PESQ is recorded, so a collapse would not show here"
+        )
+    best = int(np.argmax(pesq))
+    return Verdict(
+        "healthy",
+        f"nothing wrong: validation PESQ {pesq[-1]:.2f} in epoch {epochs[-1]:.0f}, best {pesq[best]:.2f} in epoch "
+        f"{epochs[best]:.0f}",
+    )

@@ -1,0 +1,138 @@
+"""Rules on what validation says: PESQ, loss, and the discriminator's judgement of held-out files."""
+
+import numpy as np
+
+from cmgan_jax.diagnosis.history import History
+from cmgan_jax.diagnosis.trend import SPAN, Fall, deepest, fall_of
+from cmgan_jax.diagnosis.verdict import Thresholds, Verdict
+
+NEW_LOW = "since epoch {} it lies between {:.2f} and {:.2f}"
+
+
+def known_pesq(history: History) -> tuple[np.ndarray, np.ndarray]:
+    """Epoch numbers and validation PESQ of the epochs that were scored."""
+    pesq = history.epoch("validation.pesq")
+    known = np.isfinite(pesq)
+    return history.epoch("epoch")[known], pesq[known]
+
+
+def pesq_collapse(history: History, t: Thresholds) -> Verdict | None:
+    """Validation PESQ fell and stayed down."""
+    epochs, pesq = known_pesq(history)
+    fall = deepest(pesq, t.collapse_drops, t.collapse_noises)
+    if fall is None:
+        return None
+    at = epochs[-fall.span :]
+    end = f"epoch {at[-1]:.0f}" if fall.span == 1 else f"epochs {at[0]:.0f} to {at[-1]:.0f}"
+    return Verdict(
+        "pesq_collapse",
+        f"validation PESQ collapsed: the best was {fall.best:.2f} (epoch {epochs[fall.best_at]:.0f}), {end} "
+        f"{'has' if fall.span == 1 else 'have a mean of'} {np.mean(pesq[-fall.span :]):.2f}, "
+        f"{fall.best - np.mean(pesq[-fall.span :]):.2f} below; "
+        + NEW_LOW.format(f"{epochs[fall.since]:.0f}", fall.lowest, fall.highest),
+    )
+
+
+def loss_pesq_divergence(history: History, t: Thresholds) -> Verdict | None:
+    """Validation PESQ fell while the loss fell too."""
+    epochs, pesq = known_pesq(history)
+    fall = deepest(pesq, t.collapse_drops, t.collapse_noises) or _divergence(pesq, t)
+    if fall is None:
+        return None
+    fallen = [
+        f"{label} fell from {before:.4f} to {after:.4f}"
+        for name, label in (("validation.loss", "validation loss"), ("train.generator_loss", "training loss"))
+        if (change := _change(history, name, epochs[fall.best_at], fall.span))
+        and (before := change[0]) > (after := change[1])
+    ]
+    if not fallen:
+        return None
+    ranks = history.epoch("validation.rank_correlation")
+    ranks = ranks[np.isfinite(ranks)]
+    known = f"the discriminator's rank correlation with true PESQ is {ranks[-1]:.2f}" if ranks.size else ""
+    return Verdict(
+        "loss_pesq_divergence",
+        f"validation PESQ fell {fall.best - np.mean(pesq[-fall.span :]):.2f} below its best (epoch "
+        f"{epochs[fall.best_at]:.0f}) while {' and '.join(fallen)}"
+        + (f": {known}" if known else ": what is minimised no longer measures what is wanted"),
+    )
+
+
+def _divergence(pesq: np.ndarray, t: Thresholds) -> Fall | None:
+    fall = fall_of(pesq)
+    return fall if fall and fall.drop >= max(t.divergence_drop, t.divergence_noise * fall.noise) else None
+
+
+def _change(history: History, name: str, best: float, span: int) -> tuple[float, float] | None:
+    """Means of a loss over the epochs around the best, and over the last."""
+    epochs, loss = history.epoch("epoch"), history.epoch(name)
+    before = loss[np.abs(epochs - best) <= SPAN // 2]
+    before, after = (part[np.isfinite(part)] for part in (before, loss[-span:]))
+    return (float(np.mean(before)), float(np.mean(after))) if before.size and after.size else None
+
+
+def validation_loss_rising(history: History, t: Thresholds) -> Verdict | None:
+    """The validation loss lies well above its lowest."""
+    loss = history.epoch("validation.loss")
+    known = np.isfinite(loss)
+    epochs, loss = history.epoch("epoch")[known], loss[known]
+    fall = fall_of(-loss)
+    if fall is None or fall.drop < max(t.rising_loss * abs(fall.best), t.rising_noise * fall.noise):
+        return None
+    return Verdict(
+        "validation_loss_rising",
+        f"the validation loss rose since epoch {epochs[fall.since]:.0f}, from {-fall.best:.4f} (epoch "
+        f"{epochs[fall.best_at]:.0f}) to {np.mean(loss[-SPAN:]):.4f} (mean of the last {SPAN} epochs)",
+    )
+
+
+def discriminator_uninformative(history: History, t: Thresholds) -> Verdict | None:
+    """The discriminator's order of estimates is not that of PESQ."""
+    value, where = recent(history, "validation.rank_correlation", "rank_correlation")
+    if not value < t.uninformative_correlation:
+        return None
+    return Verdict(
+        "discriminator_uninformative",
+        f"the discriminator does not rank as PESQ does: rank correlation {value:.2f} {where}, so the generator learns "
+        "nothing of PESQ from it",
+    )
+
+
+def discriminator_miscalibrated(history: History, t: Thresholds) -> Verdict | None:
+    """Predicted PESQ is far from true PESQ."""
+    value, where = recent(history, "validation.calibration_error", "calibration_error")
+    if not value > t.calibration_error:
+        return None
+    bias, _ = recent(history, "validation.calibration_bias", "calibration_bias")
+    lean = f", on average {abs(3.5 * bias):.2f} too {'high' if bias > 0 else 'low'}" if np.isfinite(bias) else ""
+    return Verdict(
+        "discriminator_miscalibrated",
+        f"the discriminator's prediction is off by {3.5 * value:.2f} MOS{lean} {where}",
+    )
+
+
+def recent(history: History, validated: str, stepped: str) -> tuple[float, str]:
+    """The mean of the last validations, or of the last third of the steps where there were none; and which it is."""
+    epochs = history.epoch(validated)
+    if np.isfinite(epochs).any():
+        known = epochs[np.isfinite(epochs)][-SPAN:]
+        count = f"the last {known.size} validations" if known.size > 1 else "the one validation"
+        return float(np.mean(known)), f"on held-out files (mean of {count})"
+    return last_third(history, stepped), "on training crops (last third of the steps)"
+
+
+def last_third(history: History, name: str) -> float:
+    """Mean of a step column over the last third of its records; NaN where it is unknown."""
+    values = history.step(name)
+    values = values[len(values) - -(-len(values) // 3) :]
+    known = values[np.isfinite(values)]
+    return float(np.mean(known)) if known.size else float("nan")
+
+
+RULES = (
+    pesq_collapse,
+    loss_pesq_divergence,
+    validation_loss_rising,
+    discriminator_uninformative,
+    discriminator_miscalibrated,
+)

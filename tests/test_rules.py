@@ -1,0 +1,220 @@
+"""Verdicts: for each rule a synthetic history that fires it, and one that must not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cmgan_jax.diagnosis.history import History, Source
+from cmgan_jax.diagnosis.rules import CODES, RULES, Thresholds, judge
+
+STEPS, EPOCHS = 60, 12
+
+
+def steps(**changed: Any) -> dict[str, np.ndarray]:
+    """Step records of a run in which nothing is wrong; `changed` are columns or one number for all rows."""
+    usual: dict[str, Any] = {
+        "step": 20 * np.arange(1, STEPS + 1),
+        "epoch": 1 + np.arange(STEPS) // 5,
+        "generator_loss": 0.06,
+        "generator_update": 1.0,
+        "discriminator_loss": 0.02,
+        "discriminator_update": 1.0,
+        "discriminator_loss_zero": 0.0,
+        "discriminator_loss_small": 0.02,
+        "valid_share": 1.0,
+        "target_spread": 0.12,
+        "rank_correlation": 0.8,
+        "calibration_error": 0.05,
+        "adversarial_share": 0.1,
+        "level_db": -0.3,
+        "pesq_wait_ms": 20.0,
+        "data_wait_ms": 5.0,
+        "step_ms": 900.0,
+    }
+    return {name: np.broadcast_to(np.asarray(of, float), STEPS) for name, of in (usual | changed).items()}
+
+
+def epochs(**changed: Any) -> dict[str, np.ndarray]:
+    """Epoch records of a run in which nothing is wrong: PESQ rises, losses fall."""
+    at = np.arange(EPOCHS)
+    usual: dict[str, Any] = {
+        "epoch": 1 + at,
+        "validation.pesq": 2.9 - 0.5 * 0.7**at,
+        "validation.loss": 0.05 + 0.03 * 0.7**at,
+        "validation.rank_correlation": 0.85,
+        "validation.calibration_error": 0.04,
+    }
+    names = {name.replace("__", "."): of for name, of in changed.items()}
+    return {name: np.broadcast_to(np.asarray(of, float), EPOCHS) for name, of in (usual | names).items()}
+
+
+def run(numbers: Any = None, epoch: Any = None, **step: Any) -> History:
+    return History(Source("run", numbers=numbers or {}), steps(**step), epochs(**(epoch or {})))
+
+
+def text_of(history: History, code: str) -> str:
+    """What the one verdict says; no other may be there."""
+    verdicts = judge(history)
+    assert [verdict.code for verdict in verdicts] == [code]
+    return verdicts[0].text
+
+
+def test_nothing_is_said_of_a_healthy_run() -> None:
+    text = text_of(run(), "healthy")
+    assert "2.89 in epoch 12" in text  # 2.9 - 0.5 * 0.7 ** 11
+
+
+# Which column departs from the healthy run, a value on each side of the threshold, and what the text must hold.
+CASES: dict[str, tuple[str, float, float, str]] = {
+    "skipped_updates": ("discriminator_loss_zero", 0.03, 0.01, "3.0%"),
+    "discriminator_converged": ("discriminator_loss_small", 0.56, 0.3, "56%"),
+    "targets_constant": ("target_spread", 0.0, 0.02, "targets constant"),
+    "adversarial_dominates": ("adversarial_share", 0.7, 0.4, "70%"),
+    "output_level": ("level_db", -3.6, 1.5, "output 3.6 dB too quiet"),
+    "scores_failing": ("valid_share", 0.8, 0.995, "20.0%"),
+    "non_finite": ("generator_update", 0.99, 1.0, "1.00%"),
+    "pesq_wait": ("pesq_wait_ms", 300.0, 200.0, "300 ms"),
+    "data_wait": ("data_wait_ms", 300.0, 200.0, "300 ms"),
+}
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_a_rule_on_steps(code: str) -> None:
+    column, beyond, within, words = CASES[code]
+    assert words in text_of(run(**{column: beyond}), code)
+    assert text_of(run(**{column: within}), "healthy")
+
+
+@pytest.mark.parametrize(
+    ("code", "column", "beyond", "within", "words"),
+    [
+        ("discriminator_uninformative", "validation__rank_correlation", 0.12, 0.4, "rank correlation 0.12 on held-out"),
+        ("discriminator_miscalibrated", "validation__calibration_error", 0.2, 0.1, "off by 0.70 MOS"),  # 3.5 x 0.2
+        ("validation_loss_rising", "validation__loss", [*[0.06] * 6, *[0.08] * 6], 0.06, "from 0.0600"),
+    ],
+)
+def test_a_rule_on_validation(code: str, column: str, beyond: Any, within: Any, words: str) -> None:
+    assert words in text_of(run(epoch={column: beyond}), code)
+    assert text_of(run(epoch={column: within}), "healthy")
+
+
+def test_without_validation_the_steps_tell_of_the_ranking() -> None:
+    history = run(rank_correlation=0.1)
+    assert text_of(history, "healthy")  # validation knows better
+    unknown = {"validation__rank_correlation": np.nan}
+    assert "on training crops" in text_of(run(epoch=unknown, rank_correlation=0.1), "discriminator_uninformative")
+
+
+def test_every_rule_has_a_case_and_every_code_a_rule() -> None:
+    tested = {*CASES, "discriminator_uninformative", "discriminator_miscalibrated", "validation_loss_rising"}
+    tested |= {"pesq_collapse", "loss_pesq_divergence"}
+    assert {rule.__name__ for rule in RULES} == tested
+    assert {*tested, "too_little_data", "healthy"} == set(CODES)
+
+
+def test_texts_name_the_policy_and_the_reasons() -> None:
+    assert "batch-mean policy" in text_of(run({"targets.policy": "batch_mean"}, target_spread=0.0), "targets_constant")
+    # A batch of one has no spread, whatever the policy.
+    assert text_of(run({"batch": 1}, target_spread=0.0), "healthy")
+    assert "policy skip" in text_of(run({"targets.policy": "skip"}, discriminator_loss_zero=0.5), "skipped_updates")
+    failing = {"failures.timeout": 1, "failures.silent": 2}
+    assert "(silent 120, timeout 60)" in text_of(run(valid_share=0.9, **failing), "scores_failing")  # in 60 rows
+    quiet = text_of(run({"loss.time_reference": "unnormalised"}, level_db=-3.6), "output_level")
+    assert "un-normalised clean" in quiet
+
+
+def test_skips_are_known_without_the_share_of_zeros() -> None:
+    """Records of an older run have the share of updates made alone."""
+    unknown = {"discriminator_loss_zero": np.nan, "discriminator_loss_small": np.nan}
+    assert "20.0%" in text_of(run(discriminator_update=0.8, **unknown), "skipped_updates")
+    assert text_of(run(discriminator_update=1.0, **unknown), "healthy")
+
+
+# --- collapse ----------------------------------------------------------------------------------------------
+
+RISE = [2.45, 2.50, 2.54, 2.58, 2.60, 2.64]
+FALL = [2.15, 2.05, 2.2, 2.0, 2.1, 2.12]
+
+
+def test_the_account_s_collapse() -> None:
+    history = run(epoch={"validation__pesq": RISE + FALL, "validation__rank_correlation": 0.35})
+    collapse, divergence = judge(history)
+    assert (collapse.code, divergence.code) == ("pesq_collapse", "loss_pesq_divergence")
+    # The last three epochs have a mean of 2.0733, and 2.64 - 2.0733 = 0.567.
+    for part in ("best was 2.64 (epoch 6)", "epochs 10 to 12", "0.57 below", "since epoch 7", "2.00 and 2.20"):
+        assert part in collapse.text
+    assert "fell 0.57 below its best (epoch 6) while validation loss fell" in divergence.text
+    assert "rank correlation with true PESQ is 0.35" in divergence.text
+
+
+def test_a_collapse_with_a_rising_loss_is_no_divergence() -> None:
+    loss = np.linspace(0.05, 0.056, EPOCHS)
+    history = run(epoch={"validation__pesq": RISE + FALL, "validation__loss": loss})
+    assert text_of(history, "pesq_collapse")
+
+
+@pytest.mark.parametrize("known", range(7, 13))
+def test_a_collapse_is_named_while_it_happens(known: int) -> None:
+    """From the first epoch after the fall on; not before."""
+    pesq = np.array(RISE + FALL)
+
+    def codes(count: int) -> list[str]:
+        columns = {name: of[:count] for name, of in epochs(validation__pesq=pesq).items()}
+        return [verdict.code for verdict in judge(History(Source(), steps(), columns))]
+
+    assert "pesq_collapse" in codes(known)
+    assert codes(6) == ["healthy"]
+
+
+def test_one_bad_epoch_is_no_collapse() -> None:
+    pesq = [*RISE, 2.2, 2.66, 2.67, 2.69, 2.68, 2.70]
+    assert text_of(run(epoch={"validation__pesq": pesq}), "healthy")
+
+
+def noisy(rng: np.random.Generator, count: int, noise: float) -> np.ndarray:
+    """A healthy curve: it saturates, and every epoch is off by itself."""
+    at = np.arange(1, count + 1)
+    return 3.2 - 1.2 * np.exp(-at / rng.uniform(3, 15)) + rng.normal(0, noise, count)
+
+
+@pytest.mark.parametrize(("noise", "allowed"), [(0.02, 0), (0.05, 0), (0.1, 3), (0.15, 5)])
+def test_noise_is_no_collapse(noise: float, allowed: int) -> None:
+    """False alarms in 300 healthy trainings of 8 to 120 epochs. In 2000 each: none up to 0.05, 0.15 % beyond."""
+    rng = np.random.default_rng(7)
+    alarms = 0
+    for i in range(300):
+        pesq = noisy(rng, (8, 30, 120)[i % 3], noise)
+        columns = {"epoch": 1 + np.arange(pesq.size), "validation.pesq": pesq}
+        alarms += judge(History(Source(), steps(), columns))[0].code == "pesq_collapse"
+    assert alarms <= allowed
+
+
+def test_a_collapse_is_seen_through_noise() -> None:
+    """Falls of 0.5 on average under a noise of 0.03: all of 200."""
+    rng = np.random.default_rng(8)
+    for _ in range(200):
+        fallen = rng.uniform(2.0, 2.2, rng.integers(3, 12))
+        pesq = np.concatenate([np.linspace(2.45, 2.64, 7), fallen])
+        pesq = pesq + rng.normal(0, 0.03, pesq.size)
+        columns = {"epoch": 1 + np.arange(pesq.size), "validation.pesq": pesq}
+        assert judge(History(Source(), steps(), columns))[0].code == "pesq_collapse"
+
+
+# --- how much is enough ------------------------------------------------------------------------------------
+
+
+def test_little_data_is_said_to_be_little() -> None:
+    few = {name: of[:3] for name, of in steps(discriminator_loss_zero=1.0).items()}
+    assert "3 windows of steps (at least 10" in text_of(History(Source(), few, {}), "too_little_data")
+    assert text_of(History(), "too_little_data")
+    four = {name: of[:4] for name, of in epochs().items()}
+    assert text_of(History(Source(), {}, four), "healthy")
+
+
+def test_without_pesq_healthy_says_what_it_does_not_cover() -> None:
+    assert "no validation PESQ" in text_of(History(Source(), steps(), {}), "healthy")
+
+
+def test_thresholds_can_be_chosen() -> None:
+    assert judge(run(level_db=-3.6), Thresholds(level_db=4.0))[0].code == "healthy"
