@@ -1,0 +1,71 @@
+"""A comparison as tables: for a terminal and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cmgan_jax.comparison.conclusion import Finding, Rules
+from cmgan_jax.comparison.outcome import Interval, Run, measures, summary
+
+COLUMNS = {
+    "last": ("PESQ, last 3 epochs", ".3f"),
+    "best": ("PESQ, best epoch", ".3f"),
+    "fall": ("fall", ".3f"),
+    "si_sdr": ("SI-SDR dB", ".2f"),
+    "rank": ("D rank correlation", ".2f"),
+    "calibration": ("D error", ".3f"),
+    "updates": ("D updates", ".0%"),
+    "valid": ("scores valid", ".0%"),
+    "level": ("level dB", "+.1f"),
+}
+"""Label and format of each measure, in the order of the table."""
+
+
+def terminal(runs: Sequence[Run], findings: Sequence[Finding]) -> RenderableType:
+    """One table of all variants, means over seeds with their intervals, and the conclusion."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("variant")
+    for label, _ in COLUMNS.values():
+        table.add_column(label, justify="right")
+    for name, of in summary(runs).items():
+        table.add_row(name, *(cell(of[key], form) for key, (_, form) in COLUMNS.items()))
+    return Group(table, Text(_counted(runs), style="dim"), *(Text(finding.text) for finding in findings))
+
+
+def cell(of: Interval, form: str) -> str:
+    """A mean, and half the width of its interval where there is one."""
+    if of.mean is None:
+        return "–"
+    half = "" if of.high is None else f" ±{format(of.high - of.mean, form.lstrip('+'))}"
+    return format(of.mean, form) + half
+
+
+def as_json(runs: Sequence[Run], findings: Sequence[Finding], rules: Rules) -> dict[str, Any]:
+    """Everything that the tables and plots are made of."""
+    return {
+        "rules": asdict(rules),
+        "findings": [asdict(finding) for finding in findings],
+        "summary": {name: {key: asdict(value) for key, value in of.items()} for name, of in summary(runs).items()},
+        "runs": [
+            {
+                "variant": run.variant,
+                "seed": run.seed,
+                "complete": run.complete,
+                "measures": measures(run),
+                "pesq": run.column("validation.pesq").tolist(),
+                "validation_loss": run.column("validation.loss").tolist(),
+            }
+            for run in runs
+        ],
+    }
+
+
+def _counted(runs: Sequence[Run]) -> str:
+    complete = sum(run.complete for run in runs)
+    part = "" if complete == len(runs) else f"; {len(runs) - complete} of {len(runs)} runs are not at their end"
+    return f"mean over seeds ± half the 95 % interval (Student's t){part}"

@@ -1,0 +1,120 @@
+"""Compare ways of training: `python -m experiments.compare --study policies --data DIR --out runs/compare`.
+
+Train every variant with every seed, and report them side by side. Started again, it goes on where it was; started a
+second time beside the first (on another device, say), it takes the runs that nobody has. With --report it trains
+nothing, and reads what is there.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from cmgan_jax.comparison import schedule, tables
+from cmgan_jax.comparison.conclusion import REFERENCE, Rules, conclude
+from cmgan_jax.comparison.outcome import read_runs
+from cmgan_jax.comparison.study import STUDIES, Variant, parse_variant, plan
+from cmgan_jax.config import Config
+from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation.tables import PLAIN_WIDTH
+from cmgan_jax.recipes import PRESETS, make_config
+from cmgan_jax.training.display import Display
+from cmgan_jax.training.records import write_json
+from experiments._cli import run
+from experiments._runtime import cache_programs, prepare_devices
+from experiments.train import Arguments as TrainArguments
+from experiments.train import find_corpus
+
+RESULT = "comparison.json"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train variants of one config with several seeds, and report them side by side with a conclusion."""
+
+    out: Path
+    """Folder of the comparison: a run folder for each variant and seed, comparison.json, comparison.html."""
+    data: str = ""
+    """The corpus of all runs, as for experiments.train."""
+    study: str = "all"
+    """Variants that are there: recipes, policies, all; or `custom` for those of --variants alone."""
+    variants: tuple[str, ...] = ()
+    """More variants, each `NAME: recipe=NAME PATH=VALUE …`."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each variant is trained with each of them; equal seeds see the same data in the same order."""
+    reference: str = REFERENCE
+    """The variant that the others are compared with."""
+    rules: Rules = field(default_factory=Rules)
+    """When a difference is one."""
+    devices: int = 0
+    """Devices of each run; 0: all that the batch divides over."""
+    report: bool = False
+    """Train nothing; report the runs that are there."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """What all variants share."""
+
+
+def parse(words: list[str]) -> Arguments:
+    """Arguments from the command line; the preset sets every other default."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="demo")
+    known, _ = first.parse_known_args(words)
+    return tyro.cli(
+        Arguments,
+        args=words,
+        prog="python -m experiments.compare",
+        default=Arguments(out=tyro.MISSING, config=make_config("recommended", known.preset)),
+        description=f"{Arguments.__doc__}\n\nStudies: {', '.join(STUDIES)}, custom. Presets: {', '.join(PRESETS)}.",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def chosen(arguments: Arguments) -> tuple[Variant, ...]:
+    """The variants that the arguments name.
+
+    Raises:
+        UserError: no such study.
+    """
+    if arguments.study not in (*STUDIES, "custom"):
+        raise UserError(f"--study {arguments.study}: there are {', '.join(STUDIES)} and custom")
+    return (*STUDIES.get(arguments.study, ()), *map(parse_variant, arguments.variants))
+
+
+def report(arguments: Arguments) -> None:
+    """Read every run, write the numbers, and print the table and the conclusion."""
+    runs = read_runs(arguments.out)
+    findings = conclude(runs, arguments.rules, arguments.reference)
+    write_json(arguments.out / RESULT, tables.as_json(runs, findings, arguments.rules))
+    console = Console(soft_wrap=False, highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    console.print(tables.terminal(runs, findings))
+
+
+def main() -> int:
+    """Train what is missing, then report; the status is 128 + signal where one ended the training."""
+    arguments = parse(sys.argv[1:])
+    if arguments.report:
+        report(arguments)
+        return 0
+    items = plan(chosen(arguments), arguments.seeds, arguments.config, arguments.out)
+    prepare_devices(arguments.devices)
+    cache_programs()
+    with Display() as display:
+        corpus = find_corpus(TrainArguments(arguments.out, data=arguments.data, config=items[0].config), display)
+        display.note(corpus.describe())
+        source = {"data": arguments.data, "speech": [], "noise": [], "skip_bad": False}
+        interrupted = schedule.train_all(items, corpus, display, arguments.devices, source)
+    if interrupted:
+        print(f"stopped by {interrupted.name}; the same command goes on")
+        return 128 + interrupted
+    report(arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,174 @@
+"""Comparisons: what is planned, what its runs come to, and what follows by the rules."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from cmgan_jax.comparison import tables
+from cmgan_jax.comparison.conclusion import Rules, better, conclude
+from cmgan_jax.comparison.outcome import Interval, Run, difference, interval, measures, read_runs, summary
+from cmgan_jax.comparison.schedule import is_complete
+from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, plan
+from cmgan_jax.errors import UserError
+from cmgan_jax.recipes import make_config, override, to_dict
+from cmgan_jax.scoring.pesq_score import Score
+from cmgan_jax.training.pesq_targets import fill
+
+BASE = make_config("recommended", "tiny")
+
+
+def run_of(variant: str, seed: int, pesq: list[float], planned: int | None = None, **train: float) -> Run:
+    epochs = [{"epoch": i + 1, "train": train, "validation": {"pesq": value}} for i, value in enumerate(pesq)]
+    return Run(variant, seed, epochs, planned or len(pesq), {})
+
+
+def test_every_policy_meets_every_failure() -> None:
+    names = [variant.name for variant in STUDIES["all"]]
+    assert len(names) == len(set(names)) == 3 + 1 + 4 * 3
+    for policy in ("skip", "batch_mean", "mean_fill", "mask"):
+        for failures in ("samples-20", "samples-56", "batches-56"):
+            assert f"{policy}-{failures}" in names
+
+
+def test_without_failures_three_policies_are_one() -> None:
+    """Why the studies have one variant for skip, mean_fill and mask without failures."""
+    scores = [Score(pesq, None, seconds=0.1) for pesq in (2.0, 3.5)]
+    of = {policy: fill(scores, policy, clip=True) for policy in ("skip", "mean_fill", "mask", "batch_mean")}
+    for policy in ("skip", "mean_fill"):
+        assert all((a == b).all() if hasattr(a, "all") else a == b for a, b in zip(of[policy], of["mask"], strict=True))
+    assert (of["batch_mean"].value != of["mask"].value).all()
+
+
+def test_plan_shares_numbers_and_orders_by_seed(tmp_path: Path) -> None:
+    base = override(BASE, {"epochs": 7, "optimiser.clip_norm": 1.5})
+    items = plan(STUDIES["recipes"], (3, 5), base, tmp_path)
+    assert [(item.variant, item.config.seed) for item in items] == [
+        (name, seed) for seed in (3, 5) for name in ("recommended", "published_2022", "published_head")
+    ]
+    assert {item.config.epochs for item in items} == {7}
+    assert {item.config.optimiser.clip_norm for item in items} == {1.5}
+    assert [item.config.targets.policy for item in items[:3]] == ["mask", "skip", "skip"]
+    assert items[2].config.loss.time_reference == "unnormalised"
+    assert items[4].folder == tmp_path / "published_2022" / "seed-5"
+
+
+def test_variants_in_words() -> None:
+    parsed = parse_variant("late: recipe=published_2022 epochs=3 targets.policy=mask loss.adversarial=0.1")
+    assert parsed == Variant("late", "published_2022", {"epochs": 3, "targets.policy": "mask", "loss.adversarial": 0.1})
+
+
+@pytest.mark.parametrize("words", ["no colon", "../up: epochs=3", "name: epochs", ": epochs=3"])
+def test_malformed_variants_are_refused(words: str) -> None:
+    with pytest.raises(UserError, match="write NAME"):
+        parse_variant(words)
+
+
+@pytest.mark.parametrize(
+    ("variants", "seeds", "reason"),
+    [
+        ((Variant("a"), Variant("a")), (0,), "a given twice"),
+        ((Variant("a"),), (1, 1), "1 given twice"),
+        ((Variant("a"),), (), "none given"),
+        ((Variant("a", "magic"),), (0,), "unknown recipe"),
+        ((Variant("a", numbers={"epoch": 3}),), (0,), "no such number"),
+        ((Variant("a", numbers={"epochs": "many"}),), (0,), "must be like"),
+        ((Variant("a", numbers={"epochs": 0}),), (0,), "variant a: .*--epochs is 0"),
+    ],
+)
+def test_plans_that_cannot_work_are_refused(
+    variants: tuple[Variant, ...], seeds: tuple[int, ...], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"(?s){reason}"):
+        plan(variants, seeds, BASE, tmp_path)
+
+
+def test_interval_is_students() -> None:
+    """t(0.975, 2) = 4.3027 (any table): half width = 4.3027 · s / √3, and s of 1, 2, 3 is 1."""
+    of = interval([1.0, 2.0, 3.0, math.nan])
+    assert (of.mean, of.n) == (2.0, 3)
+    assert of.high is not None
+    assert of.low is not None
+    assert of.high - 2.0 == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
+    assert 2.0 - of.low == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
+    assert interval([5.0]) == Interval(5.0, None, None, 1)
+    assert interval([math.nan]) == Interval(None, None, None, 0)
+
+
+def test_measures_by_hand() -> None:
+    of = measures(run_of("a", 0, [2.0, 2.6, 2.3, 2.2, 2.1], discriminator_update=0.25, level_db=-3.0))
+    assert of["best"] == 2.6
+    assert of["last"] == pytest.approx(2.2)
+    assert of["fall"] == pytest.approx(0.4)
+    assert of["updates"] == 0.25
+    assert of["level"] == -3.0
+    assert math.isnan(of["rank"])
+
+
+def test_epochs_without_a_score_have_no_part() -> None:
+    run = Run("a", 0, [{"validation": {"pesq": value}} for value in (2.0, None, 2.4)], 3, {})
+    assert measures(run)["last"] == pytest.approx(2.2)
+
+
+def test_differences_are_in_pairs() -> None:
+    """Seeds differ by much, variants by 0.1 in each: only the pairs show it. The seed without a partner is left out."""
+    runs = [run_of("a", seed, [2.0 + seed]) for seed in range(4)]
+    runs += [run_of("b", seed, [2.1 + seed + 0.001 * seed]) for seed in range(3)]
+    of = difference(runs, "b", "a")
+    assert of.n == 3
+    assert of.mean == pytest.approx(0.101)
+    assert better(of) == 1
+    assert better(difference(runs, "a", "b")) == -1
+    assert better(difference(runs, "a", "a")) == 0
+    assert better(interval([0.5])) == 0
+
+
+def test_collapse_needs_its_share_of_the_seeds() -> None:
+    good, bad = [2.0, 2.2, 2.4, 2.4, 2.4], [2.0, 2.6, 2.1, 2.1, 2.1]
+    runs = [run_of("recommended", seed, good) for seed in range(3)]
+    runs += [run_of("skip", seed, bad if seed else good) for seed in range(3)]
+    runs += [run_of("mask", seed, good if seed else bad) for seed in range(3)]
+    by_name = {finding.variant: finding for finding in conclude(runs)}
+    assert (by_name["skip"].collapsed, by_name["skip"].collapses) == (2, True)
+    assert (by_name["mask"].collapsed, by_name["mask"].collapses) == (1, False)
+    assert "skip collapses: in 2 of 3 seeds" in by_name["skip"].text
+    assert "largest fall 0.50" in by_name["skip"].text
+    assert not any(finding.collapses for finding in conclude(runs, Rules(fall=0.6)))
+    assert not conclude(runs, Rules(seeds=0.9))[1].collapses
+
+
+def test_runs_that_are_not_at_their_end_do_not_count() -> None:
+    runs = [run_of("recommended", 0, [2.0]), run_of("skip", 0, [2.0], planned=5)]
+    assert [finding.variant for finding in conclude(runs)] == ["recommended"]
+
+
+def test_tables_regenerate_from_run_folders(tmp_path: Path) -> None:
+    for seed, pesq in enumerate(([2.0, 2.1], [2.2, 2.5])):
+        folder = tmp_path / "recommended" / f"seed-{seed}"
+        folder.mkdir(parents=True)
+        config = override(BASE, {"seed": seed, "epochs": 2})
+        (folder / "run.json").write_text(json.dumps({"config": to_dict(config)}))
+        records = [
+            {"kind": "epoch", "step": i, "train": {"discriminator_update": 1.0}, "validation": {"pesq": value}}
+            for i, value in enumerate(pesq)
+        ]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        assert is_complete(Item("recommended", config, folder))
+        assert not is_complete(Item("recommended", override(config, {"epochs": 3}), folder))
+    runs = read_runs(tmp_path)
+    assert summary(runs)["recommended"]["best"].mean == pytest.approx((2.1 + 2.5) / 2)
+    content = tables.as_json(runs, conclude(runs), Rules())
+    assert [run["pesq"] for run in content["runs"]] == [[2.0, 2.1], [2.2, 2.5]]
+    assert content["summary"]["recommended"]["last"]["mean"] == pytest.approx((2.05 + 2.35) / 2)
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no runs"):
+        read_runs(tmp_path)
+
+
+def test_cells() -> None:
+    assert tables.cell(Interval(2.5, 2.4, 2.6, 3), ".3f") == "2.500 ±0.100"
+    assert tables.cell(Interval(2.5, None, None, 1), ".3f") == "2.500"
+    assert tables.cell(Interval(None, None, None, 0), ".3f") == "–"
