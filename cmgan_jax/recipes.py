@@ -40,6 +40,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.validation_crops": 24,
         "data.validation_files": 16,
     },
+    # A minute or two on one core: for comparisons of dozens of runs (experiments.compare). Four crops a step, as the
+    # published code has on a device; half the frames.
+    "study": {
+        "epochs": 6,
+        "steps_per_epoch": 20,
+        "batch": 4,
+        "log_every": 5,
+        "spectral.hop": 200,
+        "generator.channels": 8,
+        "generator.blocks": 1,
+        "generator.heads": 1,
+        "generator.dense_depth": 2,
+        "generator.kernel": 15,
+        "discriminator.channels": 8,
+        "optimiser.generator_rate": 2e-3,
+        "data.crop_seconds": 1.0,
+        "data.validation_crops": 8,
+        "data.validation_files": 6,
+    },
     # Seconds: for tests.
     "tiny": {
         "epochs": 2,

@@ -61,7 +61,7 @@ class Arguments:
 def parse(words: list[str]) -> Arguments:
     """Arguments from the command line; the preset sets every other default."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default="demo")
+    first.add_argument("--preset", default="study")
     known, _ = first.parse_known_args(words)
     return tyro.cli(
         Arguments,
