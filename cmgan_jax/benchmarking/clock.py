@@ -1,0 +1,54 @@
+"""Times that may be compared: taken in turns, A B A B, so that what disturbs the machine disturbs all alike."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+Sample = Callable[[int], float]
+"""Runs the work so many times, waits for the end of it, and gives the seconds of one."""
+
+SHORTEST = 0.2
+"""Seconds that a sample should last, for clocks and dispatch to be small beside it."""
+MOST = 50
+"""Runs of one sample at most."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one run, sample by sample, in the order taken."""
+
+    samples: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.samples)
+
+
+def alternate(cases: Mapping[str, Sample], repeats: int) -> dict[str, Timing]:
+    """Time all cases in turns.
+
+    Each is run once to warm up and once to choose how many runs make a sample.
+
+    Args:
+        cases: by name.
+        repeats: samples of each, at least 1.
+
+    Returns:
+        Their timings, by name.
+    """
+    runs = {}
+    for name, sample in cases.items():
+        sample(1)
+        runs[name] = min(max(math.ceil(SHORTEST / max(sample(1), 1e-9)), 1), MOST)
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(repeats):
+        for name, sample in cases.items():
+            taken[name].append(sample(runs[name]))
+    return {name: Timing(tuple(samples)) for name, samples in taken.items()}
+
+
+def ratio(ours: Timing, theirs: Timing) -> float:
+    """How many times faster ours is: the median of the ratios of samples taken side by side."""
+    return statistics.median(b / a for a, b in zip(ours.samples, theirs.samples, strict=True))

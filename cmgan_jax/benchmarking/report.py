@@ -1,0 +1,226 @@
+"""What a benchmark found: rows, their tables for a person, and the same as plain containers."""
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+from rich.table import Table
+
+from cmgan_jax.benchmarking.ceilings import Ceilings
+from cmgan_jax.benchmarking.clock import Timing, ratio
+from cmgan_jax.benchmarking.pesq_cost import SCORES, PesqCost
+from cmgan_jax.benchmarking.work import Work
+from cmgan_jax.training.pesq_targets import free_cores
+
+OURS = "jax"
+HIDDEN = 1.02
+"""Goal: a step with PESQ over one where it is a constant."""
+PACE = 0.9
+"""Goal: the main thread's pace while scores are computed, over its pace without."""
+SHARED = 1.3
+"""Goal: 16 scores on C cores over 16 / C times one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One program at one size on one side.
+
+    Attributes:
+        side: `jax`, or what it is compared with.
+        program: a key of the programs.
+        title: its name in tables.
+        precision: `float32`, `bfloat16`, …
+        batch: crops.
+        timing: seconds of one run.
+        floor: seconds that it takes at least; None: not known for this side.
+        pesq_wait_ms: median wait of a step for scores; None: not a step.
+        data_wait_ms: the same for crops.
+    """
+
+    side: str
+    program: str
+    title: str
+    precision: str
+    batch: int
+    timing: Timing
+    floor: float | None = None
+    pesq_wait_ms: float | None = None
+    data_wait_ms: float | None = None
+
+    @property
+    def milliseconds(self) -> float:
+        """Median of one run."""
+        return 1e3 * self.timing.median
+
+    @property
+    def crops_per_second(self) -> float:
+        """At the median."""
+        return self.batch / self.timing.median
+
+    @property
+    def floor_share(self) -> float | None:
+        """Floor over time: 1 would be all that the device has."""
+        return None if self.floor is None else self.floor / self.timing.median
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        figures = ("milliseconds", "crops_per_second", "floor_share")
+        return {**asdict(self), **{name: getattr(self, name) for name in figures}}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Compiling and memory at one size.
+
+    Attributes:
+        precision: of it.
+        batch: of it.
+        compile_seconds: by program, nothing cached.
+        first_step: seconds of the first step of a start that finds all programs in the cache.
+        temporaries: bytes by program, XLA's count.
+        step_bytes: most that a program of the step holds, arguments and results included.
+        rss: highest resident set of the process in bytes, this far.
+        device_peak: highest bytes in use on the device; None on a CPU.
+    """
+
+    precision: str
+    batch: int
+    compile_seconds: dict[str, float]
+    first_step: float
+    temporaries: dict[str, int]
+    step_bytes: int
+    rss: int
+    device_peak: int | None
+
+
+def median(values: Sequence[float]) -> float | None:
+    """None where there is none."""
+    return statistics.median(values) if values else None
+
+
+def machine() -> dict[str, Any]:
+    """Where this runs, without names that tell whose it is."""
+    device = jax.devices()[0]
+    load = os.getloadavg() if hasattr(os, "getloadavg") else None
+    return {
+        "device": device.device_kind,
+        "platform": device.platform,
+        "devices": jax.device_count(),
+        "cores": free_cores(),
+        "load": load,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+
+
+def rivals(rows: Sequence[Row], row: Row) -> list[tuple[str, float]]:
+    """For a row of ours, how many times faster it is than the other sides' rows of the same work."""
+    same = [other for other in rows if (other.program, other.batch) == (row.program, row.batch)]
+    return [(f"{o.side} {o.precision}", ratio(row.timing, o.timing)) for o in same if o.side != OURS]
+
+
+def timing_table(rows: Sequence[Row], title: str) -> Table:
+    """Every row; where there are rivals, by how much ours is faster (the median of paired ratios)."""
+    table = Table(title=title, title_justify="left")
+    compared = any(row.side != OURS for row in rows)
+    columns = ["side", "batch", "precision", "ms", "crops/s", "of floor", "wait PESQ, ms", "wait data, ms"]
+    table.add_column("program")
+    for name in columns + (["ours is faster by"] if compared else []):
+        table.add_column(name, justify="left" if name in ("side", "precision") else "right")
+    for row in rows:
+        cells = [row.title, row.side, str(row.batch), row.precision, _number(row.milliseconds)]
+        cells += [f"{row.crops_per_second:.2f}", _share(row.floor_share)]
+        cells += [_number(row.pesq_wait_ms), _number(row.data_wait_ms)]
+        if compared:
+            cells.append("" if row.side == OURS else "  ".join(_against(rows, row)))
+        table.add_row(*cells, end_section=row is rows[-1] or rows[rows.index(row) + 1].program != row.program)
+    return table
+
+
+def setup_table(setups: Sequence[Setup]) -> Table:
+    """Compile times and memory."""
+    table = Table(title="compiling and memory", title_justify="left")
+    names = [
+        "batch",
+        "precision",
+        "compile, s (cold)",
+        "first step, s (cached)",
+        "temporaries, MB",
+        "held by a step, MB",
+    ]
+    for name in [*names, "peak RSS, MB", "peak of device, MB"]:
+        table.add_column(name, justify="right")
+    for setup in setups:
+        step = sum(seconds for name, seconds in setup.compile_seconds.items() if name != "forward")
+        table.add_row(
+            str(setup.batch),
+            setup.precision,
+            f"{step:.1f}",
+            f"{setup.first_step:.1f}",
+            _megabytes(max(setup.temporaries.values())),
+            _megabytes(setup.step_bytes),
+            _megabytes(setup.rss),
+            _megabytes(setup.device_peak),
+        )
+    return table
+
+
+def ceiling_table(ceilings: Ceilings, work: dict[str, Work]) -> Table:
+    """What the device can do, and what a crop needs."""
+    table = Table(title="ceilings of the device (measured), work of a crop (on paper)", title_justify="left")
+    for name in ("", "GMAC", "least traffic in float32, GB", *(f"floor in {p}, ms" for p in ceilings.macs_per_second)):
+        table.add_column(name, justify="right" if name else "left")
+    for name, part in work.items():
+        floors = (part.floor(p, rate, ceilings.bytes_per_second) for p, rate in ceilings.macs_per_second.items())
+        cells = f"{part.macs / 1e9:.2f}", f"{4 * part.elements / 1e9:.2f}", *(f"{1e3 * s:.3g}" for s in floors)
+        table.add_row(name, *cells)
+    rates = ", ".join(f"{rate / 1e9:.0f} GMAC/s in {p}" for p, rate in ceilings.macs_per_second.items())
+    table.caption = f"copy {ceilings.bytes_per_second / 1e9:.1f} GB/s, matrix product {rates}"
+    return table
+
+
+def pesq_table(cost: PesqCost) -> Table:
+    """PESQ beside training, with its goals."""
+    table = Table(title=f"PESQ on {cost.cores} cores", title_justify="left")
+    for name, side in (("", "left"), ("found", "right"), ("goal", "left")):
+        table.add_column(name, justify="left" if side == "left" else "right")
+    table.add_row("one score", f"{cost.one_ms:.1f} ms", "")
+    table.add_row(f"{SCORES} scores, a worker a core", f"{cost.all_ms:.0f} ms", "")
+    table.add_row(f"… over {SCORES} / cores × one", f"{cost.ideal_ratio:.2f}", f"at most {SHARED}")
+    beside = f"main thread's pace beside {cost.workers} worker(s)"
+    table.add_row(beside, f"{cost.pace:.0%}", f"at least {PACE:.0%}")
+    table.add_row("… and its share of a core meanwhile", f"{cost.cpu_share:.0%}", "100 % where cores are free")
+    return table
+
+
+def hidden(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """For each size, the step with PESQ over the step with a constant; `HIDDEN` is the goal with cores to spare."""
+    steps = {(r.side, r.precision, r.batch): r for r in rows if r.program == "step"}
+    constants = {(r.side, r.precision, r.batch): r for r in rows if r.program == "constant"}
+    return [
+        {"side": side, "precision": precision, "batch": batch, "ratio": ratio(constants[key].timing, row.timing)}
+        for key, row in steps.items()
+        if key in constants
+        for side, precision, batch in [key]
+    ]
+
+
+def _against(rows: Sequence[Row], rival: Row) -> list[str]:
+    ours = [r for r in rows if r.side == OURS and (r.program, r.batch) == (rival.program, rival.batch)]
+    return [f"{ratio(row.timing, rival.timing):.2f} ({row.precision})" for row in ours]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _megabytes(value: int | None) -> str:
+    return "–" if value is None else f"{value / 1e6:.0f}"

@@ -1,0 +1,126 @@
+"""Work on paper: multiply-adds of both networks, and the least that must move to and from memory.
+
+Elements moved are counted as if everything that works element by element (norms, activations, dropout, residuals,
+concatenation) were fused into the product before or after it, and attention never wrote its scores: each product
+reads its input and writes its output once. Real programs move more; so the floor is a floor. Left out, as under one
+per cent of the paper's size: weights, optimiser, transforms, losses.
+"""
+
+from dataclasses import dataclass
+
+from cmgan_jax.config import Config, DiscriminatorConfig, GeneratorConfig
+from cmgan_jax.spectral import frame_count
+
+BYTES = {"float32": 4, "bfloat16": 2}
+"""Bytes of an element by precision."""
+
+TRAINING = 3
+"""A forward and a backward pass in forward passes: the gradient of a product is two products of its size."""
+FROZEN = 2
+"""The same where weights get no gradient."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-adds, and elements read and written."""
+
+    macs: float = 0.0
+    elements: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.macs + other.macs, self.elements + other.elements)
+
+    def __mul__(self, factor: float) -> "Work":
+        return Work(factor * self.macs, factor * self.elements)
+
+    def floor(self, precision: str, macs_per_second: float, bytes_per_second: float) -> float:
+        """Seconds that this takes at least: arithmetic and traffic at their ceilings, at the same time."""
+        return max(self.macs / macs_per_second, self.elements * BYTES[precision] / bytes_per_second)
+
+
+def total(parts: dict[str, Work]) -> Work:
+    """All parts together."""
+    return sum(parts.values(), Work())
+
+
+def _product(rows: int, inputs: int, outputs: int, taps: int = 1) -> Work:
+    """A linear layer or convolution: `rows` outputs positions, each from `taps` positions."""
+    return Work(rows * inputs * outputs * taps, rows * (inputs + outputs))
+
+
+def _dense_block(c: GeneratorConfig, positions: int) -> Work:
+    layers = (_product(positions, c.channels * (i + 1), c.channels, taps=6) for i in range(c.dense_depth))
+    return sum(layers, Work())
+
+
+def _conformers(c: GeneratorConfig, positions: int, span: int) -> dict[str, Work]:
+    """All conformers over sequences of `span` positions, `positions` of them altogether."""
+    width, hidden, inner = c.channels, c.channels * c.feed_forward_factor, c.channels * c.convolution_factor
+    once = {
+        "feed-forward": (_product(positions, width, hidden) + _product(positions, hidden, width)) * 2,
+        "qkvo": _product(positions, width, 3 * width) + _product(positions, width, width),
+        # Query, key and value in, the weighted values out; scores are never written.
+        "attention": Work(2 * positions * span * width, positions * 4 * width),
+        "relative": Work(positions * span * width),
+        "pointwise": _product(positions, width, 2 * inner) + _product(positions, inner, width),
+        "depthwise": Work(positions * inner * c.kernel, positions * 3 * inner),
+    }
+    return {name: work * c.blocks for name, work in once.items()}
+
+
+def generator_work(c: GeneratorConfig, frames: int, bins: int) -> dict[str, Work]:
+    """One forward pass over one crop, by part.
+
+    Args:
+        c: sizes.
+        frames: T.
+        bins: F.
+    """
+    width, full, half = c.channels, frames * bins, frames * ((bins + 1) // 2)
+    encoder = _product(full, 3, width) + _dense_block(c, full)
+    # The halving reads every position and computes half of them.
+    encoder += Work(half * width * width * 3, (full + half) * width)
+    decoder = _dense_block(c, half) + _product(half, width, 2 * width, taps=3)
+    time, frequency = _conformers(c, half, frames), _conformers(c, half, (bins + 1) // 2)
+    return {
+        "encoder": encoder,
+        **{f"time {name}": work for name, work in time.items()},
+        **{f"frequency {name}": work for name, work in frequency.items()},
+        "mask decoder": decoder + _product(full, width, 1, taps=2) + _product(full, 1, 1),
+        "complex decoder": decoder + _product(full, width, 2, taps=2),
+    }
+
+
+def discriminator_work(c: DiscriminatorConfig, frames: int, bins: int) -> Work:
+    """One forward pass over one pair of magnitudes."""
+    work, inputs, positions = Work(), 2, frames * bins
+    for factor in (1, 2, 4, 8):
+        outputs, before = factor * c.channels, positions
+        frames, bins = frames // 2, bins // 2
+        positions = frames * bins
+        work += Work(positions * inputs * outputs * 16, before * inputs + positions * outputs)
+        inputs = outputs
+    return work
+
+
+def program_work(config: Config, samples: int | None = None) -> dict[str, Work]:
+    """What each program of the benchmark needs for one crop.
+
+    Args:
+        config: sizes.
+        samples: S of a crop; None: the config's.
+
+    Returns:
+        `forward`, one pass of the generator; `generator`, its training pass with the discriminator's verdict and its
+        gradient; `discriminator`, its update on an estimate and on clean speech; `step`, the last two together.
+    """
+    frames, bins = frame_count(samples or config.crop_samples, config.spectral), config.spectral.bins
+    forward = total(generator_work(config.generator, frames, bins))
+    judge = discriminator_work(config.discriminator, frames, bins)
+    generator, discriminator = forward * TRAINING + judge * FROZEN, judge * (2 * TRAINING)
+    return {
+        "forward": forward,
+        "generator": generator,
+        "discriminator": discriminator,
+        "step": generator + discriminator,
+    }
