@@ -4,6 +4,7 @@ The text under a field is also its help on the command line. `recipes.py` gives 
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -11,6 +12,8 @@ from cmgan_jax.errors import UserError
 
 Policy = Literal["mask", "mean_fill", "batch_mean", "skip"]
 Reference = Literal["normalised", "unnormalised"]
+
+_INTERVAL = re.compile(r"(\d+(?:\.\d+)?) ?(min|steps)")
 
 FEWEST = 16
 """Frames and bins that the discriminator's four halvings need."""
@@ -189,6 +192,9 @@ class Config:
     """Crops of a step over all devices together; it does not change with their number."""
     log_every: int = 20
     """Steps between records in metrics.jsonl."""
+    save_every: str = "10min"
+    """What a kill may cost: minutes (`10min`) or steps (`500steps`) between checkpoints; `0min`: at epochs' ends
+    alone."""
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -197,6 +203,12 @@ class Config:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     data: DataConfig = field(default_factory=DataConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
+
+    @property
+    def save_interval(self) -> tuple[float, str]:
+        """`save_every` as a number and its unit, `min` or `steps`; NaN where it is not of that form."""
+        match = _INTERVAL.fullmatch(self.save_every.strip())
+        return (float(match[1]), match[2]) if match else (math.nan, "")
 
     @property
     def crop_samples(self) -> int:
@@ -228,6 +240,12 @@ def check(config: Config) -> None:
         (c.steps_per_epoch >= 0, "steps-per-epoch", c.steps_per_epoch, "0 (one pass) or more"),
         (c.batch >= 1, "batch", c.batch, "at least 1"),
         (c.log_every >= 1, "log-every", c.log_every, "at least 1"),
+        (
+            c.save_interval[0] >= 0 and (c.save_interval[1] == "min" or c.save_interval[0].is_integer()),
+            "save-every",
+            c.save_every,
+            "a number with its unit, such as 10min or 500steps",
+        ),
         (s.sample_rate == 16_000, "spectral.sample-rate", s.sample_rate, "16000, where wide-band PESQ is defined"),
         (
             s.n_fft >= 2 * FEWEST and s.n_fft % 4 == 0,

@@ -1,6 +1,8 @@
 """A run folder as it lies on disk: where its checkpoints are, and which of them a person means.
 
 run.json  metrics.jsonl  tensorboard/  latest/STEP (the last two)  best/STEP (the best by validation PESQ)
+
+A checkpoint's folder is renamed to its step when it is complete, and `checksums` tells whether it still is.
 """
 
 from dataclasses import dataclass
@@ -32,10 +34,10 @@ class Checkpoint:
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Steps whose checkpoints stand complete in a `latest` or `best` folder, ascending."""
+    """Steps whose checkpoints stand in a `latest` or `best` folder, ascending."""
     if not folder.is_dir():
         return []
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and (p / "_CHECKPOINT_METADATA").exists())
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
 def find(path: Path, step: int | None = None, prefer: str = BEST) -> Checkpoint:

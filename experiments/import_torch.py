@@ -18,7 +18,7 @@ from cmgan_jax.interop.naming import batches_tracked, discriminator_from_torch, 
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.recipes import make_config, to_dict
-from cmgan_jax.runs import ABOUT, KEEP
+from cmgan_jax.runs import ABOUT
 from cmgan_jax.spectral import frame_count
 from cmgan_jax.training import provenance
 from cmgan_jax.training.checkpoint import CheckpointStore
@@ -122,9 +122,10 @@ def write_run(out: Path, about: dict[str, Any], state: TrainState, step: int) ->
     try:
         write_json(part / ABOUT, about)
         store = CheckpointStore(part)
-        for kind in KEEP:
-            store.save(kind, step, state, about | {"position": Position(step=step).to_dict()})
+        store.save(step, state, about | {"position": Position(step=step).to_dict()}, best=True)
         store.close()
+        if (error := store.failure(wait=True)) is not None:
+            raise error
         os.replace(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -15,6 +15,9 @@ from cmgan_jax.spectral import istft, magnitude, stft
 
 NAN = float("nan")
 NONSENSE: list[tuple[str, Any]] = [
+    ("save_every", "10"),
+    ("save_every", "1.5steps"),
+    ("save_every", "-5min"),
     ("seed", -1),
     ("seed", 2**32),
     ("epochs", 0),

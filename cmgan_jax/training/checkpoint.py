@@ -1,55 +1,151 @@
 """Checkpoints in orbax: everything a run needs to go on, and how it came to be.
 
 Each has two items: `state`, a `TrainState` (both networks, optimisers, statistics, average), and `run`, JSON with the
-config, the provenance, the position, the data iterator and the epoch's running totals. `runs` says where they lie.
+config, the provenance, the position, the data iterator and the running totals. `runs` says where they lie.
 """
 
+import copy
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
+from cmgan_jax import checksums
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
-from cmgan_jax.runs import KEEP, Checkpoint
+from cmgan_jax.runs import BEST, KEEP, LATEST, Checkpoint, steps_in
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
 
+UNFINISHED = ".unfinished"
+"""Ends the name of a folder that is being written or deleted."""
+
 
 class CheckpointStore:
-    """Writes a run's checkpoints; a folder appears whole or not at all (orbax commits by renaming)."""
+    """Writes a run's checkpoints while the run goes on.
 
-    def __init__(self, folder: Path):
-        self._managers = {kind: _manager(folder / kind, KEEP[kind]) for kind in KEEP}
+    One is written under another name, sealed with checksums, and renamed: what bears a step's number is whole. Those
+    before it are deleted afterwards.
 
-    def save(self, kind: str, step: int, state: TrainState, run: dict[str, Any]) -> None:
-        """Write one checkpoint and wait for it: donated buffers are reused by the next step."""
-        manager = self._managers[kind]
-        if step in manager.all_steps():
-            return
-        manager.save(
-            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)), force=True
-        )
-        manager.wait_until_finished()
+    Args:
+        folder: the run folder.
+        step: the step that the run begins at. What is left of later steps and of unfinished saves is deleted: an
+            interrupted run comes by them again.
+    """
+
+    def __init__(self, folder: Path, step: int = 0):
+        self._folders = {kind: folder.resolve() / kind for kind in KEEP}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        if jax.process_index() == 0:
+            for kind in self._folders.values():
+                kind.mkdir(exist_ok=True)
+                for path in kind.iterdir():
+                    if UNFINISHED in path.name or (path.name.isdecimal() and int(path.name) > step):
+                        delete(path)
+
+    def save(self, step: int, state: TrainState, run: dict[str, Any], best: bool = False) -> None:
+        """Begin to write a checkpoint, once the one before is written; `failure` tells how that went.
+
+        Args:
+            step: updates attempted.
+            state: copied to the host before this returns, so that the next step may reuse its buffers.
+            run: ready for JSON.
+            best: keep a copy as the best.
+        """
+        if self._writing is not None:
+            raise ValueError("ask for `failure` of the save before the next one")
+        if step not in steps_in(self._folders[LATEST]):
+            host = jax.tree.map(np.array, state)
+            self._writing = self._thread.submit(self._write, step, host, copy.deepcopy(run), best)
+
+    def failure(self, wait: bool) -> BaseException | None:
+        """Why the last save failed, told once; None where it did not, or is still going on and `wait` is false."""
+        if self._writing is None or not (wait or self._writing.done()):
+            return None
+        error, self._writing = self._writing.exception(), None
+        return error
 
     def close(self) -> None:
-        """Release the managers."""
-        for manager in self._managers.values():
-            manager.close()
+        """Wait for what is being written."""
+        self._thread.shutdown()
+
+    def _write(self, step: int, state: TrainState, run: dict[str, Any], best: bool) -> None:
+        latest = self._folders[LATEST]
+        staging = latest / f"{step}{UNFINISHED}"
+        # Naming the processes makes orbax wait for them through the coordinator: this is not the thread in which
+        # programs may run on the devices.
+        processes = ocp.options.MultiprocessingOptions(active_processes=set(range(jax.process_count())))
+        try:
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=processes) as writer:
+                items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
+                writer.save(staging, items, force=True)
+            if jax.process_index() == 0:
+                checksums.write(staging)
+                if best:
+                    self._copy(staging, step)
+                staging.rename(latest / str(step))
+                for kind, count in KEEP.items():
+                    for old in steps_in(self._folders[kind])[:-count]:
+                        delete(self._folders[kind] / str(old))
+        finally:
+            if jax.process_index() == 0:
+                for kind in self._folders.values():
+                    # Orbax itself writes under this name and more; after a success nothing is left.
+                    for rest in kind.glob(f"{step}{UNFINISHED}*"):
+                        shutil.rmtree(rest, ignore_errors=True)
+
+    def _copy(self, whole: Path, step: int) -> None:
+        target = self._folders[BEST] / str(step)
+        copied = target.with_name(f"{step}{UNFINISHED}")
+        shutil.copytree(whole, copied)
+        copied.rename(target)
 
 
-def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(folder.resolve(), item_names=("state", "run"), options=options)
+def delete(folder: Path) -> None:
+    """Delete a checkpoint; one that is half deleted bears no step's number."""
+    doomed = folder.with_name(folder.name.split(".")[0] + UNFINISHED + ".deleted")
+    if folder != doomed:
+        shutil.rmtree(doomed, ignore_errors=True)
+        folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def newest_whole(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Find what a run can go on from.
+
+    Args:
+        folder: a run folder.
+
+    Returns:
+        The newest checkpoint whose checksums agree, or None where there is no checkpoint at all; and a line for each
+        newer one that is damaged.
+
+    Raises:
+        UserError: there are checkpoints, and all are damaged.
+    """
+    found = [Checkpoint(folder, kind, step) for kind in (LATEST, BEST) for step in steps_in(folder / kind)]
+    damaged = []
+    for checkpoint in sorted(found, key=lambda each: each.step, reverse=True):
+        reason = checksums.damage(Path(str(checkpoint)))
+        if reason is None:
+            return checkpoint, damaged
+        damaged.append(f"{checkpoint} is damaged: {reason}")
+    if damaged:
+        raise UserError(
+            "\n".join([f"{folder}: no checkpoint is whole:", *damaged, "begin anew with --overwrite, or another --out"])
+        )
+    return None, []
 
 
 def read_run(checkpoint: Checkpoint) -> dict[str, Any]:
     """The JSON item of a checkpoint: config, provenance, position."""
-    with _manager(checkpoint.folder / checkpoint.kind, KEEP[checkpoint.kind]) as manager:
-        restored = manager.restore(checkpoint.step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
-    return restored["run"]
+    return _read(checkpoint, run=ocp.args.JsonRestore())["run"]
 
 
 def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> TrainState:
@@ -60,8 +156,11 @@ def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> Tra
     """
     target = placement.describe(jax.eval_shape(partial(random_state, config)))
     try:
-        with _manager(checkpoint.folder / checkpoint.kind, KEEP[checkpoint.kind]) as manager:
-            restored = manager.restore(checkpoint.step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
+        return _read(checkpoint, state=ocp.args.StandardRestore(target))["state"]
     except (ValueError, KeyError, FileNotFoundError) as error:
         raise UserError(f"{checkpoint}: the checkpoint cannot be read ({error}). Use another one.") from error
-    return restored["state"]
+
+
+def _read(checkpoint: Checkpoint, **items: Any) -> Any:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        return reader.restore(Path(str(checkpoint)).resolve(), ocp.args.Composite(**items))

@@ -1,18 +1,18 @@
 """From a command line's wishes to a run: fresh or resumed, in a folder that holds nothing else."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmgan_jax import runs
 from cmgan_jax.config import Config, check
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import flatten, from_dict, to_dict
 from cmgan_jax.runs import ABOUT
-from cmgan_jax.training import checkpoint, provenance
+from cmgan_jax.training import checkpoint, lock, provenance
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.loop import Outcome, Position, Run
 from cmgan_jax.training.parallel import Placement, choose_devices
@@ -24,11 +24,15 @@ from cmgan_jax.training.state import TrainState, initialise
 FREE = {
     "epochs",
     "log_every",
+    "save_every",
     "targets.workers",
     "targets.time_limit",
     "data.threads",
     "data.prefetch",
 }
+
+# What a run that was killed in its first moments may leave.
+_REMAINS = {lock.NAME, ABOUT + ".part"}
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,10 @@ def refuse_occupied(wishes: Wishes) -> None:
         raise UserError("--resume and --overwrite exclude each other")
     if wishes.resume and not occupied:
         raise UserError(f"{folder}: nothing to resume there (no {ABOUT}); leave --resume out to begin a run")
+    lock.refuse_held(folder)
     if occupied and not (wishes.resume or wishes.overwrite):
         raise UserError(f"{folder} holds a run already: add --resume to go on with it, or --overwrite to delete it")
-    if not occupied and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not occupied and folder.exists() and (not folder.is_dir() or not _REMAINS.issuperset(os.listdir(folder))):
         raise UserError(f"{folder} exists and is not a run folder: choose another --out")
 
 
@@ -98,6 +103,15 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / ABOUT} cannot be read ({error}); the run cannot go on without it") from error
 
 
+def clear(folder: Path) -> None:
+    """Delete what a run folder holds but its lock, run.json last: until then it still counts as a run."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == ABOUT):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != lock.NAME:
+            path.unlink()
+
+
 def launch(
     config: Config,
     corpus: Corpus,
@@ -121,26 +135,45 @@ def launch(
     """
     check(config)
     refuse_occupied(wishes)
+    wishes.folder.mkdir(parents=True, exist_ok=True)
+    with lock.hold(wishes.folder):
+        return _open(config, corpus, wishes, display, source, initial).train()
+
+
+def _open(
+    config: Config,
+    corpus: Corpus,
+    wishes: Wishes,
+    display: Display,
+    source: dict[str, Any] | None,
+    initial: TrainState | None,
+) -> Run:
     placement = Placement(choose_devices(wishes.devices, config.batch))
     about = {
         "config": to_dict(config),
         "source": source,
+        "devices": len(placement.devices),
         # The environment may set these beside the config.
         "injected_failures": dict(zip(("samples", "batches"), injection_shares(config.targets), strict=True)),
         "provenance": provenance.describe(corpus.fingerprint, corpus.describe()),
     }
+    found, saved = None, about
     if wishes.resume:
-        found = runs.find(wishes.folder, prefer=runs.LATEST)
-        saved = checkpoint.read_run(found)
+        found, damaged = checkpoint.newest_whole(wishes.folder)
+        saved = checkpoint.read_run(found) if found else read_about(wishes.folder)
         refuse_differences(config, from_dict(saved["config"]), corpus.fingerprint, saved)
+        for line in damaged:
+            display.note(f"{line}; it is left out")
+        display.note(f"going on from {found}" if found else f"{wishes.folder}: no checkpoint yet, so from step 0")
+        # Imported weights have no devices to name.
+        if (before := saved.get("devices", about["devices"])) != about["devices"]:
+            display.note(f"devices: {about['devices']} instead of {before}; results are equal but for rounding")
+    elif wishes.overwrite:
+        clear(wishes.folder)
+    if found:
         state = checkpoint.restore(found, config, placement)
         position = Position.from_dict(saved["position"])
-        display.note(f"going on from {found}")
     else:
-        if wishes.overwrite and wishes.folder.exists():
-            shutil.rmtree(wishes.folder)
         state, position = placement.replicate(initial or initialise(config)), Position()
-    wishes.folder.mkdir(parents=True, exist_ok=True)
     write_json(wishes.folder / ABOUT, about)
-    run = Run(config, corpus, wishes.folder, placement, state, position, about, display)
-    return run.train()
+    return Run(config, corpus, wishes.folder, placement, state, position, about, display)

@@ -1,4 +1,7 @@
-"""A run from its first step to its last: steps, records, validation, selection, checkpoints, signals."""
+"""A run from its first step to its last: steps, records, validation, selection, checkpoints, signals.
+
+A checkpoint may be written after any step. The one of an epoch's last step is written when its validation is done.
+"""
 
 import signal
 import time
@@ -9,7 +12,8 @@ from typing import Any
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.data.pipeline import steps_per_epoch, training_batches, validation_crops, validation_files
-from cmgan_jax.runs import BEST, LATEST
+from cmgan_jax.errors import UserError
+from cmgan_jax.runs import LATEST, steps_in
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.health import Window
@@ -112,10 +116,12 @@ class Run:
             self._batches.set_state(position.batches)
         self._scorer = TargetScorer(config.targets, config.batch, config.seed, config.spectral.sample_rate)
         self._stepper = Stepper(config, placement, self._scorer, state)
-        self._store = CheckpointStore(folder)
+        self._folder = folder
+        self._store = CheckpointStore(folder, position.step)
         self._recorder = Recorder(folder, position.step)
         self._interruption = Interruption()
         self._pace: tuple[float, int] | None = None
+        self._saved = time.monotonic(), position.step
 
     def train(self) -> Outcome:
         """Train to the last epoch, or until a signal asks to save and leave."""
@@ -127,9 +133,9 @@ class Run:
                 while self.position.step < self._total and not self._interruption.signal:
                     epoch = self.position.step // self._steps_per_epoch
                     self._steps(epoch)
-                    if self.position.step == (epoch + 1) * self._steps_per_epoch:
-                        self._end_epoch(epoch)
-                    self._save(LATEST)
+                    ended = self.position.step == (epoch + 1) * self._steps_per_epoch
+                    self._save(best=ended and self._end_epoch(epoch))
+                self._finish_saving()
         finally:
             self._scorer.close()
             self._batches.close()
@@ -155,9 +161,13 @@ class Run:
                 self._take(*before, self.position.step, epoch)
             before = measured, timing
             self.position.step += 1
+            self._note_failed_save(wait=False)
+            if self.position.step < end and self._save_is_due():
+                self._take(*before, self.position.step, epoch)
+                before = None
+                self._save()
         if before is not None:
             self._take(*before, self.position.step, epoch)
-        self.position.batches = self._batches.get_state()
 
     def _take(self, measured: Measured, timing: dict[str, float], step: int, epoch: int) -> None:
         """Count a step's numbers; show them, and write the window's means where one ends."""
@@ -191,8 +201,8 @@ class Run:
         began, first = self._pace
         return (now - began) / max(step - first, 1) * (self._total - step)
 
-    def _end_epoch(self, epoch: int) -> None:
-        """Validate, write the epoch's record, keep the model if it is the best by PESQ."""
+    def _end_epoch(self, epoch: int) -> bool:
+        """Validate, write the epoch's record; whether the model is the best so far, by PESQ."""
         generator, average, discriminator = self._validated()
         validation = judge_crops(average, discriminator, self._held, self.config, self._scorer.pool)
         validation |= score_files(average, self._held, self.config, self._scorer.pool)
@@ -210,9 +220,8 @@ class Run:
         }
         self._recorder.record("epoch", self.position.step, record)
         self.position.epoch, self.position.window = Meter(), Meter()
-        if improved:
-            self._save(BEST)
         self._display.note(_sentence(epoch, self.config.epochs, record))
+        return improved
 
     def _validated(self) -> tuple[Any, Any, Any]:
         """The trained parameters; variables of the generator that is validated, and of its judge: on one device."""
@@ -220,10 +229,45 @@ class Run:
         judge = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
         return first_device_copy((state.generator.params, state.validated, judge), self._placement)
 
-    def _save(self, kind: str) -> None:
-        self._store.save(
-            kind, self.position.step, self._stepper.state, self._about | {"position": self.position.to_dict()}
-        )
+    def _save_is_due(self) -> bool:
+        number, unit = self.config.save_interval
+        began, step = self._saved
+        passed = (time.monotonic() - began) / 60 if unit == "min" else self.position.step - step
+        return 0 < number <= passed
+
+    def _save(self, best: bool = False) -> None:
+        """Begin a checkpoint; it is written while the run goes on."""
+        self._note_failed_save(wait=True)
+        self.position.batches = self._batches.get_state()
+        run = self._about | {"position": self.position.to_dict()}
+        self._store.save(self.position.step, self._stepper.state, run, best)
+        self._saved = time.monotonic(), self.position.step
+
+    def _note_failed_save(self, wait: bool) -> None:
+        if (error := self._store.failure(wait)) is not None:
+            self._display.note(f"a checkpoint could not be written ({_in_words(error)}); {self._kept()}; going on")
+
+    def _finish_saving(self) -> None:
+        """Wait for the last checkpoint.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        if (error := self._store.failure(wait=True)) is not None:
+            raise UserError(
+                f"{self._folder}: the last checkpoint, of step {self.position.step}, could not be written "
+                f"({_in_words(error)}); {self._kept()}. When there is room again, go on with --resume"
+            ) from error
+
+    def _kept(self) -> str:
+        steps = steps_in(self._folder / LATEST)
+        return f"the last whole one is of step {steps[-1]}" if steps else "there is none before it"
+
+
+def _in_words(error: BaseException) -> str:
+    """The first line of an error: those of storage libraries run to pages."""
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return words.strip().split("\n")[0][:300] or type(error).__name__
 
 
 def _sentence(epoch: int, epochs: int, record: dict[str, Any]) -> str:

@@ -1,0 +1,191 @@
+"""Checkpoints: written behind the run's back, whole or absent, and known when damaged."""
+
+import errno
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cmgan_jax import checksums
+from cmgan_jax.config import Config
+from cmgan_jax.errors import UserError
+from cmgan_jax.recipes import make_config
+from cmgan_jax.runs import Checkpoint, steps_in
+from cmgan_jax.training.checkpoint import CheckpointStore, newest_whole, read_run, restore
+from cmgan_jax.training.parallel import Placement
+from cmgan_jax.training.state import TrainState, random_state
+
+CONFIG = make_config("recommended", "tiny")
+
+
+@pytest.fixture(scope="module")
+def placement() -> Placement:
+    return Placement(jax.local_devices()[:2])
+
+
+@pytest.fixture(scope="module")
+def shapes() -> TrainState:
+    return jax.eval_shape(partial(random_state, CONFIG))
+
+
+def filled(shapes: TrainState, number: int) -> TrainState:
+    """A state of the right shapes whose every entry is one number."""
+    return jax.tree.map(lambda leaf: np.full(leaf.shape, number, leaf.dtype), shapes)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CheckpointStore]:
+    store = CheckpointStore(tmp_path)
+    yield store
+    store.close()
+
+
+def save(store: CheckpointStore, step: int, state: TrainState, best: bool = False) -> BaseException | None:
+    store.save(step, state, {"position": {"step": step}}, best)
+    return store.failure(wait=True)
+
+
+def test_what_is_saved_comes_back(
+    store: CheckpointStore, shapes: TrainState, placement: Placement, tmp_path: Path
+) -> None:
+    assert save(store, 3, placement.replicate(filled(shapes, 3))) is None
+    checkpoint = Checkpoint(tmp_path, "latest", 3)
+    assert read_run(checkpoint) == {"position": {"step": 3}}
+    restored = restore(checkpoint, CONFIG, placement)
+    assert jax.tree.structure(restored) == jax.tree.structure(shapes)
+    for leaf in jax.tree.leaves(restored):
+        np.testing.assert_array_equal(leaf, 3)
+        assert leaf.sharding.device_set == set(placement.devices)
+
+
+def test_the_next_step_may_reuse_the_buffers(
+    store: CheckpointStore, shapes: TrainState, placement: Placement, tmp_path: Path
+) -> None:
+    """The state is given away at once, while it is still being written."""
+    state = placement.replicate(filled(shapes, 1))
+    store.save(1, state, {})
+    spend = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
+    jax.block_until_ready(spend(state))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert store.failure(wait=True) is None
+    for leaf in jax.tree.leaves(restore(Checkpoint(tmp_path, "latest", 1), CONFIG, placement)):
+        np.testing.assert_array_equal(leaf, 1)
+
+
+def test_two_are_kept_and_one_best(store: CheckpointStore, shapes: TrainState, tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        assert save(store, step, filled(shapes, step), best=step in (1, 3)) is None
+    assert steps_in(tmp_path / "latest") == [3, 4]
+    assert steps_in(tmp_path / "best") == [3]
+    assert checksums.damage(tmp_path / "best" / "3") is None
+    assert sorted(path.name for path in tmp_path.glob("*/*")) == ["3", "3", "4"]
+
+
+@pytest.fixture
+def two(store: CheckpointStore, shapes: TrainState, tmp_path: Path) -> Path:
+    """A run folder with checkpoints of steps 1 and 2."""
+    for step in (1, 2):
+        assert save(store, step, filled(shapes, step)) is None
+    return tmp_path
+
+
+def largest(folder: Path) -> Path:
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def harm(folder: Path, how: str) -> str:
+    """Damage a checkpoint; what must be said of it."""
+    path = largest(folder / "state")
+    name, content = str(path.relative_to(folder)), bytearray(path.read_bytes())
+    if how == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+        return f"{name} has {len(content) // 2} bytes of {len(content)}"
+    if how == "missing":
+        path.unlink()
+        return f"{name}: No such file"
+    if how == "flipped":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        return f"{name} has other content"
+    (folder / checksums.NAME).unlink()
+    return "not written to its end"
+
+
+@pytest.mark.parametrize("how", ["truncated", "missing", "flipped", "unsealed"])
+def test_a_damaged_one_is_named_and_the_one_before_it_used(two: Path, how: str) -> None:
+    assert newest_whole(two) == (Checkpoint(two, "latest", 2), [])
+    said = harm(two / "latest" / "2", how)
+    found, (line,) = newest_whole(two)
+    assert found == Checkpoint(two, "latest", 1)
+    assert line.startswith(f"{two / 'latest' / '2'} is damaged: ")
+    assert said in line
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"state": 3}', "\x00"])
+def test_unreadable_checksums_are_damage(two: Path, content: str) -> None:
+    (two / "latest" / "2" / checksums.NAME).write_text(content)
+    found, damaged = newest_whole(two)
+    assert found == Checkpoint(two, "latest", 1)
+    assert "cannot be read" in damaged[0]
+
+
+def test_all_damaged_is_an_error_and_none_at_all_is_not(two: Path, tmp_path: Path) -> None:
+    for step in ("1", "2"):
+        harm(two / "latest" / step, "missing")
+    with pytest.raises(UserError, match="no checkpoint is whole") as refused:
+        newest_whole(two)
+    assert str(two / "latest" / "1") in str(refused.value)
+    assert newest_whole(tmp_path / "empty") == (None, [])
+
+
+def test_a_best_one_serves_where_the_latest_is_damaged(
+    store: CheckpointStore, shapes: TrainState, tmp_path: Path
+) -> None:
+    save(store, 1, filled(shapes, 1))
+    save(store, 2, filled(shapes, 2), best=True)
+    harm(tmp_path / "latest" / "2", "flipped")
+    found, damaged = newest_whole(tmp_path)
+    assert found == Checkpoint(tmp_path, "best", 2)
+    assert len(damaged) == 1
+
+
+def test_remains_are_cleared_at_the_start(two: Path) -> None:
+    (two / "latest" / "3.unfinished.orbax-checkpoint-tmp").mkdir()
+    (two / "best" / "7").mkdir()
+    CheckpointStore(two, step=1).close()
+    assert [path.name for path in two.glob("*/*")] == ["1"]
+
+
+@pytest.mark.parametrize("part", ["checksums.write", "training.checkpoint.CheckpointStore._copy"])
+def test_a_failed_save_keeps_the_previous_one_and_leaves_nothing(
+    two: Path, store: CheckpointStore, shapes: TrainState, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"cmgan_jax.{part}", full)
+        error = save(store, 3, filled(shapes, 3), best=True)
+    assert isinstance(error, OSError)
+    assert error.errno == errno.ENOSPC
+    assert store.failure(wait=True) is None
+    assert sorted(str(path.relative_to(two)) for path in two.glob("*/*")) == ["latest/1", "latest/2"]
+    assert save(store, 3, filled(shapes, 3), best=True) is None
+    assert steps_in(two / "latest") == [2, 3]
+
+
+def test_a_save_waits_for_the_news_of_the_one_before(store: CheckpointStore, shapes: TrainState) -> None:
+    store.save(1, filled(shapes, 1), {})
+    with pytest.raises(ValueError, match="failure"):
+        store.save(2, filled(shapes, 2), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("10min", (10.0, "min")), ("0.5 min", (0.5, "min")), ("500steps", (500.0, "steps")), ("0min", (0.0, "min"))],
+)
+def test_intervals_have_units(text: str, expected: tuple[float, str]) -> None:
+    assert Config(save_every=text).save_interval == expected
