@@ -22,7 +22,8 @@ body { margin: 0 auto; max-width: 1240px; padding: 24px 20px; background: var(--
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 4px; }
 h2 { font-size: 1.1rem; margin: 0 0 10px; }
 .subtitle { margin: 0 0 20px; color: var(--soft); }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 18px; margin: 0 0 18px; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 18px;
+  margin: 0 0 18px; }
 p { margin: 0 0 10px; } .fine { color: var(--soft); font-size: .85rem; margin: 8px 0 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 22px 28px; }
 .scroll { overflow-x: auto; }

@@ -97,8 +97,8 @@ def measures(run: Run) -> dict[str, float]:
         "fall": best - last,
         "si_sdr": _tail(run.column("validation.si_sdr")),
         "level": _tail(run.column("train.level_db")),
-        "calibration": _tail(run.column("validation.calibration_error")),
-        "rank": _tail(run.column("validation.rank_correlation")),
+        "calibration": _tail(run.column("train.window_error")),
+        "rank": _tail(run.column("train.rank_correlation")),
         "updates": _mean(run.column("train.discriminator_update")),
         "valid": _mean(run.column("train.valid_share")),
     }
