@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cmgan_jax.config import Config
-from cmgan_jax.data import audio, layout
+from cmgan_jax.data import audio, layout, pipeline
 from cmgan_jax.data.corpus import Corpus, CorpusSource, fingerprint
 from cmgan_jax.data.folders import files_below
 from cmgan_jax.data.inspection import open_corpus
@@ -282,3 +282,12 @@ def test_real_corpora_are_understood(shared: Path) -> None:
     both = layout.find(CorpusSource(shared / "corpus"))
     assert {clip.speaker for clip in both.speech} == {"en", "es", "fr", "it", "ru"}
     assert (len(both.speech), len(both.noise), both.problems) == (2761, 413, ())
+
+
+def test_names_that_are_no_utf_8_are_names_too(tmp_path: Path) -> None:
+    """Bytes that another system wrote: hashed for the fingerprint, the held-out part and the fixed mixtures."""
+    odd = os.fsdecode(b"\xff\xfe")
+    mixed(tmp_path, [f"{odd}{i}" for i in range(4)], [f"{odd}{i}" for i in range(2)])
+    corpus = open_corpus(CorpusSource(tmp_path), tiny())
+    assert len(corpus.items) + len(corpus.validation) == 4
+    assert len(pipeline.validation_crops(corpus, tiny())["clean"]) >= 1

@@ -107,7 +107,8 @@ def read(path: Path, start: int = 0, frames: int | None = None) -> np.ndarray:
         if wanted == 0:
             return np.zeros(0, np.float32)
         try:
-            file.seek(start)
+            if start:  # A seek searches a FLAC file, also one to where it stands.
+                file.seek(start)
         except soundfile.SoundFileError as error:
             raise AudioError(path, f"damaged: {library_reason(error)}") from error
         parts = list(blocks(path, file, wanted))
