@@ -14,7 +14,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from cmgan_jax.comparison import schedule, tables
+from cmgan_jax.comparison import page, schedule, tables
 from cmgan_jax.comparison.conclusion import REFERENCE, Rules, conclude
 from cmgan_jax.comparison.outcome import read_runs
 from cmgan_jax.comparison.study import STUDIES, Variant, parse_variant, plan
@@ -29,7 +29,7 @@ from experiments._runtime import cache_programs, prepare_devices
 from experiments.train import Arguments as TrainArguments
 from experiments.train import find_corpus
 
-RESULT = "comparison.json"
+RESULT, PAGE = "comparison.json", "comparison.html"
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,12 @@ def report(arguments: Arguments) -> None:
     runs = read_runs(arguments.out)
     findings = conclude(runs, arguments.rules, arguments.reference)
     write_json(arguments.out / RESULT, tables.as_json(runs, findings, arguments.rules))
+    (arguments.out / PAGE).write_text(page.build(runs, findings), encoding="utf-8")
     console = Console(soft_wrap=False, highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     console.print(tables.terminal(runs, findings))
+    console.print(f"curves: {arguments.out / PAGE}", markup=False)
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmgan_jax.comparison import tables
+from cmgan_jax.comparison import page, tables
 from cmgan_jax.comparison.conclusion import Rules, better, conclude
 from cmgan_jax.comparison.outcome import Interval, Run, difference, interval, measures, read_runs, summary
 from cmgan_jax.comparison.schedule import is_complete
@@ -173,3 +173,23 @@ def test_cells() -> None:
     assert tables.cell(Interval(2.5, 2.4, 2.6, 3), ".3f") == "2.500 ±0.100"
     assert tables.cell(Interval(2.5, None, None, 1), ".3f") == "2.500"
     assert tables.cell(Interval(None, None, None, 0), ".3f") == "–"
+
+
+def test_page_groups_by_failures_and_marks_a_collapse() -> None:
+    failing = to_dict(override(BASE, {"targets.inject_failures": 0.2}))
+    good, bad = [2.2, 2.3, 2.4], [2.0, 2.9, 2.0]
+    runs = [Run("recommended", 0, run_of("", 0, good).epochs, 3, to_dict(BASE))]
+    runs += [Run("skip-samples-20", seed, run_of("", 0, bad).epochs, 3, failing) for seed in (0, 1)]
+    html = page.build(runs, conclude(runs))
+    assert html.index("No score made to fail") < html.index("Made to fail: 20% of scores")
+    assert '<li class="bad">skip-samples-20 collapses' in html
+    assert '<li class="good">recommended does not collapse' in html
+    assert html.count("<svg") == 2  # the curve of PESQ of each group: these runs recorded nothing else
+
+
+def test_bands_are_lowest_and_highest_seed() -> None:
+    """A seed that is not as far yet has no part in later epochs."""
+    of = page.mean_curve("a", [run_of("a", 0, [2.0, 3.0]), run_of("a", 1, [4.0])], "validation.pesq")
+    assert of.y.tolist() == [3.0, 3.0]
+    assert of.band is not None
+    assert [edge.tolist() for edge in of.band] == [[2.0, 3.0], [4.0, 3.0]]

@@ -25,6 +25,7 @@ class Finding:
 
     Attributes:
         variant: its name.
+        reference: what it is compared with.
         collapsed: seeds that collapsed.
         seeds: seeds that were trained to their end.
         collapses: whether the rule calls it a collapse.
@@ -33,6 +34,7 @@ class Finding:
     """
 
     variant: str
+    reference: str
     collapsed: int
     seeds: int
     collapses: bool
@@ -71,7 +73,7 @@ def _finding(name: str, runs: Sequence[Run], rules: Rules, reference: str) -> Fi
         f"{name} {'collapses' if collapses else 'does not collapse'}: in {collapsed} of {len(own)} seeds the last "
         f"epochs lie more than {rules.fall:g} below the best (largest fall {highest:.2f})"
     )
-    return Finding(name, collapsed, len(own), collapses, of, f"{state}; {_compared(name, reference, of)}.")
+    return Finding(name, reference, collapsed, len(own), collapses, of, f"{state}; {_compared(name, reference, of)}.")
 
 
 def _compared(name: str, reference: str, of: Interval) -> str:

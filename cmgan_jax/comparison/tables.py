@@ -34,7 +34,7 @@ def terminal(runs: Sequence[Run], findings: Sequence[Finding]) -> RenderableType
         table.add_column(label, justify="right")
     for name, of in summary(runs).items():
         table.add_row(name, *(cell(of[key], form) for key, (_, form) in COLUMNS.items()))
-    return Group(table, Text(_counted(runs), style="dim"), *(Text(finding.text) for finding in findings))
+    return Group(table, Text(counted(runs), style="dim"), *(Text(finding.text) for finding in findings))
 
 
 def cell(of: Interval, form: str) -> str:
@@ -65,7 +65,8 @@ def as_json(runs: Sequence[Run], findings: Sequence[Finding], rules: Rules) -> d
     }
 
 
-def _counted(runs: Sequence[Run]) -> str:
+def counted(runs: Sequence[Run]) -> str:
+    """How the numbers of the table are meant, and what is missing from it."""
     complete = sum(run.complete for run in runs)
     part = "" if complete == len(runs) else f"; {len(runs) - complete} of {len(runs)} runs are not at their end"
     return f"mean over seeds ± half the 95 % interval (Student's t){part}"

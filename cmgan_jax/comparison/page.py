@@ -1,0 +1,100 @@
+"""A comparison as one page: the conclusion, the table, and curves of every variant by what made scores fail."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cmgan_jax import webpage
+from cmgan_jax.charts import Axis, Series, line_chart
+from cmgan_jax.comparison import tables
+from cmgan_jax.comparison.conclusion import Finding
+from cmgan_jax.comparison.outcome import Run, summary
+
+CURVES = {
+    "validation.pesq": ("Validation PESQ", "MOS", "whole held-out files; dashed: as they are, noisy"),
+    "validation.loss": ("Validation loss", "", "without the adversarial term, on fixed crops"),
+    "train.discriminator_update": ("Discriminator updates made", "share", "of the epoch's steps"),
+    "train.discriminator_loss": (
+        "Discriminator loss",
+        "",
+        "0 where its update is skipped, as the published code logs it",
+    ),
+    "train.rank_correlation": ("Discriminator's rank correlation", "", "with true PESQ, over a window of valid scores"),
+    "train.window_error": ("Discriminator's error", "target", "mean absolute, against true PESQ mapped to 0 to 1"),
+    "train.level_db": ("Output level", "dB", "of training crops, against clean"),
+}
+"""Title, unit and explanation of what is drawn by epoch."""
+
+
+def build(runs: Sequence[Run], findings: Sequence[Finding]) -> str:
+    """The page; see `webpage.document`."""
+    parts = [
+        webpage.section("Conclusion", webpage.verdicts((_tone(of), of.text) for of in findings)),
+        webpage.section("Side by side", _table(runs) + f'<p class="fine">{tables.counted(runs)}</p>'),
+    ]
+    for title, group in _groups(runs).items():
+        parts.append(webpage.section(title, webpage.chart_grid(_curves(group))))
+    variants, seeds = ({getattr(run, name) for run in runs} for name in ("variant", "seed"))
+    return webpage.document(
+        "Comparison of ways to train",
+        f"{len(variants)} variants, {len(seeds)} seeds; lines are means over seeds, bands their lowest and highest",
+        "".join(parts),
+    )
+
+
+def _tone(finding: Finding) -> str:
+    return "bad" if finding.collapses else "good" if finding.variant == finding.reference else ""
+
+
+def _table(runs: Sequence[Run]) -> str:
+    head = ["variant", *(label for label, _ in tables.COLUMNS.values())]
+    rows = [
+        [name, *(tables.cell(of[key], form) for key, (_, form) in tables.COLUMNS.items())]
+        for name, of in summary(runs).items()
+    ]
+    return webpage.table(head, rows)
+
+
+def _groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs by what was made to fail in them."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        samples, batches = (run.config["targets"][name] for name in ("inject_failures", "inject_batch_failures"))
+        made = [f"{share:.0%} of {what}" for share, what in ((samples, "scores"), (batches, "batches")) if share]
+        groups.setdefault(f"Made to fail: {' and '.join(made)}" if made else "No score made to fail", []).append(run)
+    return dict(sorted(groups.items(), key=lambda item: (not item[0].startswith("No"), item[0])))
+
+
+def _curves(runs: Sequence[Run]) -> list[str]:
+    figures = []
+    for path, (title, unit, about) in CURVES.items():
+        series = [mean_curve(name, [run for run in runs if run.variant == name], path) for name in _names(runs)]
+        if path == "validation.pesq":
+            series.append(_noisy(runs))
+        figures.append(line_chart(title, series, Axis("epoch", whole=True), Axis(unit), about))
+    return figures
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(run.variant for run in runs))
+
+
+def mean_curve(name: str, runs: Sequence[Run], path: str) -> Series:
+    """Mean over seeds of one column by epoch, with the lowest and the highest seed as its band."""
+    columns = [run.column(path) for run in runs]
+    stacked = np.full((len(columns), max(map(len, columns))), np.nan)
+    for row, column in zip(stacked, columns, strict=True):
+        row[: len(column)] = column
+    there = np.isfinite(stacked)
+    counts = there.sum(axis=0)
+    mean = np.where(counts > 0, np.where(there, stacked, 0.0).sum(axis=0) / np.maximum(counts, 1), np.nan)
+    low, high = (
+        np.where(counts > 0, of, np.nan)
+        for of in (np.where(there, stacked, np.inf).min(axis=0), np.where(there, stacked, -np.inf).max(axis=0))
+    )
+    return Series(name, 1.0 + np.arange(stacked.shape[1]), mean, band=(low, high), dots=True)
+
+
+def _noisy(runs: Sequence[Run]) -> Series:
+    longest = max(runs, key=lambda run: len(run.epochs)).column("noisy.pesq")
+    return Series("noisy", 1.0 + np.arange(len(longest)), longest, dashed=True)
