@@ -92,6 +92,7 @@ def test_a_rule_on_steps(code: str) -> None:
         ("discriminator_uninformative", "validation__rank_correlation", 0.12, 0.4, "rank correlation 0.12 on held-out"),
         ("discriminator_miscalibrated", "validation__calibration_error", 0.2, 0.1, "off by 0.70 MOS"),  # 3.5 x 0.2
         ("validation_loss_rising", "validation__loss", [*[0.06] * 6, *[0.08] * 6], 0.06, "from 0.0600"),
+        ("loss_collapse", "validation__loss", [*[0.06] * 6, *[0.13] * 6], 0.06, "since epoch 7, from 0.0600"),
     ],
 )
 def test_a_rule_on_validation(code: str, column: str, beyond: Any, within: Any, words: str) -> None:
@@ -107,7 +108,13 @@ def test_without_validation_the_steps_tell_of_the_ranking() -> None:
 
 
 def test_every_rule_has_a_case_and_every_code_a_rule() -> None:
-    tested = {*CASES, "discriminator_uninformative", "discriminator_miscalibrated", "validation_loss_rising"}
+    tested = {
+        *CASES,
+        "discriminator_uninformative",
+        "discriminator_miscalibrated",
+        "validation_loss_rising",
+        "loss_collapse",
+    }
     tested |= {"pesq_collapse", "loss_pesq_divergence"}
     assert {rule.__name__ for rule in RULES} == tested
     assert {*tested, "too_little_data", "healthy"} == set(CODES)
@@ -178,12 +185,12 @@ def noisy(rng: np.random.Generator, count: int, noise: float) -> np.ndarray:
     return 3.2 - 1.2 * np.exp(-at / rng.uniform(3, 15)) + rng.normal(0, noise, count)
 
 
-@pytest.mark.parametrize(("noise", "allowed"), [(0.02, 0), (0.05, 0), (0.1, 3), (0.15, 5)])
+@pytest.mark.parametrize(("noise", "allowed"), [(0.05, 0), (0.1, 2), (0.15, 3)])
 def test_noise_is_no_collapse(noise: float, allowed: int) -> None:
-    """False alarms in 300 healthy trainings of 8 to 120 epochs. In 2000 each: none up to 0.05, 0.15 % beyond."""
+    """False alarms in 150 healthy trainings of 8 to 120 epochs. In 2000 each: none up to 0.05, 0.15 % beyond."""
     rng = np.random.default_rng(7)
     alarms = 0
-    for i in range(300):
+    for i in range(150):
         pesq = noisy(rng, (8, 30, 120)[i % 3], noise)
         columns = {"epoch": 1 + np.arange(pesq.size), "validation.pesq": pesq}
         alarms += judge(History(Source(), steps(), columns))[0].code == "pesq_collapse"
@@ -191,9 +198,9 @@ def test_noise_is_no_collapse(noise: float, allowed: int) -> None:
 
 
 def test_a_collapse_is_seen_through_noise() -> None:
-    """Falls of 0.5 on average under a noise of 0.03: all of 200."""
+    """Falls of 0.5 on average under a noise of 0.03: all of 100."""
     rng = np.random.default_rng(8)
-    for _ in range(200):
+    for _ in range(100):
         fallen = rng.uniform(2.0, 2.2, rng.integers(3, 12))
         pesq = np.concatenate([np.linspace(2.45, 2.64, 7), fallen])
         pesq = pesq + rng.normal(0, 0.03, pesq.size)

@@ -20,10 +20,13 @@ def skipped_updates(history: History, t: Thresholds) -> Verdict | None:
         why = f" (policy {policy})" if policy else ""
         text = f"discriminator updates were skipped: {losses.zero:.1%} of the steps made none{why}"
     else:
+        batch = history.source.numbers.get("batch", 4)
+        resolution = history.source.resolution
+        are = f"printed as 0, and none of the others is near {resolution:.0e}" if resolution else "exactly 0"
         text = (
-            f"discriminator updates were skipped: {losses.zero:.1%} of {losses.count} logged losses are exactly 0, as "
-            "the published code logs it when a PESQ score of the batch fails; "
-            f"with 4 crops a batch {failing_samples(losses.zero, 4):.1%} of failing crops do that"
+            f"discriminator updates were skipped: {losses.zero:.1%} of {losses.count} logged losses are {are}; the "
+            "published code logs 0 for a batch in which a PESQ score fails. With "
+            f"{batch} crops a batch, {failing_samples(losses.zero, batch):.1%} of failing crops do that"
         )
     return Verdict("skipped_updates", text)
 
@@ -36,6 +39,8 @@ def discriminator_converged(history: History, t: Thresholds) -> Verdict | None:
     if whole.count < t.fewest_losses:
         return None
     looked_at = [(whole.small_of_made, "the losses"), (last.small_of_made, "the last third of the losses")]
+    if last.count < t.fewest_losses:
+        del looked_at[1]
     if whole.zeros == "unclear":
         looked_at = [(whole.small, "the losses")]
     share, where = next(((share, where) for share, where in looked_at if share >= t.converged_share), (0.0, ""))

@@ -71,18 +71,39 @@ def _change(history: History, name: str, best: float, span: int) -> tuple[float,
     return (float(np.mean(before)), float(np.mean(after))) if before.size and after.size else None
 
 
-def validation_loss_rising(history: History, t: Thresholds) -> Verdict | None:
-    """The validation loss lies well above its lowest."""
-    loss = history.epoch("validation.loss")
-    known = np.isfinite(loss)
-    epochs, loss = history.epoch("epoch")[known], loss[known]
-    fall = fall_of(-loss)
-    if fall is None or fall.drop < max(t.rising_loss * abs(fall.best), t.rising_noise * fall.noise):
+def loss_collapse(history: History, t: Thresholds) -> Verdict | None:
+    """The loss rose to a multiple of its lowest and stayed there."""
+    label, rise = _rise(history, t)
+    if rise is None or rise.drop < t.collapsed_loss * abs(rise.best):
         return None
-    return Verdict(
-        "validation_loss_rising",
-        f"the validation loss rose since epoch {epochs[fall.since]:.0f}, from {-fall.best:.4f} (epoch "
-        f"{epochs[fall.best_at]:.0f}) to {np.mean(loss[-SPAN:]):.4f} (mean of the last {SPAN} epochs)",
+    return Verdict("loss_collapse", f"the training collapsed: {_risen(history, label, rise)}")
+
+
+def validation_loss_rising(history: History, t: Thresholds) -> Verdict | None:
+    """The loss lies well above its lowest, but is no multiple of it."""
+    label, rise = _rise(history, t)
+    if rise is None or rise.drop >= t.collapsed_loss * abs(rise.best):
+        return None
+    return Verdict("validation_loss_rising", _risen(history, label, rise))
+
+
+def _rise(history: History, t: Thresholds) -> tuple[str, Fall | None]:
+    """The validation loss's rise, or the training loss's where there is no validation."""
+    name = "validation.loss" if np.isfinite(history.epoch("validation.loss")).any() else "train.generator_loss"
+    loss = history.epoch(name)
+    fall = fall_of(-loss[np.isfinite(loss)])
+    if fall and fall.drop < max(t.rising_loss * abs(fall.best), t.rising_noise * fall.noise):
+        fall = None
+    return name, fall
+
+
+def _risen(history: History, name: str, rise: Fall) -> str:
+    loss = history.epoch(name)
+    epochs, loss = history.epoch("epoch")[np.isfinite(loss)], loss[np.isfinite(loss)]
+    return (
+        f"the {'validation' if name.startswith('validation') else 'training'} loss rose since epoch "
+        f"{epochs[rise.since]:.0f}, from {-rise.best:.4f} (epoch {epochs[rise.best_at]:.0f}) to "
+        f"{np.mean(loss[-SPAN:]):.4f} (mean of the last {SPAN} epochs)"
     )
 
 
@@ -131,6 +152,7 @@ def last_third(history: History, name: str) -> float:
 
 RULES = (
     pesq_collapse,
+    loss_collapse,
     loss_pesq_divergence,
     validation_loss_rising,
     discriminator_uninformative,

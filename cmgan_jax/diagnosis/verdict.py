@@ -35,6 +35,8 @@ class Thresholds:
     """Relative rise of the validation loss above its lowest (means of 3 epochs)."""
     rising_noise: float = 5.0
     """The same in standard deviations of the noise."""
+    collapsed_loss: float = 1.0
+    """Relative rise of the validation loss at which the training counts as collapsed."""
     uninformative_correlation: float = 0.3
     """Rank correlation of predicted with true PESQ below which the discriminator tells the generator nothing."""
     calibration_error: float = 0.15
@@ -77,6 +79,11 @@ CODES: dict[str, Code] = {
             *(" / ".join(f"{x:g}" for x in of) for of in (_T.collapse_drops, _T.collapse_noises))
         ),
     ),
+    "loss_collapse": Code(
+        "collapse",
+        "the validation loss rose to a multiple of its lowest; without validation, the training loss",
+        f"last 3 epochs at least {_T.collapsed_loss:.0%} and {_T.rising_noise:g} deviations above the lowest mean of 3",
+    ),
     "loss_pesq_divergence": Code(
         "fault",
         "validation PESQ fell while the loss fell: the loss no longer measures what is wanted",
@@ -85,8 +92,8 @@ CODES: dict[str, Code] = {
     ),
     "validation_loss_rising": Code(
         "fault",
-        "the validation loss rose from its lowest",
-        f"last 3 epochs at least {_T.rising_loss:.0%} and {_T.rising_noise:g} deviations above the lowest mean of 3",
+        "the validation loss rose from its lowest; without validation, the training loss",
+        f"as loss_collapse, from {_T.rising_loss:.0%} on",
     ),
     "skipped_updates": Code(
         "fault",

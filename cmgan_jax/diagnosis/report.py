@@ -1,0 +1,103 @@
+"""A diagnosis as one document: verdicts, shares, epochs, evidence. Terminal, JSON and page show this alone."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from cmgan_jax.diagnosis.evidence import cannot_tell, findings, interval
+from cmgan_jax.diagnosis.history import History
+from cmgan_jax.diagnosis.losses import Losses, failing_samples, losses_of
+from cmgan_jax.diagnosis.rules import CODES, judge
+
+BATCHES = (1, 2, 4, 8, 16)
+"""Batches for which a share of skipped updates is turned into one of failing samples."""
+
+_OF_EPOCH = {
+    "generator_loss": "train.generator_loss",
+    "validation_loss": "validation.loss",
+    "pesq": "validation.pesq",
+    "best": "best",
+    "rank_correlation": "validation.rank_correlation",
+    "calibration_error": "validation.calibration_error",
+}
+_OF_STEPS = {"updates_made": "discriminator_update", "valid_share": "valid_share", "level_db": "level_db"}
+
+
+def document(history: History) -> dict[str, Any]:
+    """Everything that is said of a history, ready for JSON.
+
+    Returns:
+        `verdicts`, `shares`, `failing_samples_if_batch`, `epochs`, `published_defects`, `cannot_tell`, `source`.
+    """
+    losses = losses_of(history)
+    source = history.source
+    return plain(
+        {
+            "verdicts": [{"code": verdict.code, "text": verdict.text} for verdict in judge(history)],
+            "shares": losses.to_dict(),
+            "failing_samples_if_batch": _failing(losses),
+            "epochs": epochs(history),
+            "published_defects": [vars(finding) for finding in findings(history)],
+            "cannot_tell": list(cannot_tell(history)),
+            "source": {
+                "kind": source.kind,
+                "names": list(source.names),
+                "notes": list(source.notes),
+                "disc_loss_resolution": source.resolution,
+                "steps_between_records": interval(history),
+                "batch": source.numbers.get("batch"),
+                "recipe": source.numbers.get("recipe"),
+                "policy": source.numbers.get("targets.policy"),
+            },
+        }
+    )
+
+
+def collapsed(content: dict[str, Any]) -> bool:
+    """Whether a document names a collapse."""
+    return any(CODES[verdict["code"]].level == "collapse" for verdict in content["verdicts"])
+
+
+def epochs(history: History) -> list[dict[str, Any]]:
+    """A row for each epoch: how its discriminator losses are distributed, and how it was validated."""
+    at, of_steps = history.epoch("epoch"), history.step("epoch")
+    numbers = np.unique(np.concatenate([at, of_steps]))
+    return [_row(history, number) for number in numbers[np.isfinite(numbers)]]
+
+
+def _row(history: History, number: float) -> dict[str, Any]:
+    rows = history.step("epoch") == number
+    losses = losses_of(history, rows)
+    row = {
+        "epoch": int(number),
+        "disc_losses": losses.count,
+        "zero": losses.zero,
+        "under_1e-3": losses.small,
+        "lowest_not_zero": losses.lowest,
+        "median_not_zero": losses.quantiles[2] if losses.quantiles else math.nan,
+        "highest": losses.highest,
+    }
+    row |= {name: _mean(history.step(column)[rows]) for name, column in _OF_STEPS.items()}
+    chosen = history.epoch("epoch") == number
+    return row | {name: _mean(history.epoch(column)[chosen]) for name, column in _OF_EPOCH.items()}
+
+
+def _failing(losses: Losses) -> dict[str, float]:
+    if losses.zeros != "skipped":
+        return {}
+    return {str(batch): failing_samples(losses.zero, batch) for batch in BATCHES}
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.mean(known)) if known.size else math.nan
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: what is not a finite number becomes null."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

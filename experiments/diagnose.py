@@ -1,0 +1,93 @@
+"""Say what went wrong in a training: `python -m experiments.diagnose RUN|LOG… [--json] [--page FILE.html]`."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from cmgan_jax.diagnosis import page, report, terminal
+from cmgan_jax.diagnosis.published import read_history
+from cmgan_jax.diagnosis.verdict import CODES
+from cmgan_jax.errors import UserError
+from experiments._cli import run
+
+COLLAPSED = 3
+"""Exit status where validation PESQ collapsed."""
+WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Judge a run of this project, or the logs of the published PyTorch trainer.
+
+    Logs are text (`GPU: 0, Epoch 16, Step 1500, loss: 0.109, disc_loss: 0.000004` and `GPU: 0, Generator loss: …,
+    Discriminator loss: …`) or CSV, of steps or of epochs, gzipped or not; all that are named belong to one training.
+
+    The exit status is 3 where validation PESQ collapsed, 2 where nothing can be read, 0 otherwise.
+    """
+
+    source: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """A run folder; or log files, and folders of them."""
+    json: bool = False
+    """Print a JSON document instead of words."""
+    page: Path | None = None
+    """Write a page with the curves to this file, too."""
+    codes: bool = False
+    """List the codes of verdicts with their rules, and end."""
+
+
+def show_codes(console: Console) -> None:
+    """The table of codes."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("code", "level", "meaning", "rule"):
+        table.add_column(heading, no_wrap=heading == "code")
+    for name, code in CODES.items():
+        table.add_row(name, code.level, code.meaning, code.rule)
+    console.print(table)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page whole or not at all.
+
+    Raises:
+        UserError: its folder is not there, or a folder has its name.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise UserError(f"--page {path}: {'a folder has that name' if path.is_dir() else 'its folder does not exist'}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main() -> int:
+    """Parse, read, judge, print; the status tells of a collapse."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.diagnose", config=(tyro.conf.FlagCreatePairsOff,))
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else WIDTH, no_color=None if is_terminal else True, highlight=False)
+    if arguments.codes:
+        show_codes(console)
+        return 0
+    if not arguments.source:
+        raise UserError("nothing to judge: name a run folder, a log, or a folder of logs (--help says more)")
+    history = read_history(arguments.source)
+    content = report.document(history)
+    if arguments.page:
+        write(arguments.page, page.build(history, content))
+    if arguments.json:
+        print(json.dumps(content, indent=1, allow_nan=False))
+    else:
+        terminal.show(content, console)
+    return COLLAPSED if report.collapsed(content) else 0
+
+
+if __name__ == "__main__":
+    run(main)
