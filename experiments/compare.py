@@ -21,6 +21,7 @@ from cmgan_jax.comparison.study import STUDIES, Variant, parse_variant, plan
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.tables import PLAIN_WIDTH
+from cmgan_jax.evaluation.weights import load
 from cmgan_jax.recipes import PRESETS, make_config
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.records import write_json
@@ -40,6 +41,8 @@ class Arguments:
     """Folder of the comparison: a run folder for each variant and seed, comparison.json, comparison.html."""
     data: str = ""
     """The corpus of all runs, as for experiments.train."""
+    start: Path | None = None
+    """A run or a checkpoint whose generator every run begins with, beside a fresh discriminator; none: random."""
     study: str = "all"
     """Variants that are there: recipes, policies, all; or `custom` for those of --variants alone."""
     variants: tuple[str, ...] = ()
@@ -109,8 +112,10 @@ def main() -> int:
     with Display() as display:
         corpus = find_corpus(TrainArguments(arguments.out, data=arguments.data, config=items[0].config), display)
         display.note(corpus.describe())
+        start = load(arguments.start) if arguments.start else None
         source = {"data": arguments.data, "speech": [], "noise": [], "skip_bad": False}
-        interrupted = schedule.train_all(items, corpus, display, arguments.devices, source)
+        source["start"] = str(arguments.start) if start else None
+        interrupted = schedule.train_all(items, corpus, display, arguments.devices, source, start)
     if interrupted:
         print(f"stopped by {interrupted.name}; the same command goes on")
         return 128 + interrupted

@@ -3,18 +3,23 @@
 import json
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cmgan_jax.comparison import page, tables
 from cmgan_jax.comparison.conclusion import Rules, better, conclude
 from cmgan_jax.comparison.outcome import Interval, Run, difference, interval, measures, read_runs, summary
-from cmgan_jax.comparison.schedule import is_complete
+from cmgan_jax.comparison.schedule import is_complete, train_all
 from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, plan
+from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation.weights import Weights
 from cmgan_jax.recipes import make_config, override, to_dict
 from cmgan_jax.scoring.pesq_score import Score
+from cmgan_jax.training.display import Display
 from cmgan_jax.training.pesq_targets import fill
 
 BASE = make_config("recommended", "tiny")
@@ -27,7 +32,7 @@ def run_of(variant: str, seed: int, pesq: list[float], planned: int | None = Non
 
 def test_every_policy_meets_every_failure() -> None:
     names = [variant.name for variant in STUDIES["all"]]
-    assert len(names) == len(set(names)) == 3 + 1 + 4 * 3
+    assert len(names) == len(set(names)) == 3 + 2 + 4 * 3
     for policy in ("skip", "batch_mean", "mean_fill", "mask"):
         for failures in ("samples-20", "samples-56", "batches-56"):
             assert f"{policy}-{failures}" in names
@@ -167,6 +172,16 @@ def test_tables_regenerate_from_run_folders(tmp_path: Path) -> None:
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no runs"):
         read_runs(tmp_path)
+
+
+def test_a_start_of_another_size_is_refused(tmp_path: Path) -> None:
+    other = override(BASE, {"generator.channels": 8})
+    start = Weights({}, other, tmp_path / "other", 3)
+    with (
+        pytest.raises(UserError, match="other: its generator is not of the size that recommended"),
+        Display(Console(quiet=True)) as display,
+    ):
+        train_all(plan(STUDIES["recipes"], (0,), BASE, tmp_path), cast(Corpus, None), display, 1, {}, start)
 
 
 def test_cells() -> None:

@@ -9,14 +9,22 @@ from typing import Any
 
 from cmgan_jax.comparison.study import Item
 from cmgan_jax.data.corpus import Corpus
+from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation.weights import Weights
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.launch import Wishes, launch
 from cmgan_jax.training.records import read_metrics
+from cmgan_jax.training.state import initialise_around
 
 
 def train_all(
-    items: Sequence[Item], corpus: Corpus, display: Display, devices: int, source: dict[str, Any]
+    items: Sequence[Item],
+    corpus: Corpus,
+    display: Display,
+    devices: int,
+    source: dict[str, Any],
+    start: Weights | None = None,
 ) -> signal.Signals | None:
     """Train what is not trained yet, and go on with what was interrupted.
 
@@ -26,17 +34,25 @@ def train_all(
         display: what a person sees.
         devices: of each run; 0: all that the batch divides over.
         source: the command line's words for the corpus, for the runs' records.
+        start: generator that every run begins with; None: random weights.
 
     Returns:
         The signal that ended it, or None.
+
+    Raises:
+        UserError: the generator to begin with is not of the runs' size.
     """
+    for item in items:
+        if start is not None and start.config.generator != item.config.generator:
+            raise UserError(f"{start.origin}: its generator is not of the size that {item.variant} is to train")
     for place, item in enumerate(items, 1):
         with _claimed(item.folder) as mine:
             if not mine or is_complete(item):
                 continue
             resume = (item.folder / ABOUT).exists()
             display.note(f"run {place} of {len(items)}: {item.variant}, seed {item.config.seed}")
-            outcome = launch(item.config, corpus, Wishes(item.folder, devices, resume), display, source)
+            initial = None if start is None or resume else initialise_around(start.variables, item.config)
+            outcome = launch(item.config, corpus, Wishes(item.folder, devices, resume), display, source, initial)
             if outcome.interrupted:
                 return outcome.interrupted
     return None

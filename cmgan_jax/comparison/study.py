@@ -54,6 +54,7 @@ class Item:
 # Without a failed score `skip`, `mean_fill` and `mask` compute the same: `recommended` stands for the three.
 _POLICIES = (
     Variant("recommended"),
+    Variant("no_adversarial", numbers={"loss.adversarial": 0.0}),
     Variant("batch_mean", numbers={"targets.policy": "batch_mean"}),
     *(
         Variant(f"{policy}-{name}", numbers={"targets.policy": policy} | shares)

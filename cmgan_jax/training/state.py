@@ -93,3 +93,9 @@ def random_state(config: Config) -> TrainState:
 def initialise(config: Config) -> TrainState:
     """`random_state`, computed. It runs once: a quarter of the compile time is worth more than fast code."""
     return jax.jit(random_state, static_argnums=0, compiler_options=RUN_ONCE)(config)
+
+
+def initialise_around(generator: dict[str, Any], config: Config) -> TrainState:
+    """A trained generator, from its variables (`params`, `batch_stats`), beside a discriminator of random weights."""
+    fresh = initialise(config).discriminator
+    return start_training(generator, {"params": fresh.params, "batch_stats": fresh.batch_stats}, config)
