@@ -5,9 +5,11 @@ The text under a field is also its help on the command line. `recipes.py` gives 
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from cmgan_jax import limits
 from cmgan_jax.errors import UserError
 
 Policy = Literal["mask", "mean_fill", "batch_mean", "skip"]
@@ -231,9 +233,9 @@ def check(config: Config) -> None:
         config.targets,
         config.loss,
     )
-    # A length that is no number has no samples to count.
-    samples = c.crop_samples if math.isfinite(d.crop_seconds) else 0
-    hop = max(s.hop, 1)
+    # The rules compare and compute: with numbers, and with such as do not overflow.
+    _refuse(limits.of_other_types(config) or limits.beyond_reason(config))
+    samples, hop = c.crop_samples, max(s.hop, 1)
     rules = [
         (0 <= c.seed < 2**32, "seed", c.seed, "0 to 2 ** 32 - 1"),
         (c.epochs >= 1, "epochs", c.epochs, "at least 1"),
@@ -336,6 +338,10 @@ def check(config: Config) -> None:
         (d.prefetch >= 1, "data.prefetch", d.prefetch, "at least 1"),
         (config.health.window >= 2, "health.window", config.health.window, "at least 2"),
     ]
-    broken = [f"  --{name} is {value}: it must be {right}" for fits, name, value, right in rules if not fits]
-    if broken:
-        raise UserError("the configuration cannot work:\n" + "\n".join(broken))
+    _refuse([(name, value, right) for fits, name, value, right in rules if not fits])
+
+
+def _refuse(broken: Iterable[tuple[str, Any, str]]) -> None:
+    lines = [f"  --{name.replace('_', '-')} is {value}: it must be {right}" for name, value, right in broken]
+    if lines:
+        raise UserError("the configuration cannot work:\n" + "\n".join(lines))

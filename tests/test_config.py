@@ -85,8 +85,7 @@ def test_nonsense_is_refused_by_name(path: str, value: Any) -> None:
     with pytest.raises(UserError) as refusal:
         check(override(Config(), {path: value}))
     named = str(refusal.value).splitlines()[1:]
-    # A bound that depends on another field names that one: snr-high is told of at snr-low.
-    flag = {"data.snr_high": "data.snr-low"}.get(path, path.replace("_", "-"))
+    flag = path.replace("_", "-")
     assert any(line.startswith(f"  --{flag} is ") and "it must be" in line for line in named), named
 
 
