@@ -10,14 +10,16 @@ from cmgan_jax.errors import UserError
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
-def prepare_devices(count: int) -> None:
+def prepare_devices(count: int, batch: int) -> None:
     """Let the CPU count as `count` devices; where an accelerator is present this changes nothing.
 
     Raises:
-        UserError: a negative number.
+        UserError: a negative number, or one that the global batch does not divide over: told before a corpus is read.
     """
     if count < 0:
         raise UserError(f"--devices {count}: it must be 0 (all) or more")
+    if count and batch % count:
+        raise UserError(f"--devices {count}: a batch of {batch} does not split evenly; choose a divisor of it")
     # Whoever forces a number of host devices by flag has chosen already, and JAX refuses both.
     if count > 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", count)

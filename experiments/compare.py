@@ -107,7 +107,7 @@ def main() -> int:
         report(arguments)
         return 0
     items = plan(chosen(arguments), arguments.seeds, arguments.config, arguments.out)
-    prepare_devices(arguments.devices)
+    prepare_devices(arguments.devices, items[0].config.batch)
     cache_programs()
     with Display() as display:
         corpus = find_corpus(TrainArguments(arguments.out, data=arguments.data, config=items[0].config), display)

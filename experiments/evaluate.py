@@ -175,7 +175,7 @@ def score(arguments: Arguments, model: "Enhancer | None", work: ExitStack) -> Ev
         systems.insert(systems.index(NOISY) + 1, ENHANCED)
         target = arguments.keep or Path(work.enter_context(tempfile.TemporaryDirectory(prefix="cmgan-evaluate-")))
         make = partial(enhance_case, model, target)
-    workers = arguments.workers or min(_cores(), len(cases) * len(systems))
+    workers = min(arguments.workers or _cores(), len(cases) * len(systems))
     pool = work.enter_context(PesqPool(workers, time_limit=TIME_LIMIT))
     work.enter_context(_CloseOnInterrupt(pool))
     with _Meter("enhancing and scoring" if model else "scoring") as meter:

@@ -118,7 +118,7 @@ def main() -> int:
     check(arguments.config)
     wishes = Wishes(arguments.out, arguments.devices, arguments.resume, arguments.overwrite)
     refuse_occupied(wishes)
-    prepare_devices(arguments.devices)
+    prepare_devices(arguments.devices, arguments.config.batch)
     cache_programs()
     with Display() as display:
         corpus = find_corpus(arguments, display)

@@ -173,6 +173,9 @@ def test_windows_that_cannot_be_are_refused() -> None:
         WindowConfig(batch=-1),
         WindowConfig(whole=601.0),
         WindowConfig(window=float("nan")),
+        WindowConfig(edge=float("inf")),
+        WindowConfig(fade=float("nan")),
+        WindowConfig(batch=10**9),
     ):
         with pytest.raises(UserError, match="whole up to"):
             layout(wrong, CONFIG.spectral)

@@ -1,6 +1,7 @@
 """The command line on files as people have them: odd, damaged, in folders. Only the network is a stand-in."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,38 @@ def test_a_bad_file_is_named_with_its_reason_and_the_rest_go_on(
         assert f"] {name}: failed: {reason}" in words.err
     np.testing.assert_array_equal(soundfile.read(tmp_path / "out" / "silent.flac")[0], 0)
     assert command("--out", tmp_path / "well", good) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("call.g722", "ffmpeg -f g722 -i IN OUT.wav"), ("take.raw", "-f s16le -ar RATE -ac CHANNELS")]
+)
+def test_what_has_no_header_is_refused_with_the_remedy(
+    name: str, remedy: str, tmp_path: Path, command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(b"\x55" * 800)
+    write(tmp_path / "good.wav", noise(500))
+    assert command("--out", tmp_path / "out", tmp_path / name, tmp_path / "good.wav") == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "failed" in line]
+    assert f"{name}: a {Path(name).suffix} file" in line
+    assert "has no header that says how to read it: convert it" in line
+    assert remedy in line
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.wav"]
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.aiff", "a.mp3"])
+def test_tags_are_kept(name: str, tmp_path: Path) -> None:
+    """Those that the source's own format held, as soundfile reads them back; AIFF has no place for an album."""
+    tags = {"title": "Prélude", "artist": "N. N.", "album": "First", "date": "2026"}
+    source, place = tmp_path / name, tmp_path / "out" / name
+    with soundfile.SoundFile(source, "w", 16_000, 1) as file:
+        for tag, text in tags.items():
+            with suppress(soundfile.LibsndfileError):
+                setattr(file, tag, text)
+        file.write(noise(8_000))
+    enhance_file(processor(), Job(source, place, name))
+    with soundfile.SoundFile(source) as before, soundfile.SoundFile(place) as after:
+        assert after.copy_metadata() == before.copy_metadata()
+        assert after.copy_metadata().get("title") == "Prélude"
 
 
 def test_inputs_are_never_replaced(tmp_path: Path, command: Any, capsys: pytest.CaptureFixture[str]) -> None:

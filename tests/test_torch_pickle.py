@@ -1,5 +1,6 @@
 """The pickle inside a checkpoint: whatever is not a tensor or a plain container is refused, and nothing runs."""
 
+import io
 import os
 import pickle
 import subprocess
@@ -94,11 +95,29 @@ def test_nothing_is_executed(tmp_path: Path, name: str) -> None:
     assert not target.exists()
 
 
+# How torch.save wrote before 1.6: a magic number, a version and a description, each a pickle, then the objects.
+LEGACY = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+
+
+@pytest.mark.parametrize("head", [LEGACY, b""], ids=["legacy", "bare pickle"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_nothing_is_executed_in_the_legacy_format(tmp_path: Path, name: str, head: bytes) -> None:
+    target, path = tmp_path / "executed", tmp_path / "a.pt"
+    path.write_bytes(head + ATTACKS[name][0](str(target)))
+    with pytest.raises(UserError, match=r"a\.pt .*(legacy format.*re-save|not a zip file)"):
+        read_torch_file(path)
+    assert not target.exists()
+
+
 def test_the_attacks_are_real(tmp_path: Path) -> None:
     target = tmp_path / "executed"
     for name in ("os.system", "protocol 4", "eval", "INST"):
         pickle.loads(ATTACKS[name][0](str(target)))  # noqa: S301 - proves that the test above could fail
         target.unlink()
+    with io.BytesIO(LEGACY + ATTACKS["os.system"][0](str(target))) as legacy:
+        for _ in range(4):
+            pickle.load(legacy)  # noqa: S301 - likewise
+    assert target.exists()
 
 
 @pytest.mark.parametrize("name", ["_rebuild_tensor_v2_", "_rebuild_qtensor"])

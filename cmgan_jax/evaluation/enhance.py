@@ -54,11 +54,12 @@ def layout(config: WindowConfig, spectral: SpectralConfig) -> Layout:
     Raises:
         UserError: a length that cannot be cut so.
     """
-    if not (0.25 <= config.window <= config.whole <= 600 and min(config.edge, config.fade, config.batch) >= 0):
+    fitting = all(0 <= value <= most for value, most in ((config.edge, 600), (config.fade, 600), (config.batch, 1024)))
+    if not (0.25 <= config.window <= config.whole <= 600 and fitting):
         raise UserError(
             f"whole up to {config.whole} s, then windows of {config.window} s with edges of {config.edge} s, a fade of "
             f"{config.fade} s, {config.batch} at once: a window has 0.25 s or more and is no longer than what is "
-            "enhanced whole, that no longer than 600 s; the others are 0 or more"
+            "enhanced whole, that no longer than 600 s; the others are 0 or more, a batch at most 1024"
         )
 
     def hops(seconds: float) -> int:
