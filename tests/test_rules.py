@@ -213,10 +213,22 @@ def test_a_collapse_is_seen_through_noise() -> None:
 
 def test_little_data_is_said_to_be_little() -> None:
     few = {name: of[:3] for name, of in steps(discriminator_loss_zero=1.0).items()}
-    assert "3 windows of steps (at least 10" in text_of(History(Source(), few, {}), "too_little_data")
+    assert "3 windows up to step 60" in text_of(History(Source(), few, {}), "too_little_data")
     assert text_of(History(), "too_little_data")
+    log = {name: few[name] for name in ("step", "epoch", "discriminator_loss")}
+    assert "3 discriminator losses (at least 10" in text_of(History(Source("log"), log, {}), "too_little_data")
     four = {name: of[:4] for name, of in epochs().items()}
     assert text_of(History(Source(), {}, four), "healthy")
+
+
+def test_a_run_that_has_hardly_begun_is_not_judged_by_what_it_cannot_know() -> None:
+    """12 steps: an untrained generator is too quiet, and every crop has the lowest score."""
+    early = steps(
+        step=np.arange(STEPS), level_db=-6.0, target_spread=0.001, calibration_error=0.5, rank_correlation=0.0
+    )
+    assert text_of(History(Source(), early, {}), "too_little_data")
+    policy = Source(numbers={"targets.policy": "batch_mean"})
+    assert [of.code for of in judge(History(policy, early, {}))] == ["targets_constant", "too_little_data"]
 
 
 def test_without_pesq_healthy_says_what_it_does_not_cover() -> None:

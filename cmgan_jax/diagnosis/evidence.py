@@ -8,7 +8,7 @@ import numpy as np
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import Losses, losses_of
 
-Stand = Literal["shown", "compatible", "against", "unknown"]
+Stand = Literal["shown", "compatible", "against", "unknown", "on", "off"]
 
 UNNORMALISED_FLOOR = 0.080
 """Mean generator loss of a perfect enhancer where the time loss compares with the un-normalised clean signal, at the
@@ -25,7 +25,7 @@ class Finding:
 
     Attributes:
         defect: a short name.
-        stand: `shown`, `compatible` with it, `against` it, or `unknown`.
+        stand: `shown`, `compatible` with it, `against` it, `unknown`; of a run of this project `on` or `off`.
         text: why, in a sentence.
     """
 
@@ -170,7 +170,7 @@ def _configured(history: History) -> tuple[Finding, ...]:
         ("data.validate_on_test", True, "the model is selected on the test set"),
     )
     return tuple(
-        Finding(defect, "shown" if numbers[name] == value else "against", f"{name} is {numbers[name]}")
+        Finding(defect, "on" if numbers[name] == value else "off", f"{name} is {numbers[name]}")
         for name, value, defect in options
         if name in numbers
     )

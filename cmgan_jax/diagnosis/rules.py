@@ -7,7 +7,7 @@ import numpy as np
 from cmgan_jax.diagnosis import training_rules, validation_rules
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import losses_of
-from cmgan_jax.diagnosis.validation_rules import known_pesq
+from cmgan_jax.diagnosis.validation_rules import is_early, known_pesq, steps_made
 from cmgan_jax.diagnosis.verdict import CODES, Code, Thresholds, Verdict
 
 __all__ = ["CODES", "RULES", "Code", "Thresholds", "Verdict", "judge"]
@@ -38,13 +38,17 @@ def judge(history: History, thresholds: Thresholds | None = None) -> tuple[Verdi
 def too_little_data(history: History, t: Thresholds) -> Verdict | None:
     """Whether there is enough to say that nothing is wrong."""
     losses, epochs = losses_of(history).count, known_pesq(history)[1].size
-    if losses >= t.fewest_losses or epochs >= t.fewest_epochs:
+    if (losses >= t.fewest_losses and not is_early(history, t)) or epochs >= t.fewest_epochs:
         return None
-    what = "windows of steps" if history.source.kind == "run" else "discriminator losses"
+    seen = f"{losses} discriminator losses (at least {t.fewest_losses} are wanted)"
+    if history.source.kind == "run":
+        seen = (
+            f"{losses} windows up to step {steps_made(history):.0f} (at least {t.fewest_losses} up to step "
+            f"{t.fewest_steps} are wanted)"
+        )
     return Verdict(
         "too_little_data",
-        f"too little to judge by: {losses} {what} (at least {t.fewest_losses} are wanted) and {epochs} epochs with a "
-        f"validation PESQ (at least {t.fewest_epochs})",
+        f"too little to judge by: {seen} and {epochs} epochs with a validation PESQ (at least {t.fewest_epochs})",
     )
 
 

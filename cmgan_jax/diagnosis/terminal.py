@@ -10,7 +10,14 @@ from rich.table import Table
 from cmgan_jax.diagnosis.verdict import CODES
 
 COLOURS = {"collapse": "bold red", "fault": "red", "sign": "yellow", "unknown": "yellow", "good": "green"}
-STANDS = {"shown": "shown", "compatible": "compatible with", "against": "no sign of", "unknown": "cannot be told"}
+STANDS = {
+    "shown": "shown",
+    "compatible": "compatible with",
+    "against": "no sign of",
+    "unknown": "cannot be told",
+    "on": "in this run",
+    "off": "not in this run",
+}
 MOST_EPOCHS = 40
 """Epochs that the table shows; of more, the first and the last."""
 _UNKNOWN = "–"
@@ -44,14 +51,18 @@ def sentences(content: dict[str, Any]) -> list[str]:
     shares, failing = content["shares"], content["failing_samples_if_batch"]
     if not shares["disc_loss_count"]:
         return ["No discriminator loss of a step is recorded."]
-    what = "windows of steps" if content["source"]["kind"] == "run" else "logged discriminator losses"
-    said = [
-        f"Of {shares['disc_loss_count']} {what}, {share(shares['disc_loss_zero'])} of the updates are exactly 0 "
-        f"and {share(shares['disc_loss_under_1e-3'])} under 0.001, those included."
-        if content["source"]["kind"] == "run"
-        else f"Of {shares['disc_loss_count']} {what}, {share(shares['disc_loss_zero'])} are 0 as written and "
-        f"{share(shares['disc_loss_under_1e-3'])} are under 0.001, those included."
-    ]
+    if content["source"]["kind"] == "run":
+        said = [
+            f"Over {shares['disc_loss_count']} windows of steps the discriminator's loss is exactly 0, its update left "
+            f"out, in {share(shares['disc_loss_zero'])} of the steps."
+        ]
+        if shares["disc_loss_under_1e-3"] is not None:
+            said.append(f"It is under 0.001 in {share(shares['disc_loss_under_1e-3'])} of them, those included.")
+    else:
+        said = [
+            f"Of {shares['disc_loss_count']} logged discriminator losses, {share(shares['disc_loss_zero'])} are 0 as "
+            f"written and {share(shares['disc_loss_under_1e-3'])} are under 0.001, those included."
+        ]
     if shares["disc_loss_lowest_not_zero"] is not None:
         quantiles = shares["disc_loss_quantiles_not_zero"]
         said.append(

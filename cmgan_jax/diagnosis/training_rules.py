@@ -4,7 +4,7 @@ import numpy as np
 
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import failing_samples, losses_of
-from cmgan_jax.diagnosis.validation_rules import last_third
+from cmgan_jax.diagnosis.validation_rules import is_early, last_third
 from cmgan_jax.diagnosis.verdict import Thresholds, Verdict
 
 POLICY = "targets.policy"
@@ -66,6 +66,9 @@ def targets_constant(history: History, t: Thresholds) -> Verdict | None:
     if not spread < t.constant_spread or history.source.numbers.get("batch") == 1:
         return None
     policy = history.source.numbers.get(POLICY)
+    # A generator that has learnt nothing yet gives every crop the lowest score.
+    if is_early(history, t) and policy != "batch_mean":
+        return None
     why = "batch-mean policy" if policy == "batch_mean" else "every crop of a batch has the same target"
     return Verdict("targets_constant", f"targets constant: {why} (standard deviation {spread:.4f} within a batch)")
 
@@ -92,7 +95,7 @@ def scores_failing(history: History, t: Thresholds) -> Verdict | None:
 def output_level(history: History, t: Thresholds) -> Verdict | None:
     """The output is too quiet or too loud."""
     level = last_third(history, "level_db")
-    if not abs(level) > t.level_db:
+    if is_early(history, t) or not abs(level) > t.level_db:
         return None
     unnormalised = history.source.numbers.get("loss.time_reference") == "unnormalised"
     why = ": the time loss compares with the un-normalised clean signal, which lowers the gain" if unnormalised else ""

@@ -110,7 +110,7 @@ def _risen(history: History, name: str, rise: Fall) -> str:
 def discriminator_uninformative(history: History, t: Thresholds) -> Verdict | None:
     """The discriminator's order of estimates is not that of PESQ."""
     value, where = recent(history, "validation.rank_correlation", "rank_correlation")
-    if not value < t.uninformative_correlation:
+    if is_early(history, t) or not value < t.uninformative_correlation:
         return None
     return Verdict(
         "discriminator_uninformative",
@@ -122,7 +122,7 @@ def discriminator_uninformative(history: History, t: Thresholds) -> Verdict | No
 def discriminator_miscalibrated(history: History, t: Thresholds) -> Verdict | None:
     """Predicted PESQ is far from true PESQ."""
     value, where = recent(history, "validation.calibration_error", "calibration_error")
-    if not value > t.calibration_error:
+    if is_early(history, t) or not value > t.calibration_error:
         return None
     bias, _ = recent(history, "validation.calibration_bias", "calibration_bias")
     lean = f", on average {abs(3.5 * bias):.2f} too {'high' if bias > 0 else 'low'}" if np.isfinite(bias) else ""
@@ -130,6 +130,17 @@ def discriminator_miscalibrated(history: History, t: Thresholds) -> Verdict | No
         "discriminator_miscalibrated",
         f"the discriminator's prediction is off by {3.5 * value:.2f} MOS{lean} {where}",
     )
+
+
+def steps_made(history: History) -> float:
+    """Steps behind the last record."""
+    known = [steps[np.isfinite(steps)] for steps in (history.step("step"), history.epoch("step"))]
+    return float(max((steps.max() for steps in known if steps.size), default=0.0))
+
+
+def is_early(history: History, t: Thresholds) -> bool:
+    """Whether a run has hardly begun: what it does then is no sign of anything."""
+    return history.source.kind == "run" and steps_made(history) < t.fewest_steps
 
 
 def recent(history: History, validated: str, stepped: str) -> tuple[float, str]:

@@ -13,6 +13,8 @@ class Thresholds:
 
     fewest_losses: int = 10
     """Discriminator losses without which nothing is said of their distribution."""
+    fewest_steps: int = 100
+    """Steps of a run before which its discriminator, its targets and its level are not judged."""
     fewest_epochs: int = 4
     """Epochs with a validation PESQ without which a log without steps tells too little."""
     skipped_share: float = 0.02
@@ -144,7 +146,8 @@ CODES: dict[str, Code] = {
     "too_little_data": Code(
         "unknown",
         "too few records to judge by",
-        f"fewer than {_T.fewest_losses} discriminator losses and fewer than {_T.fewest_epochs} epochs with PESQ",
+        f"fewer than {_T.fewest_losses} discriminator losses (of a run: {_T.fewest_steps} steps) "
+        f"and fewer than {_T.fewest_epochs} epochs with PESQ",
     ),
     "healthy": Code("good", "none of the rules found anything", "no other verdict"),
 }

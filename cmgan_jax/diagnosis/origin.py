@@ -1,0 +1,187 @@
+"""Where a run or a checkpoint of ours is from: its recipe and what departs from it, code, data, devices, scores."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmgan_jax import checksums
+from cmgan_jax.diagnosis.history import METRICS, History, flat
+from cmgan_jax.errors import UserError
+from cmgan_jax.recipes import PRESETS, RECIPES, make_config, to_dict
+from cmgan_jax.runs import ABOUT, BEST, KEEP, LATEST, steps_in
+
+HEAD, OLD = "published_head", "published_2022"
+TIME = "loss.time_reference"
+_NAMES = ("recipe", "preset")
+_SCORES = ("pesq", "si_sdr", "loss", "scored", "files")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Everything that is recorded of a run, or of one checkpoint, ready for JSON.
+
+    Args:
+        path: a run folder, its `latest` or `best`, or one checkpoint, also one that was copied out of its run.
+
+    Raises:
+        UserError: nothing of the kind is there, or its record is damaged.
+    """
+    run, checkpoint = locate(path)
+    about = _read(checkpoint / "run" / "metadata") if checkpoint else _read(run / ABOUT)
+    config, provenance = about.get("config"), about.get("provenance")
+    if not isinstance(config, dict) or not isinstance(provenance, dict):
+        raise UserError(f"{path}: its record has no config and no provenance; experiments.train did not write it")
+    numbers = {name: _plain(value) for name, value in flat(config)}
+    differing = differences(numbers)
+    like = likeness(numbers)
+    return {
+        "path": str(path),
+        "kind": "checkpoint" if checkpoint else "run",
+        "code": like,
+        "sentence": sentence(like, numbers, differing, provenance),
+        "recipe": numbers.get("recipe"),
+        "preset": numbers.get("preset"),
+        "policy": numbers.get("targets.policy"),
+        "time_reference": numbers.get(TIME),
+        "differences": differing,
+        "injected_failures": about.get("injected_failures"),
+        "revision": provenance.get("source") or None,
+        "versions": {"python": provenance.get("python")} | provenance.get("versions", {}),
+        "data": provenance.get("data"),
+        "corpus": about.get("source"),
+        "device": provenance.get("device"),
+        "devices": about.get("devices"),
+        "imported": provenance.get("imported"),
+        "epochs_planned": numbers.get("epochs"),
+        **_progress(run, about),
+        "checkpoints": {kind: steps_in(run / kind) for kind in KEEP} if run else None,
+        "damage": checksums.damage(checkpoint) if checkpoint else None,
+    }
+
+
+def locate(path: Path) -> tuple[Path, Path | None]:
+    """A run folder and a checkpoint out of what a person names; None: the run as a whole.
+
+    Raises:
+        UserError: neither is there.
+    """
+    path = path.expanduser().resolve()
+    if (path / "run").is_dir() and (path / "state").is_dir():
+        return (path.parent.parent if path.parent.name in KEEP else path), path
+    if path.name in KEEP and (steps := steps_in(path)):
+        return path.parent, path / str(steps[-1])
+    if (path / ABOUT).is_file():
+        return path, None
+    if steps := [path / kind / str(step) for kind in (LATEST, BEST) for step in steps_in(path / kind)[-1:]]:
+        return path, steps[0]  # a run whose run.json was lost
+    raise UserError(f"{path}: no run, no checkpoint there; name a run folder, a checkpoint in it, or a PyTorch file")
+
+
+def differences(numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every number that is not that of the recipe and preset it started from: `recipe` and `here` by dotted path.
+
+    A field that one side does not have is None there; where the recipe or the preset is unknown, all are compared with
+    the default ones.
+    """
+    recipe, preset = (
+        numbers.get(name) if numbers.get(name) in known else default
+        for name, known, default in (("recipe", RECIPES, "recommended"), ("preset", PRESETS, "paper"))
+    )
+    expected = {name: _plain(value) for name, value in flat(to_dict(make_config(str(recipe), str(preset))))}
+    return {
+        name: {"recipe": expected.get(name), "here": numbers.get(name)}
+        for name in dict.fromkeys((*expected, *numbers))
+        if expected.get(name) != numbers.get(name)
+    }
+
+
+def likeness(numbers: dict[str, Any]) -> str:
+    """Whose training code the numbers are those of: `published_2022`, `published_head` or `ours`.
+
+    Sizes, seeds and lengths do not matter to it, only what the recipes decide.
+    """
+    decided = sorted({name for recipe in RECIPES.values() for name in recipe})
+    for name in (OLD, HEAD):
+        expected = dict(flat(to_dict(make_config(name))))
+        if all(numbers.get(field) == expected[field] for field in (*decided, TIME)):
+            return name
+    return "ours"
+
+
+def sentence(like: str, numbers: dict[str, Any], differing: dict[str, Any], provenance: dict[str, Any]) -> str:
+    """Whether it is from the old code or the new, in a sentence."""
+    if provenance.get("imported"):
+        return (
+            "Its weights are imported from PyTorch: which code trained them the file does not tell, and the recipe "
+            "named here is that of a training that goes on from them."
+        )
+    reference = numbers.get(TIME)
+    if like == OLD:
+        return "It is trained as the code of 2022 does, the one that gave the paper's scores."
+    if like == HEAD:
+        return (
+            "It is trained as today's published head does: its time loss compares with the un-normalised clean signal, "
+            "which lowers the output's level."
+        )
+    count = len(differing)
+    changed = f", with {count} number{'s' * (count > 1)} changed" if differing else ""
+    defect = " But its time loss is that of today's published head." if reference == "unnormalised" else ""
+    return (
+        f"It is trained by this project's recipe {numbers.get('recipe')}{changed}, by neither published code.{defect}"
+    )
+
+
+def _progress(run: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Steps, epochs, best and last scores: of a checkpoint as it was written, of a run by its records."""
+    position = about.get("position")
+    if isinstance(position, dict):
+        best = position.get("best")
+        return {
+            "steps": position.get("step"),
+            "epochs": None,
+            "best": _scores(best) if best else None,
+            "last": None,
+            "noisy_pesq": (position.get("noisy") or {}).get("pesq"),
+        }
+    if not (run / METRICS).is_file():
+        return {"steps": 0, "epochs": 0, "best": None, "last": None, "noisy_pesq": None}
+    history = History.from_run(run)
+    steps = np.concatenate([history.step("step"), history.epoch("step"), [0.0]])
+    pesq, noisy = history.epoch("validation.pesq"), history.epoch("noisy.pesq")
+    rows = [
+        {"epoch": number}
+        | {name: value for name in _SCORES if math.isfinite(value := history.epoch(f"validation.{name}")[i])}
+        for i, number in enumerate(history.epoch("epoch"))
+    ]
+    return {
+        "steps": int(np.nanmax(steps)),
+        "epochs": len(rows),
+        "best": _scores(rows[int(np.nanargmax(pesq))]) if np.isfinite(pesq).any() else None,
+        "last": _scores(rows[-1]) if rows else None,
+        "noisy_pesq": float(noisy[-1]) if noisy.size and math.isfinite(noisy[-1]) else None,
+    }
+
+
+def _scores(row: dict[str, Any]) -> dict[str, Any]:
+    whole = ("epoch", "scored", "files")
+    return {name: int(row[name]) if name in whole else row[name] for name in ("epoch", *_SCORES) if name in row}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: missing, so nothing is known of where this is from; use another checkpoint"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); use another checkpoint") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: it holds no record; use another checkpoint")
+    return content

@@ -1,0 +1,79 @@
+"""What can be known of a PyTorch file: which network, how large, how many batches; not by which code it was trained."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmgan_jax.diagnosis.evidence import UNNORMALISED_FLOOR
+from cmgan_jax.errors import UserError
+from cmgan_jax.interop.naming import (
+    batches_tracked,
+    discriminator_from_torch,
+    find_state_dict,
+    generator_bins,
+    generator_from_torch,
+)
+from cmgan_jax.interop.torch_file import read_torch_file
+from cmgan_jax.recipes import to_dict
+
+FILES = 11_572
+"""Training files of VoiceBank+DEMAND."""
+BATCH = 4
+"""Crops of a device and step in the published code."""
+_NAME = re.compile(r"CMGAN_epoch_(\d+)_(?:loss_)?(\d\.\d+)")
+_MENTIONED = ("epoch", "gen_loss", "pesq_score", "best_loss")
+
+
+def describe_torch(path: Path) -> dict[str, Any]:
+    """Everything that a PyTorch file tells, ready for JSON.
+
+    Raises:
+        UserError: it cannot be read, or holds neither network.
+    """
+    content = read_torch_file(path)
+    network, sizes, bins = _network(path, content)
+    tensors = find_state_dict(content, network)
+    counted = batches_tracked(content) if network == "generator" else 0
+    named = _NAME.search(path.name)
+    loss = float(named[2]) if named else None
+    return {
+        "path": str(path),
+        "kind": "pytorch",
+        "code": "unknown",
+        "sentence": _sentence(loss),
+        "network": network,
+        "sizes": sizes,
+        "frequency_bins": bins,
+        "numbers": int(sum(tensor.size for tensor in tensors.values() if np.issubdtype(tensor.dtype, np.floating))),
+        "batches_counted": counted or None,
+        "epochs_if_voicebank": {str(n): counted * n * BATCH / FILES for n in (1, 2, 4)} if counted else None,
+        "epoch_in_name": int(named[1]) if named else None,
+        "loss_in_name": loss,
+        "mentioned": {name: content[name] for name in _MENTIONED if isinstance(content.get(name), int | float)},
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+
+
+def _network(path: Path, content: dict[str, Any]) -> tuple[str, dict[str, Any], int | None]:
+    """Which network a file holds; of one with both the generator, which is what people ask about."""
+    try:
+        sizes, variables = generator_from_torch(content)
+        return "generator", to_dict(sizes), generator_bins(variables)
+    except UserError as of_generator:
+        try:
+            return "discriminator", to_dict(discriminator_from_torch(content)[0]), None
+        except UserError:
+            raise UserError(f"{path}: {of_generator}") from of_generator
+
+
+def _sentence(loss: float | None) -> str:
+    said = "A PyTorch file records no recipe: neither the code of 2022 nor today's published head can be told from it"
+    if loss is None:
+        return f"{said}."
+    floor = f"{UNNORMALISED_FLOOR:.3f}, which that of a perfect enhancer is with today's published head"
+    if loss < 0.9 * UNNORMALISED_FLOOR:
+        return f"{said}. But the loss of {loss:.3f} in its name is under {floor}: so it is rather not from there."
+    return f"{said}. The loss of {loss:.3f} in its name is not under {floor}: it may be from there."
