@@ -197,6 +197,8 @@ class Config:
     save_every: str = "10min"
     """What a kill may cost: minutes (`10min`) or steps (`500steps`) between checkpoints; `0min`: at epochs' ends
     alone."""
+    patience: int = 20
+    """Steps in a row whose loss or gradient is not finite (they make no update) after which the run stops."""
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -248,6 +250,7 @@ def check(config: Config) -> None:
             c.save_every,
             "a number with its unit, such as 10min or 500steps",
         ),
+        (c.patience >= 1, "patience", c.patience, "at least 1"),
         (s.sample_rate == 16_000, "spectral.sample-rate", s.sample_rate, "16000, where wide-band PESQ is defined"),
         (
             s.n_fft >= 2 * FEWEST and s.n_fft % 4 == 0,

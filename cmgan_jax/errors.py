@@ -4,8 +4,13 @@
 class UserError(Exception):
     """Something that a user caused and can mend: it names the thing, the reason and the remedy.
 
-    Entry points print it on standard error and leave with exit status 2.
+    Entry points print it on standard error and leave with its exit status.
+
+    Attributes:
+        status: the exit status; 2 says only that there is something to mend.
     """
+
+    status = 2
 
 
 def printable(name: object) -> str:

@@ -38,7 +38,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     Raises:
         SystemExit: always, except that an error which is not the user's passes through with its traceback.
-            2 after a `UserError` or an error of the file system that the user can mend, 130 after Ctrl-C.
+            A `UserError`'s own, 2 after an error of the file system that the user can mend, 130 after Ctrl-C.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Standard error escapes what its encoding lacks; a name must not end the program here either.
@@ -49,7 +49,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         sys.stdout.flush()
     except UserError as error:
         print(error, file=sys.stderr)
-        status = USER_ERROR
+        status = error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = INTERRUPTED

@@ -123,14 +123,14 @@ def kill_once(arguments: Arguments, out: Path, number: int, draw: random.Random,
     """Start or resume a training and kill it at a moment that is drawn."""
     moment = draw.choice(MOMENTS)
     last = arguments.epochs * arguments.steps
-    target = min(_reached(out) + draw.randint(1, 2 * arguments.steps // 2), last - 1)
+    target = min(_reached(out) + draw.randint(1, arguments.steps), last - 1)
     process = start(arguments, out)
     fault = ""
     if moment == "at any time":
         time.sleep(draw.uniform(0.0, 1.5 * start_seconds))
     else:
         deadline = time.monotonic() + PATIENCE
-        while process.poll() is None and not (_saving(out) if moment == "in a save" else _reached(out) >= target):
+        while process.poll() is None and not (_reached(out) >= target and (moment == "in a step" or _saving(out))):
             if time.monotonic() > deadline:
                 fault = f"hung for {PATIENCE:.0f} s"
                 break

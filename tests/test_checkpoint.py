@@ -12,6 +12,7 @@ import pytest
 from cmgan_jax import checksums
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation.weights import load_checkpoint, refuse_damaged
 from cmgan_jax.recipes import make_config
 from cmgan_jax.runs import Checkpoint, steps_in
 from cmgan_jax.training.checkpoint import CheckpointStore, newest_whole, read_run, restore
@@ -189,3 +190,15 @@ def test_a_save_waits_for_the_news_of_the_one_before(store: CheckpointStore, sha
 )
 def test_intervals_have_units(text: str, expected: tuple[float, str]) -> None:
     assert Config(save_every=text).save_interval == expected
+
+
+def test_evaluation_refuses_a_damaged_one_and_names_the_others(two: Path) -> None:
+    refuse_damaged(two / "latest" / "1")
+    harm(two / "latest" / "2", "flipped")
+    with pytest.raises(UserError) as refused:
+        refuse_damaged(two / "latest" / "2")
+    assert str(refused.value).startswith(f"{two / 'latest' / '2'} is damaged: state")
+    assert str(refused.value).endswith(f"Whole ones: {two / 'latest' / '1'}")
+    harm(two / "latest" / "1", "missing")
+    with pytest.raises(UserError, match="no other in its run that is whole"):
+        load_checkpoint(two / "latest" / "2")

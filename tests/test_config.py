@@ -15,6 +15,7 @@ from cmgan_jax.spectral import istft, magnitude, stft
 
 NAN = float("nan")
 NONSENSE: list[tuple[str, Any]] = [
+    ("patience", 0),
     ("save_every", "10"),
     ("save_every", "1.5steps"),
     ("save_every", "-5min"),

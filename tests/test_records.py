@@ -1,11 +1,15 @@
 """What a run writes down: whole files, records in order, nothing twice after a resume."""
 
+import errno
+import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.record_writer import RecordWriter
 
 from cmgan_jax.training.records import METRICS, Recorder, plain, read_metrics, write_json
 
@@ -104,6 +108,54 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="no space"):
         write_json(path, {"value": 2, "more": "text"})
     assert json.loads(path.read_text()) == {"value": 1}
+
+
+class SmallDisk(io.FileIO):
+    """A file on a disk with so many bytes left, of which a write takes what fits."""
+
+    left = 0
+
+    def write(self, data: Any) -> int:
+        if not SmallDisk.left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = super().write(bytes(data)[: SmallDisk.left])
+        SmallDisk.left -= taken
+        return taken
+
+
+def test_a_full_disk_tears_no_line_and_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    SmallDisk.left = 60
+    (tmp_path / METRICS).touch()
+    recorder = Recorder(tmp_path, 0)
+    recorder._file.close()
+    monkeypatch.setattr(recorder, "_file", SmallDisk(tmp_path / METRICS, "a"))
+    assert recorder.record("step", 1, {"loss": 1.5}) is None
+    for step in (2, 3):
+        error = recorder.record("step", step, {"loss": 1.5})
+        assert error is not None
+        assert error.errno == errno.ENOSPC
+        assert [record["step"] for record in lines(tmp_path)] == [1]
+    SmallDisk.left = 1000
+    assert recorder.record("step", 4, {"loss": 1.5}) is None
+    SmallDisk.left = 0
+    assert recorder.record("step", 5, {"loss": 1.5}) is not None
+    assert recorder.close() == 1
+    assert [record["step"] for record in lines(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_curves_go_on_in_another_file_after_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: RecordWriter, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    recorder = Recorder(tmp_path, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "write", full)
+        assert recorder.record("step", 1, {"loss": 1.5}) is not None
+    assert recorder.record("step", 2, {"loss": 2.5}) is None
+    assert recorder.close() == 0
+    assert [record["step"] for record in lines(tmp_path)] == [1, 2]
+    assert [event.step for event in events(tmp_path) if event.WhichOneof("what") == "summary"] == [2]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
 
 
 def test_plain_leaves_what_json_has() -> None:

@@ -52,12 +52,18 @@ class Rig:
         batch: dict[str, np.ndarray],
         weight: np.ndarray | None = None,
         made: bool = True,
+        loss: float | None = None,
     ) -> tuple[TrainState, dict[str, Any]]:
         put = self.placement
         rate = put.replicate(jnp.float32(RATE))
         forward = self.programs.forward(state.generator, state.discriminator, put.split(batch))
         generator, average, backward = self.programs.backward(
-            state.generator, state.average, forward.residual, forward.generator_stats, rate
+            state.generator,
+            state.average,
+            forward.residual,
+            forward.generator_stats,
+            forward.metrics["generator_loss"] if loss is None else put.replicate(jnp.float32(loss)),
+            rate,
         )
         value = np.linspace(0.2, 0.8, self.config.batch, dtype=np.float32)
         weight = np.ones_like(value) if weight is None else weight.astype(np.float32)
@@ -179,6 +185,16 @@ def test_non_finite_batch_changes_no_parameter_on_any_device(four: Rig) -> None:
     state, metrics = four.step(state, batch_of(TINY))
     assert float(metrics["generator_update"]) == 1.0
     assert np.isfinite(float(metrics["generator_loss"]))
+
+
+@pytest.mark.parametrize("loss", [np.inf, np.nan])
+def test_a_loss_that_is_not_finite_makes_no_update_either(one: Rig, loss: float) -> None:
+    """Its gradient is finite here: the loss alone is replaced."""
+    before = jax.device_get(one.start().generator.params)
+    state, metrics = one.step(one.start(), batch_of(TINY), loss=loss)
+    assert np.isfinite(metrics["generator_gradient_norm"])
+    assert metrics["generator_update"] == 0.0
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.generator.params), before)
 
 
 def test_silence_and_constant_input_give_finite_updates(one: Rig) -> None:

@@ -66,6 +66,12 @@ def stream_position(items: int, seed: int, index: int) -> int:
     return int(_order(items, seed, passes)[place])
 
 
+def names_of_batch(corpus: Corpus, config: Config, step: int) -> list[str]:
+    """The items, by name, of the batch that a step (counted from 0) trains on."""
+    indices = range(step * config.batch, (step + 1) * config.batch)
+    return [corpus.items[stream_position(len(corpus.items), config.seed, index)].name for index in indices]
+
+
 def training_item(corpus: Corpus, config: Config, index: int) -> Crops:
     """The crop at an index of the stream.
 

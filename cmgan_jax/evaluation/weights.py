@@ -8,12 +8,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from cmgan_jax.checksums import damage
 from cmgan_jax.config import Config, check
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop.naming import batches_tracked, generator_bins, generator_from_torch
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.recipes import from_dict, make_config
-from cmgan_jax.runs import find
+from cmgan_jax.runs import KEEP, find, steps_in
 
 PUBLISHED = "published_2022"
 """Recipe of weights whose file does not tell."""
@@ -91,6 +92,7 @@ def load_checkpoint(path: Path, step: int | None = None) -> Networks:
     found = path if (path / "state").is_dir() and (path / "run").is_dir() else Path(str(find(path, step)))
     if step is not None and found == path:
         raise UserError(f"{path}: --step {step} picks a checkpoint of a run folder, and this is one checkpoint")
+    refuse_damaged(found)
     items = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler(), run=ocp.JsonCheckpointHandler())
     try:
         with ocp.Checkpointer(items) as reader:
@@ -125,6 +127,21 @@ def load_checkpoint(path: Path, step: int | None = None) -> Networks:
         origin=found,
         step=int(generator["step"]),
     )
+
+
+def refuse_damaged(found: Path) -> None:
+    """Check that a checkpoint is as it was written.
+
+    Raises:
+        UserError: it is not; the message names the others of its run that are.
+    """
+    if (reason := damage(found)) is None:
+        return
+    folder = found.parent.parent if found.parent.name in KEEP else None
+    others = [folder / kind / str(step) for kind in KEEP for step in steps_in(folder / kind)] if folder else []
+    whole = [str(other) for other in others if other != found and damage(other) is None]
+    remedy = f"Whole ones: {', '.join(whole)}" if whole else "There is no other in its run that is whole"
+    raise UserError(f"{found} is damaged: {reason}. {remedy}")
 
 
 def _of_torch(path: Path) -> Weights:

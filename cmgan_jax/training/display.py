@@ -59,6 +59,7 @@ def facts(progress: Progress) -> dict[str, str]:
         "generator loss": number("generator_loss", ".4f"),
         "discriminator loss": number("discriminator_loss", ".4f"),
         "D updates made": number("discriminator_update", ".0f", 100) + " %",
+        "not finite": number("not_finite", ".0f"),
         "PESQ of estimates": number("pesq", ".2f"),
         "scores valid": number("valid_share", ".0f", 100) + " %" + (f" ({failures})" if failures else ""),
         "output level": number("level_db", "+.1f") + " dB",

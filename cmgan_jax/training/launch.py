@@ -25,6 +25,7 @@ FREE = {
     "epochs",
     "log_every",
     "save_every",
+    "patience",
     "targets.workers",
     "targets.time_limit",
     "data.threads",

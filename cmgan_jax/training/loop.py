@@ -11,11 +11,19 @@ from typing import Any
 
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
-from cmgan_jax.data.pipeline import steps_per_epoch, training_batches, validation_crops, validation_files
+from cmgan_jax.data.pipeline import (
+    Crops,
+    names_of_batch,
+    steps_per_epoch,
+    training_batches,
+    validation_crops,
+    validation_files,
+)
 from cmgan_jax.errors import UserError
 from cmgan_jax.runs import LATEST, steps_in
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
+from cmgan_jax.training.divergence import Diverged, is_finite, set_aside
 from cmgan_jax.training.health import Window
 from cmgan_jax.training.interruption import Interruption
 from cmgan_jax.training.meter import Meter
@@ -40,6 +48,8 @@ class Position:
         judged: the discriminator's last predictions beside the true scores.
         best: highest validation PESQ so far, with its epoch; None: no epoch has ended.
         noisy: scores of the held-out files as they are.
+        not_finite: steps whose loss or gradient was not finite.
+        in_a_row: how many of them were the last ones.
     """
 
     step: int = 0
@@ -49,6 +59,8 @@ class Position:
     judged: Window = field(default_factory=Window)
     best: dict[str, Any] | None = None
     noisy: dict[str, Any] | None = None
+    not_finite: int = 0
+    in_a_row: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -116,12 +128,14 @@ class Run:
             self._batches.set_state(position.batches)
         self._scorer = TargetScorer(config.targets, config.batch, config.seed, config.spectral.sample_rate)
         self._stepper = Stepper(config, placement, self._scorer, state)
+        self._corpus = corpus
         self._folder = folder
         self._store = CheckpointStore(folder, position.step)
         self._recorder = Recorder(folder, position.step)
         self._interruption = Interruption()
         self._pace: tuple[float, int] | None = None
         self._saved = time.monotonic(), position.step
+        self._records_fail = False
 
     def train(self) -> Outcome:
         """Train to the last epoch, or until a signal asks to save and leave."""
@@ -139,7 +153,8 @@ class Run:
         finally:
             self._scorer.close()
             self._batches.close()
-            self._recorder.close()
+            if lost := self._recorder.close():
+                self._display.note(f"{lost} records could not be written: metrics.jsonl lacks them")
             self._store.close()
         return Outcome(self._interruption.signal, self.position.step, self.position.noisy, self.position.best)
 
@@ -150,7 +165,7 @@ class Run:
     def _steps(self, epoch: int) -> None:
         """Steps to the end of an epoch. A step's numbers are read when the next is under way: no wait for devices."""
         end = (epoch + 1) * self._steps_per_epoch
-        before: tuple[Measured, dict[str, float]] | None = None
+        before: tuple[Crops, Measured, dict[str, float]] | None = None
         while self.position.step < end and not self._interruption.signal:
             clock = time.monotonic()
             batch = next(self._batches)
@@ -159,19 +174,21 @@ class Run:
             timing = {"data_wait_ms": 1e3 * waited, "step_ms": 1e3 * (time.monotonic() - clock)}
             if before is not None:
                 self._take(*before, self.position.step, epoch)
-            before = measured, timing
+            before = batch, measured, timing
             self.position.step += 1
             self._note_failed_save(wait=False)
             if self.position.step < end and self._save_is_due():
                 self._take(*before, self.position.step, epoch)
                 before = None
-                self._save()
+                if not self.position.in_a_row:
+                    self._save()
         if before is not None:
             self._take(*before, self.position.step, epoch)
 
-    def _take(self, measured: Measured, timing: dict[str, float], step: int, epoch: int) -> None:
+    def _take(self, batch: Crops, measured: Measured, timing: dict[str, float], step: int, epoch: int) -> None:
         """Count a step's numbers; show them, and write the window's means where one ends."""
         numbers, pairs = measured.read()
+        self._watch(numbers, batch, step)
         numbers |= timing
         if self.config.health.measure:
             numbers |= self.position.judged.add(pairs, self.config.health.window)
@@ -180,14 +197,45 @@ class Run:
         numbers = self._means(self.position.window, epoch)
         self._display.show(Progress(epoch, self.config.epochs, step, self._total, self._seconds_left(step), numbers))
         if step % self.config.log_every == 0:
-            self._recorder.record("step", step, {"epoch": epoch + 1} | numbers)
+            self._record("step", step, {"epoch": epoch + 1} | numbers)
             self.position.window = Meter()
+
+    def _watch(self, numbers: dict[str, float], batch: Crops, step: int) -> None:
+        """Count steps that are not finite.
+
+        Raises:
+            Diverged: too many in a row.
+        """
+        if is_finite(numbers):
+            self.position.in_a_row = 0
+            return
+        self.position.not_finite += 1
+        self.position.in_a_row += 1
+        if self.position.in_a_row == 1:
+            self._display.note(f"step {step}: the loss or a gradient is not finite; no update is made from it")
+        if self.position.in_a_row < self.config.patience:
+            return
+        names = names_of_batch(self._corpus, self.config, step - 1)
+        try:
+            aside = set_aside(self._folder, batch, step=step, seed=self.config.seed, names=names)
+        except OSError as error:
+            aside = f"lost ({_in_words(error)})"
+        good = [saved for saved in steps_in(self._folder / LATEST) if saved <= step - self.position.in_a_row]
+        raise Diverged(
+            f"{self._folder}: stopped at step {step}: the loss or a gradient was not finite in the last "
+            f"{self.position.in_a_row} steps, and no update was made from them\n"
+            f"last good checkpoint:  {self._folder / LATEST / str(good[-1]) if good else 'none yet'}\n"
+            f"batch of step {step}:  {aside}  (files {', '.join(names)})\n"
+            "going on with --resume comes to the same steps; a lower --optimiser.generator-rate or a "
+            "--optimiser.clip-norm may not"
+        )
 
     def _means(self, meter: Meter, epoch: int) -> dict[str, Any]:
         optimiser, numbers = self.config.optimiser, meter.summary()
         factor = rate_factor(optimiser, epoch)
         return numbers | {
             "crops_per_second": 1e3 * self.config.batch / numbers["step_ms"],
+            "not_finite": self.position.not_finite,
             "generator_rate": optimiser.generator_rate * factor,
             "discriminator_rate": optimiser.discriminator_rate * factor,
         }
@@ -218,7 +266,7 @@ class Run:
             "best": improved,
             "generator_digest": digest(generator),
         }
-        self._recorder.record("epoch", self.position.step, record)
+        self._record("epoch", self.position.step, record)
         self.position.epoch, self.position.window = Meter(), Meter()
         self._display.note(_sentence(epoch, self.config.epochs, record))
         return improved
@@ -228,6 +276,15 @@ class Run:
         state = self._stepper.state
         judge = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
         return first_device_copy((state.generator.params, state.validated, judge), self._placement)
+
+    def _record(self, kind: str, step: int, numbers: dict[str, Any]) -> None:
+        """Write a record; a disk that refuses it is told of once, and does not end the run."""
+        error = self._recorder.record(kind, step, numbers)
+        if error is not None and not self._records_fail:
+            self._display.note(f"step {step}: a record could not be written ({_in_words(error)}); going on")
+        elif error is None and self._records_fail:
+            self._display.note(f"step {step}: records are written again")
+        self._records_fail = error is not None
 
     def _save_is_due(self) -> bool:
         number, unit = self.config.save_interval

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from cmgan_jax.training.curves import Curves
 
 METRICS = "metrics.jsonl"
 
@@ -32,6 +32,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 class Recorder:
     """Appends records to metrics.jsonl and their numbers to TensorBoard.
 
+    A line is whole or absent. One that cannot be written waits for the next record.
+
     Args:
         folder: the run folder.
         step: the step that the run begins at; later records of an interrupted run are dropped, for they come again.
@@ -44,26 +46,59 @@ class Recorder:
         temporary = path.with_name(METRICS + ".part")
         temporary.write_text("".join(line + "\n" for line in kept))
         os.replace(temporary, path)
-        self._file = path.open("a", buffering=1)
-        self._curves = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if resumed else None)
+        self._file = path.open("ab", buffering=0)
+        self._size = path.stat().st_size
+        self._waiting: list[bytes] = []
+        self._curves = Curves(folder / "tensorboard", purge_from=step + 1 if resumed else None)
 
-    def record(self, kind: str, step: int, numbers: dict[str, Any]) -> None:
+    def record(self, kind: str, step: int, numbers: dict[str, Any]) -> OSError | None:
         """Write one record.
 
         Args:
             kind: `step` or `epoch`.
             step: updates attempted so far.
             numbers: what was measured; one level of nesting is joined with a slash in TensorBoard.
-        """
-        self._file.write(json.dumps({"kind": kind, "step": step, **plain(numbers)}) + "\n")
-        for name, value in _flat(numbers):
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-                self._curves.add_scalar(f"{kind}/{name}", value, step)
 
-    def close(self) -> None:
-        """Flush and close both."""
-        self._file.close()
-        self._curves.close()
+        Returns:
+            Why it could not be written, or None. Lines are tried again with the next record, points of curves are not.
+        """
+        self._waiting.append((json.dumps({"kind": kind, "step": step, **plain(numbers)}) + "\n").encode())
+        points = {
+            f"{kind}/{name}": value
+            for name, value in _flat(numbers)
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        }
+        try:
+            self._write_waiting()
+            self._curves.add(step, points)
+        except OSError as error:
+            return error
+        return None
+
+    def close(self) -> int:
+        """Close both; how many records could not be written at all."""
+        try:
+            self._write_waiting()
+        except OSError:
+            return len(self._waiting)
+        finally:
+            self._file.close()
+            self._curves.close()
+        return 0
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            line = self._waiting[0]
+            try:
+                # A disk that fills up takes a part, and refuses the rest.
+                left = line
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError:
+                self._file.truncate(self._size)
+                raise
+            self._size += len(line)
+            del self._waiting[0]
 
 
 def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:

@@ -90,7 +90,12 @@ class Stepper:
         state, put = self.state, self._placement
         forward = self._steps.forward(state.generator, state.discriminator, put.split(batch))
         generator, average, backward_metrics = self._steps.backward(
-            state.generator, state.average, forward.residual, forward.generator_stats, generator_rate
+            state.generator,
+            state.average,
+            forward.residual,
+            forward.generator_stats,
+            forward.metrics["generator_loss"],
+            generator_rate,
         )
         # The estimate is there when the forward pass ends; PESQ runs while the devices are in the backward pass.
         with TraceAnnotation("wait for the estimate"):

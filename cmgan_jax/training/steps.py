@@ -138,7 +138,7 @@ def generator_forward(
 
 
 def generator_backward(
-    generator: NetState, average: Any, residual: Any, stats: Any, rate: Array, *, config: Config
+    generator: NetState, average: Any, residual: Any, stats: Any, loss: Array, rate: Array, *, config: Config
 ) -> tuple[NetState, Any, Metrics]:
     """Turn the forward pass's residual into an update.
 
@@ -149,6 +149,7 @@ def generator_backward(
         average: the moving average of its parameters, or None.
         residual: of `Forward`.
         stats: batch statistics of `Forward`.
+        loss: float[], the global mean of `Forward`; where it is not finite no update is made.
         rate: float[], learning rate.
         config: the run's numbers.
 
@@ -156,7 +157,7 @@ def generator_backward(
         The state and the average after the step; norm of the raw gradient, and whether the update was made.
     """
     gradient = generator_gradient(residual)
-    network, metrics = apply_gradient(generator, gradient, stats, rate, jnp.ones((), bool), config)
+    network, metrics = apply_gradient(generator, gradient, stats, rate, jnp.isfinite(loss), config)
     if average is not None:
         average = move_average(average, network.params, generator.step, config)
     return network, average, {f"generator_{name}": value for name, value in metrics.items()}
@@ -197,7 +198,8 @@ def discriminator_update(
     gradient, stats, metrics = discriminator_gradient(
         discriminator, clean_magnitude, estimate_magnitude, value, weight, config=config
     )
-    network, applied = apply_gradient(discriminator, gradient, stats, rate, made, config)
+    finite = jnp.isfinite(metrics["discriminator_loss"])
+    network, applied = apply_gradient(discriminator, gradient, stats, rate, made & finite, config)
     # What the published code logs for an update that it skips.
     metrics["discriminator_loss"] = jnp.where(made, metrics["discriminator_loss"], 0.0)
     return network, metrics | {f"discriminator_{name}": value for name, value in applied.items()}
@@ -302,7 +304,7 @@ def compile_steps(config: Config, placement: Placement) -> Steps:
         partial(generator_forward, config=config), (None, None, 0), axes(0, 0, 0, 0, None, None, None)
     )
     backward = placement.map(
-        partial(generator_backward, config=config), (None, None, 0, None, None), (None, None, None), donate=(0, 1)
+        partial(generator_backward, config=config), (None, None, 0, None, None, None), (None, None, None), donate=(0, 1)
     )
     update = placement.map(
         partial(discriminator_update, config=config), (None, 0, 0, 0, 0, None, None), (None, None), donate=(0,)

@@ -1,0 +1,57 @@
+"""A run of steps that are not finite stops, says from where to go on, and leaves the batch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmgan_jax.data import pipeline
+from cmgan_jax.data.corpus import Corpus, CorpusSource
+from cmgan_jax.data.inspection import open_corpus
+from cmgan_jax.recipes import make_config, override
+from cmgan_jax.training import divergence
+from cmgan_jax.training.display import Display
+from cmgan_jax.training.divergence import WATCHED, Diverged
+from cmgan_jax.training.launch import Wishes, launch
+from cmgan_jax.training.records import read_metrics
+from experiments.torture import make_corpus
+
+# The rate of the first update sends every parameter to 1e18: from the second step on nothing is finite.
+CONFIG = override(
+    make_config("recommended", "tiny"),
+    {"optimiser.generator_rate": 1e18, "patience": 3, "steps_per_epoch": 9, "save_every": "1steps"},
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("corpus")
+    make_corpus(folder)
+    return open_corpus(CorpusSource(data=folder), CONFIG)
+
+
+def test_it_stops_with_the_last_good_checkpoint_and_the_batch(corpus: Corpus, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Diverged) as stopped:
+        launch(CONFIG, corpus, Wishes(out, devices=1), Display())
+    assert stopped.value.status == 3
+    assert [record["not_finite"] for record in read_metrics(out, "step")] == [0, 1, 2]
+    assert f"last good checkpoint:  {out / 'latest' / '1'}\n" in str(stopped.value)
+    assert [path.name for path in (out / "latest").iterdir()] == ["1"]
+    # Step 4 trained on the fourth batch.
+    with np.load(out / "not_finite_4.npz") as aside:
+        assert (aside["step"], aside["seed"]) == (4, CONFIG.seed)
+        batches = pipeline.training_batches(corpus, CONFIG, start_step=3)
+        for side, expected in next(batches).items():
+            np.testing.assert_array_equal(aside[side], expected)
+        batches.close()
+        for name, clean in zip(aside["names"], aside["clean"], strict=True):
+            item = next(item for item in corpus.train if item.name == name)
+            assert clean[:100].tobytes() in pipeline.audio.read(item.clean).tobytes()
+
+
+def test_what_is_watched() -> None:
+    sound = dict.fromkeys(WATCHED, 1.0)
+    assert divergence.is_finite(sound)
+    for name in WATCHED:
+        assert not divergence.is_finite(sound | {name: np.nan})
