@@ -11,7 +11,7 @@ import pytest
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
-from cmgan_jax.models import attention
+from cmgan_jax.models import chunks
 from cmgan_jax.models.attention import RelativeAttention, attend, shift
 
 SEQUENCES, HEADS, POSITIONS, WIDTH = 7, 2, 5, 3
@@ -23,7 +23,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def test_shift_picks_the_distance_of_each_pair() -> None:
-    scores = normal(2, 3, POSITIONS, 2 * POSITIONS - 1)
+    scores = normal(2, 3, POSITIONS, 2 * POSITIONS)
     found = np.asarray(shift(jnp.asarray(scores)))
     for i in range(POSITIONS):
         for j in range(POSITIONS):
@@ -73,7 +73,7 @@ def test_attend_equals_the_gathered_form(
     cases: dict[bool, Case], elements: int, masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values and the gradients of all four operands, whatever the chunks."""
-    monkeypatch.setattr(attention, "CHUNK_ELEMENTS", {"cpu": elements})
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {"cpu": elements})
     operands, cotangent, valid, expected = cases[masked]
     # `attend` wants the largest distance first, the gathered form's table has it last.
     found = with_gradients(lambda q, k, v, table: attend(q, k, v, table[::-1], valid), operands, cotangent)
@@ -82,14 +82,14 @@ def test_attend_equals_the_gathered_form(
 
 
 def test_chunks_bound_the_memory_of_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither pass, nor what one leaves for the other, holds the scores of all sequences: 64 · 2 · 32 · 32 floats."""
-    monkeypatch.setattr(attention, "CHUNK_ELEMENTS", {"cpu": 32**2})
-    part = jax.ShapeDtypeStruct((64, HEADS, 32, WIDTH), jnp.float32)
-    table = jax.ShapeDtypeStruct((2 * 32 - 1, WIDTH), jnp.float32)
+    """Neither pass, nor what one leaves for the other, holds the scores of all sequences: 64 · 2 · 64 · 64 floats."""
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {"cpu": 64**2})
+    part = jax.ShapeDtypeStruct((64, HEADS, 64, WIDTH), jnp.float32)
+    table = jax.ShapeDtypeStruct((2 * 64 - 1, WIDTH), jnp.float32)
     gradient = jax.grad(lambda *operands: jnp.sum(jnp.square(attend(*operands))), argnums=(0, 1, 2, 3))
     memory = jax.jit(gradient).lower(part, part, part, table).compile().memory_analysis()
     assert memory is not None
-    assert memory.temp_size_in_bytes < 4 * 64 * HEADS * 32 * 32 / 2
+    assert memory.temp_size_in_bytes < 4 * 64 * HEADS * 64 * 64 / 2
 
 
 def test_module_clamps_distances_and_orders_heads_and_halves() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from cmgan_jax.models.layers import BatchNorm, Conv, Dropout, InstanceNorm, PReLU, depthwise, layer_norm
+from cmgan_jax.models.layers import BatchNorm, Conv, Dropout, InstanceNorm, PReLU, convolve, depthwise, layer_norm
 from cmgan_jax.shapes import AXIS
 
 RNG = np.random.default_rng(0)
@@ -44,6 +44,37 @@ def test_depthwise_is_a_grouped_convolution(positions: int) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
     for one, other in zip(pull(cotangent), pull_expected(cotangent), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"),
+    [
+        ((2, 3), 1, ((4, 0), (1, 1)), 4),
+        ((1, 3), 2, ((0, 0), (1, 1)), 1),
+        ((1, 3), 2, ((0, 0), (0, 0)), 1),
+        ((1, 2), 1, ((0, 0), (0, 0)), 1),
+        ((3, 2), 1, ((1, 2), (0, 1)), 1),
+    ],
+)
+@pytest.mark.parametrize("bins", [9, 10])
+def test_convolution_has_the_derivative_of_the_plain_form(
+    kernel: tuple[int, int], stride: int, padding: Any, dilation: int, bins: int
+) -> None:
+    """Values and both gradients equal those of the library's convolution."""
+    x, weights = normal(2, 7, bins, 3), normal(*kernel, 3, 4)
+
+    def plain(x: Array, weights: Array) -> Array:
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, weights, (1, stride), padding, rhs_dilation=(dilation, 1), dimension_numbers=numbers
+        )
+
+    expected, pull_expected = jax.vjp(plain, x, weights)
+    found, pull = cast(Any, jax.vjp(lambda *both: convolve(*both, stride, padding, dilation), x, weights))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    cotangent = normal(*expected.shape)
+    for one, other in zip(pull(cotangent), pull_expected(cotangent), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 def kept(seed: int, x: np.ndarray, rate: float = 0.2) -> np.ndarray:

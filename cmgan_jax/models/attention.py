@@ -1,5 +1,7 @@
 """Self-attention with relative positions (Shaw et al. 2018), in memory that does not grow with the square of N."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,28 +9,33 @@ import numpy as np
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
+from cmgan_jax.models.chunks import by_chunks
 from cmgan_jax.models.layers import Dropout, dense, layer_norm
-
-CHUNK_ELEMENTS = {"cpu": 40_000}
-"""Scores per head computed at once: as many as stay in a core's cache (CPU, measured), or `CHUNK_DEFAULT`."""
-CHUNK_DEFAULT = 2**26
 
 
 def shift(scores: Array) -> Array:
     """Pick from a score per distance the score per position: out[i, j] = scores[i, N - 1 - i + j].
 
     Args:
-        scores: [..., N, 2N - 1]; column m belongs to the distance i - j = N - 1 - m.
+        scores: [..., N, 2N]; column m belongs to the distance i - j = N - 1 - m, the last one to none.
 
     Returns:
-        [..., N, N], by one pad and reshape instead of a gather.
+        [..., N, N], by reading the same memory with rows one shorter, instead of a gather.
     """
-    *lead, positions, span = scores.shape
-    flat = jnp.pad(scores, [(0, 0)] * (len(lead) + 1) + [(0, 1)]).reshape(*lead, positions * (span + 1))
-    flat = flat[..., positions - 1 : positions - 1 + positions * span]
-    return flat.reshape(*lead, positions, span)[..., :positions]
+    *lead, positions, _ = scores.shape
+    span = 2 * positions - 1
+    flat = scores.reshape(*lead, positions * 2 * positions)[..., : positions * span]
+    return flat.reshape(*lead, positions, span)[..., positions - 1 :]
 
 
+def unshift(scores: Array) -> Array:
+    """The transpose of `shift`: [..., N, N] to [..., N, 2N], 0 at distances that a row does not reach."""
+    *lead, positions, _ = scores.shape
+    flat = jnp.pad(scores, [(0, 0)] * len(lead) + [(0, 1), (positions - 1, 0)]).reshape(*lead, -1)
+    return flat[..., : positions * 2 * positions].reshape(*lead, positions, 2 * positions)
+
+
+@jax.custom_vjp
 def attend(query: Array, key: Array, value: Array, distances: Array, valid: Array | None = None) -> Array:
     """Softmax attention with a relative term for many independent sequences.
 
@@ -45,21 +52,57 @@ def attend(query: Array, key: Array, value: Array, distances: Array, valid: Arra
     Returns:
         [sequences, H, N, K]: softmax(K ** -0.5 · (q · k + q · distance)) · v.
     """
-    positions, width = query.shape[-2:]
-    scale = np.float32(width**-0.5)
+    return _attend_forward(query, key, value, distances, valid)[0]
 
-    @jax.checkpoint
-    def one(sequence: tuple[Array, ...]) -> Array:
-        q, k, v, *mask = sequence
-        q = q * scale
-        scores = jnp.einsum("hik,hjk->hij", q, k) + shift(jnp.einsum("hik,mk->him", q, distances))
-        if mask:
-            scores = jnp.where(mask[0], scores, -jnp.inf)
-        return jnp.einsum("hij,hjk->hik", nn.softmax(scores, axis=-1), v)
 
-    elements = CHUNK_ELEMENTS.get(jax.default_backend(), CHUNK_DEFAULT)
-    operands = (query, key, value) if valid is None else (query, key, value, valid)
-    return jax.lax.map(one, operands, batch_size=min(query.shape[0], max(1, elements // positions**2)))
+def _scores(query: Array, key: Array, distances: Array, valid: Array | None) -> Array:
+    """One sequence's [H, N, N]."""
+    query = query * np.float32(query.shape[-1] ** -0.5)
+    scores = jnp.einsum("hik,hjk->hij", query, key) + shift(jnp.einsum("hik,mk->him", query, distances))
+    return scores if valid is None else jnp.where(valid, scores, -jnp.inf)
+
+
+def _attend_forward(query: Array, key: Array, value: Array, distances: Array, valid: Array | None) -> tuple[Array, Any]:
+    distances = jnp.pad(distances, ((0, 1), (0, 0)))
+
+    def one(sequence: tuple[Any, ...]) -> tuple[Array, Array]:
+        q, k, v, mask = sequence
+        scores = _scores(q, k, distances, mask)
+        largest = jnp.max(scores, axis=-1)
+        weights = jnp.exp(scores - largest[..., None])
+        total = jnp.sum(weights, axis=-1)
+        return jnp.einsum("hij,hjk->hik", weights, v) / total[..., None], largest + jnp.log(total)
+
+    out, normaliser = by_chunks(one, (query, key, value, valid), query.shape[-2] ** 2)
+    return out, (query, key, value, distances, valid, out, normaliser)
+
+
+def _attend_backward(residual: Any, gradient: Array) -> tuple[Array, Array, Array, Array, None]:
+    *operands, out, normaliser = residual
+    query, key, value, distances, valid = operands
+    scale = np.float32(query.shape[-1] ** -0.5)
+
+    def one(sequence: tuple[Any, ...]) -> tuple[Array, ...]:
+        q, k, v, mask, o, log_total, g = sequence
+        # From the saved logarithm of the sum the probabilities come in one pass, without another maximum.
+        weights = jnp.exp(_scores(q, k, distances, mask) - log_total[..., None])
+        of_scores = weights * (jnp.einsum("hik,hjk->hij", g, v) - jnp.sum(g * o, axis=-1, keepdims=True))
+        by_distance = unshift(of_scores)
+        of_query = jnp.einsum("hij,hjk->hik", of_scores, k) + jnp.einsum("him,mk->hik", by_distance, distances)
+        return (
+            of_query * scale,
+            jnp.einsum("hij,hik->hjk", of_scores, q) * scale,
+            jnp.einsum("hij,hik->hjk", weights, g),
+            jnp.einsum("him,hik->mk", by_distance, q) * scale,
+        )
+
+    of_query, of_key, of_value, of_distances = by_chunks(
+        one, (query, key, value, valid, out, normaliser, gradient), query.shape[-2] ** 2
+    )
+    return of_query, of_key, of_value, jnp.sum(of_distances, axis=0)[:-1], None
+
+
+attend.defvjp(_attend_forward, _attend_backward)
 
 
 class RelativeAttention(nn.Module):

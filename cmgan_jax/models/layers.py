@@ -1,6 +1,7 @@
 """Layers whose arithmetic must equal PyTorch's, or be faster than the stock ones. Channels last throughout."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from cmgan_jax.models.chunks import by_chunks
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 EPSILON = 1e-5
 """Added to the variance in every norm of the model."""
@@ -49,7 +54,7 @@ class Conv(nn.Module):
 
     features: int
     kernel: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    padding: Padding = ((0, 0), (0, 0))
     stride: int = 1
     dilation: int = 1
 
@@ -65,8 +70,69 @@ class Conv(nn.Module):
             kernel_dilation=(self.dilation, 1),
             kernel_init=uniform_kernel,
             bias_init=uniform_bias(fan_in),
+            conv_general_dilated=_convolve,
             name="conv",
         )(x)
+
+
+def _convolve(x: Array, kernel: Array, strides: Any, padding: Any, *, rhs_dilation: Any, **_: Any) -> Array:
+    """What `nn.Conv` calls, of which only strides in frequency and dilation in time are used."""
+    return convolve(x, kernel, strides[1], tuple(padding), rhs_dilation[0])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def convolve(x: Array, kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
+    """Convolution over (time, frequency) whose weight gradient is one matrix product.
+
+    The library's own takes four to eight times as long on a CPU.
+
+    Args:
+        x: [B, T, F, C].
+        kernel: [time taps, frequency taps, C, features].
+        stride: step in frequency.
+        padding: ((before, after) in time, (before, after) in frequency).
+        dilation: step in time between taps.
+
+    Returns:
+        [B, T', F', features].
+    """
+    return _plain_convolution(x, kernel, stride, padding, dilation)
+
+
+def _plain_convolution(x: Array, kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, stride), padding, rhs_dilation=(dilation, 1), dimension_numbers=numbers
+    )
+
+
+def _convolve_forward(x: Array, kernel: Array, *how: Any) -> tuple[Array, tuple[Array, Array]]:
+    return _plain_convolution(x, kernel, *how), (x, kernel)
+
+
+def _convolve_backward(
+    stride: int, padding: Padding, dilation: int, residual: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    x, kernel = residual
+    (of_x,) = jax.linear_transpose(lambda x: _plain_convolution(x, kernel, stride, padding, dilation), x)(gradient)
+    (early, _), (low, _) = padding
+    times, bins, channels, features = kernel.shape
+    # The gradient shifted to each tap, side by side: as wide as the features, which are fewer than the channels.
+    # Position q of x met tap (i, j) at the outputs q + (early, low) - (i · dilation, j), every `stride`-th bin of them.
+    late = (dilation * (times - 1) - early, x.shape[1] + early - gradient.shape[1])
+    high = (bins - 1 - low, x.shape[2] + low - (stride * (gradient.shape[2] - 1) + 1))
+    spread = jax.lax.pad(gradient, np.float32(0), ((0, 0, 0), (*late, 0), (*high, stride - 1), (0, 0, 0)))
+    taps = [
+        spread[:, i * dilation : i * dilation + x.shape[1], j : j + x.shape[2]]
+        for i in reversed(range(times))
+        for j in reversed(range(bins))
+    ]
+    wide = jnp.concatenate(taps, axis=-1).reshape(-1, times * bins * features)
+    of_kernel = (x.reshape(-1, channels).T @ wide).reshape(channels, times, bins, features)
+    return of_x, of_kernel.transpose(1, 2, 0, 3)
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 class PReLU(nn.Module):
@@ -195,9 +261,14 @@ def depthwise(x: Array, kernel: Array) -> Array:
     Returns:
         [sequences, N, C]: sum over k of kernel[k] · x[n + k - width // 2].
     """
-    width, positions = kernel.shape[0], x.shape[1]
-    padded = jnp.pad(x, ((0, 0), (width // 2, width // 2), (0, 0)))
-    return sum((padded[:, k : k + positions] * kernel[k] for k in range(1, width)), padded[:, :positions] * kernel[0])
+    # In a loop also because it is a boundary: outside one, XLA repeats all taps inside every operation that reads them.
+    return by_chunks(lambda sequence: _taps(sequence, kernel), x, x[0].size)
+
+
+def _taps(sequence: Array, kernel: Array) -> Array:
+    width, positions = kernel.shape[0], sequence.shape[0]
+    padded = jnp.pad(sequence, ((width // 2, width // 2), (0, 0)))
+    return sum((padded[k : k + positions] * kernel[k] for k in range(1, width)), padded[:positions] * kernel[0])
 
 
 def _depthwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
