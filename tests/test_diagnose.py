@@ -25,6 +25,7 @@ from published_logs import (
 
 from cmgan_jax.diagnosis.evidence import findings
 from cmgan_jax.diagnosis.history import METRICS
+from cmgan_jax.diagnosis.page import build
 from cmgan_jax.diagnosis.published import read_history
 from cmgan_jax.diagnosis.report import collapsed, document
 from cmgan_jax.diagnosis.verdict import CODES
@@ -226,6 +227,17 @@ def test_the_program(tmp_path: Path) -> None:
         "learnt, not skip",
     ):
         assert part in words.stdout
+
+
+def test_names_are_text_on_the_page(tmp_path: Path) -> None:
+    folder = tmp_path / "<img src=x>"
+    folder.mkdir()
+    history = read_history([store(folder, training(skipped(12)), "csv")])
+    page = build(history, document(history))
+    assert "&lt;img src=x&gt;" in page
+    assert "<img" not in page
+    # A curve of PESQ, of both losses by epoch, and of each by step.
+    assert page.count("<svg") == 4
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,10 @@ def test_zeros_of_six_digits_are_skipped_or_rounded(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     assert zeros(10 ** rng.normal(-5.5, 0.8, (12, 5)), tmp_path) == "unclear"
     assert zeros(10 ** rng.uniform(-8, -2, (12, 5)), tmp_path) == "unclear"
+    # Most are ordinary, but a quarter lies just above what is printed as 0: so may the zeros.
+    near = ordinary(12)
+    near.flat[:15], near.flat[15:24] = 3e-6, 1e-7
+    assert zeros(near, tmp_path) == "unclear"
 
 
 def test_zeros_of_a_full_float_are_skipped(tmp_path: Path) -> None:
