@@ -1,5 +1,6 @@
 """What a step costs and why: `python -m experiments.benchmark --preset demo --batch 1 2 --json FILE`."""
 
+import contextlib
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,13 +18,14 @@ from cmgan_jax.benchmarking.memory import device_peak, peak_rss
 from cmgan_jax.benchmarking.pesq_cost import measure_pesq
 from cmgan_jax.benchmarking.report import OURS, Row, Setup
 from cmgan_jax.benchmarking.work import program_work
-from cmgan_jax.benchmarking.workload import PROGRAMS, Workload, check_precisions
+from cmgan_jax.benchmarking.workload import PROGRAMS, Waits, Workload, check_precisions
 from cmgan_jax.config import Config, check
 from cmgan_jax.data.pipeline import training_batches
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training.records import write_json
 from experiments._cli import run
+from experiments.yardstick.client import MODES, Yardstick, require_torch
 
 Part = Literal["train", "pesq"]
 PROFILED = 3
@@ -49,14 +51,19 @@ class Arguments:
     """In which the step computes."""
     repeats: int = 5
     """Samples of each figure."""
+    against: Literal["none", "torch"] = "none"
+    """`torch`: the published program beside ours, in turns, where PyTorch is installed (or CMGAN_TORCH_PYTHON names
+    an interpreter that has it)."""
+    modes: tuple[str, ...] = ("eager-float32", "compiled-float32", "eager-bfloat16", "compiled-bfloat16")
+    """How PyTorch computes; on a GPU also eager-tf32 and compiled-tf32."""
     json: Path | None = None
     """File for all figures."""
     profile: Path | None = None
     """Folder for a profile of a few whole steps, for Perfetto or TensorBoard."""
 
 
-def configs(arguments: Arguments) -> list[tuple[str, Config]]:
-    """Precision and config of every size to be measured, checked.
+def sizes(arguments: Arguments) -> list[dict[str, Config]]:
+    """For every batch, the config by precision, checked.
 
     Raises:
         UserError: numbers that cannot work.
@@ -64,60 +71,82 @@ def configs(arguments: Arguments) -> list[tuple[str, Config]]:
     if arguments.repeats < 1:
         raise UserError(f"--repeats {arguments.repeats}: at least 1 sample is needed")
     check_precisions(arguments.precision)
+    if unknown := [mode for mode in arguments.modes if mode not in MODES]:
+        raise UserError(f"--modes {' '.join(unknown)}: there are {', '.join(MODES)}")
     base = make_config(arguments.recipe, arguments.preset)
-    sized = [(precision, replace(base, batch=batch)) for batch in arguments.batch for precision in arguments.precision]
-    for _, config in sized:
-        check(config)
-    return sized
+    wished = [dict.fromkeys(arguments.precision, replace(base, batch=batch)) for batch in arguments.batch]
+    for configs in wished:
+        for config in configs.values():
+            check(config)
+    return wished
 
 
-def measure_training(
-    precision: str, config: Config, ceilings: Ceilings, repeats: int, folder: Path, profile: Path | None
-) -> tuple[list[Row], Setup]:
-    """Time the programs at one size.
+@dataclass(frozen=True)
+class Found:
+    """What one batch size gave: rows by program, our set-ups, and the rivals' (plain)."""
+
+    rows: list[Row]
+    setups: list[Setup]
+    rivals: list[dict[str, Any]]
+
+
+def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Arguments, folder: Path) -> Found:
+    """Time all programs at one batch size, ours and the rivals' in turns.
 
     Args:
-        precision: of the floor.
-        config: sizes and batch.
+        configs: ours by precision.
         ceilings: of the device.
-        repeats: samples of each program.
-        folder: of a corpus that `make_corpus` is to write.
-        profile: folder of a profile, or None.
+        arguments: repeats, rivals, profile.
+        folder: empty, for a small corpus.
     """
-    batches = training_batches(make_corpus(folder, config), config)
-    device = jax.devices()[0]
-    try:
-        with Workload(config, device, batches) as workload:
-            timings = alternate(workload.samples(), repeats)
-            if profile is not None:
-                # Without Python's own calls, which would cover what matters.
-                options = jax.profiler.ProfileOptions()
-                options.python_tracer_level = 0
-                with jax.profiler.trace(profile, create_perfetto_trace=True, profiler_options=options):
-                    workload.samples()["step"](PROFILED)
-    finally:
-        batches.close()
+    config, device = next(iter(configs.values())), jax.devices()[0]
+    modes = [MODES[name] for name in arguments.modes] if arguments.against == "torch" else []
+    with contextlib.ExitStack() as opened:
+        batches = training_batches(make_corpus(folder, config), config)
+        opened.callback(batches.close)
+        ours = {p: opened.enter_context(Workload(c, device, batches)) for p, c in configs.items()}
+        setups = [setup_of(precision, workload, device) for precision, workload in ours.items()]
+        theirs = {mode: opened.enter_context(Yardstick(config, next(batches), mode)) for mode in modes}
+        ours_sampled = {precision: workload.samples() for precision, workload in ours.items()}
+        theirs_sampled = {mode: yardstick.samples(list(PROGRAMS)) for mode, yardstick in theirs.items()}
+        cases = {}
+        for program in PROGRAMS:
+            cases |= {(program, OURS, precision): samples[program] for precision, samples in ours_sampled.items()}
+            cases |= {(program, m.side, m.precision): samples[program] for m, samples in theirs_sampled.items()}
+        timings = alternate(cases, arguments.repeats)
+        rivals = [
+            {"side": mode.side, "precision": mode.precision, "batch": config.batch, **y.about, "first_s": y.first}
+            | {"memory": y.ask("memory")}
+            for mode, y in theirs.items()
+        ]
+        if arguments.profile is not None:
+            # Without Python's own calls, which would cover what matters.
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0
+            with jax.profiler.trace(arguments.profile, create_perfetto_trace=True, profiler_options=options):
+                next(iter(ours_sampled.values()))["step"](PROFILED)
     work = {"constant": program_work(config)["step"], **program_work(config)}
-    rate = ceilings.macs_per_second[precision], ceilings.bytes_per_second
+    waits = {(name, OURS, precision): w for precision, workload in ours.items() for name, w in workload.waits.items()}
+    waits |= {
+        (name, mode.side, mode.precision): Waits(pesq=milliseconds)
+        for mode, yardstick in theirs.items()
+        for name, milliseconds in yardstick.pesq_wait_ms.items()
+    }
     rows = []
-    for name, timing in timings.items():
-        waits = workload.waits.get(name)
-        rows.append(
-            Row(
-                side=OURS,
-                program=name,
-                title=PROGRAMS[name],
-                precision=precision,
-                batch=config.batch,
-                timing=timing,
-                floor=(work[name] * config.batch).floor(precision, *rate),
-                pesq_wait_ms=report.median(waits.pesq) if waits else None,
-                data_wait_ms=report.median(waits.data) if waits else None,
-            )
-        )
-    setup = Setup(
+    for (program, side, precision), timing in timings.items():
+        waited = waits.get((program, side, precision), Waits())
+        rate = ceilings.macs_per_second.get(precision)
+        floor = (work[program] * config.batch).floor(precision, rate, ceilings.bytes_per_second) if rate else None
+        waiting = report.median(waited.pesq), report.median(waited.data)
+        rows.append(Row(side, program, PROGRAMS[program], precision, config.batch, timing, floor, *waiting))
+    return Found(rows, setups, rivals)
+
+
+def setup_of(precision: str, workload: Workload, device: Any) -> Setup:
+    """Compile times and memory of a workload that has just been made."""
+    return Setup(
         precision=precision,
-        batch=config.batch,
+        batch=workload.config.batch,
         compile_seconds={name: compiled.seconds for name, compiled in workload.compiled.items()},
         first_step=workload.first_step,
         temporaries={name: compiled.temporaries for name, compiled in workload.compiled.items()},
@@ -125,40 +154,51 @@ def measure_training(
         rss=peak_rss(),
         device_peak=device_peak(device),
     )
-    return rows, setup
+
+
+def measure_training(arguments: Arguments, wished: list[dict[str, Config]], console: Console) -> dict[str, Any]:
+    """Measure and show the step's programs; plain."""
+    ceilings = measure_ceilings(jax.devices()[0], arguments.precision)
+    work = program_work(next(iter(wished[0].values())))
+    console.print(report.ceiling_table(ceilings, work))
+    found = []
+    for configs in wished:
+        with tempfile.TemporaryDirectory() as folder:
+            found.append(measure_size(configs, ceilings, arguments, Path(folder)))
+    rows = [row for program in PROGRAMS for one in found for row in one.rows if row.program == program]
+    setups, rivals = [s for one in found for s in one.setups], [r for one in found for r in one.rivals]
+    console.print(report.timing_table(rows, f"training, preset {arguments.preset}"))
+    console.print(report.setup_table(setups))
+    if rivals:
+        console.print(report.rival_table(rivals))
+    hidden = report.hidden(rows)
+    for case in hidden:
+        console.print(
+            f"{case['side']}, batch {case['batch']}, {case['precision']}: a step with PESQ takes {case['ratio']:.3f} × "
+            f"one with a constant (goal: under {report.HIDDEN}, with a free core a crop beside the device)"
+        )
+    return {
+        "ceilings": asdict(ceilings),
+        "work": {name: asdict(part) for name, part in work.items()},
+        "rows": [row.to_dict() for row in rows],
+        "setups": [asdict(setup) for setup in setups],
+        "rivals": rivals,
+        "hidden": hidden,
+    }
 
 
 def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
     """Measure what is wished, show it, and give it ready for JSON."""
-    sized = configs(arguments)
+    wished = sizes(arguments)
+    if arguments.against == "torch":
+        require_torch()
     settings = {name: value for name, value in asdict(arguments).items() if name not in ("json", "profile")}
     found: dict[str, Any] = {"arguments": settings, "machine": report.machine()}
     console.print(f"{found['machine']['device']}, {found['machine']['cores']} cores, load {found['machine']['load']}")
     if "train" in arguments.part:
-        ceilings = measure_ceilings(jax.devices()[0], arguments.precision)
-        work = program_work(sized[0][1])
-        found |= {"ceilings": asdict(ceilings), "work": {name: asdict(part) for name, part in work.items()}}
-        console.print(report.ceiling_table(ceilings, work))
-        rows: list[Row] = []
-        setups: list[Setup] = []
-        for precision, config in sized:
-            with tempfile.TemporaryDirectory() as folder:
-                arguments_of_one = precision, config, ceilings, arguments.repeats, Path(folder), arguments.profile
-                of_one, setup = measure_training(*arguments_of_one)
-            rows += of_one
-            setups.append(setup)
-        rows.sort(key=lambda row: list(PROGRAMS).index(row.program))
-        console.print(report.timing_table(rows, f"training, preset {arguments.preset}"))
-        console.print(report.setup_table(setups))
-        hidden = report.hidden(rows)
-        for case in hidden:
-            console.print(
-                f"batch {case['batch']}, {case['precision']}: a step with PESQ takes {case['ratio']:.3f} × one with a "
-                f"constant (goal: under {report.HIDDEN}, with a free core a crop beside the device)"
-            )
-        found |= {"rows": [row.to_dict() for row in rows], "setups": [asdict(s) for s in setups], "hidden": hidden}
+        found |= measure_training(arguments, wished, console)
     if "pesq" in arguments.part:
-        config = sized[0][1]
+        config = next(iter(wished[0].values()))
         cost = measure_pesq(config.data.crop_seconds, config.spectral.sample_rate, arguments.repeats)
         found["pesq"] = asdict(cost)
         console.print(report.pesq_table(cost))

@@ -4,6 +4,9 @@ import math
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+Name = TypeVar("Name")
 
 Sample = Callable[[int], float]
 """Runs the work so many times, waits for the end of it, and gives the seconds of one."""
@@ -26,7 +29,7 @@ class Timing:
         return statistics.median(self.samples)
 
 
-def alternate(cases: Mapping[str, Sample], repeats: int) -> dict[str, Timing]:
+def alternate(cases: Mapping[Name, Sample], repeats: int) -> dict[Name, Timing]:
     """Time all cases in turns.
 
     Each is run once to warm up and once to choose how many runs make a sample.
@@ -42,7 +45,7 @@ def alternate(cases: Mapping[str, Sample], repeats: int) -> dict[str, Timing]:
     for name, sample in cases.items():
         sample(1)
         runs[name] = min(max(math.ceil(SHORTEST / max(sample(1), 1e-9)), 1), MOST)
-    taken: dict[str, list[float]] = {name: [] for name in cases}
+    taken: dict[Name, list[float]] = {name: [] for name in cases}
     for _ in range(repeats):
         for name, sample in cases.items():
             taken[name].append(sample(runs[name]))

@@ -117,12 +117,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def rivals(rows: Sequence[Row], row: Row) -> list[tuple[str, float]]:
-    """For a row of ours, how many times faster it is than the other sides' rows of the same work."""
-    same = [other for other in rows if (other.program, other.batch) == (row.program, row.batch)]
-    return [(f"{o.side} {o.precision}", ratio(row.timing, o.timing)) for o in same if o.side != OURS]
-
-
 def timing_table(rows: Sequence[Row], title: str) -> Table:
     """Every row; where there are rivals, by how much ours is faster (the median of paired ratios)."""
     table = Table(title=title, title_justify="left")
@@ -166,6 +160,18 @@ def setup_table(setups: Sequence[Setup]) -> Table:
             _megabytes(setup.rss),
             _megabytes(setup.device_peak),
         )
+    return table
+
+
+def rival_table(rivals: Sequence[dict[str, Any]]) -> Table:
+    """What is compared with: versions, first runs (compiling is in them) and memory."""
+    table = Table(title="compared with", title_justify="left")
+    for name in ("side", "precision", "batch", "version", "device", "first runs, s", "peak RSS, MB"):
+        table.add_column(name)
+    for rival in rivals:
+        first = ", ".join(f"{name} {seconds:.1f}" for name, seconds in rival["first_s"].items())
+        cells = [str(rival[name]) for name in ("side", "precision", "batch", "torch", "device")]
+        table.add_row(*cells, first, _megabytes(rival["memory"]["rss"]))
     return table
 
 

@@ -1,0 +1,184 @@
+"""The published CMGAN in PyTorch, in a process of its own, so that both frameworks can take turns in one run."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from cmgan_jax.benchmarking.clock import Sample
+from cmgan_jax.config import Config
+from cmgan_jax.data.pipeline import Crops
+from cmgan_jax.errors import UserError
+from cmgan_jax.recipes import to_dict
+
+VARIABLE = "CMGAN_TORCH_PYTHON"
+"""Environment variable: an interpreter that has PyTorch, where this one has not."""
+MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "20000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+"""Settings of the C library's allocator with which PyTorch is about twice as fast on a CPU."""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How PyTorch computes.
+
+    Attributes:
+        compiled: both networks by `torch.compile`.
+        precision: `float32`, `tf32` (float32 with that format in matrix products, on a GPU), `bfloat16` (autocast).
+    """
+
+    compiled: bool
+    precision: str
+
+    @property
+    def side(self) -> str:
+        """Its name in tables."""
+        return "torch compiled" if self.compiled else "torch eager"
+
+
+MODES = {
+    f"{kind}-{precision}": Mode(kind == "compiled", precision)
+    for precision in ("float32", "tf32", "bfloat16")
+    for kind in ("eager", "compiled")
+}
+"""By the name on the command line."""
+
+
+def find_torch() -> str | None:
+    """An interpreter that has PyTorch: the one that the environment names, or this one; None: neither."""
+    if named := os.environ.get(VARIABLE):
+        return named
+    return sys.executable if importlib.util.find_spec("torch") else None
+
+
+def require_torch() -> str:
+    """As `find_torch`.
+
+    Raises:
+        UserError: there is none, or the one that the environment names does not have it.
+    """
+    found = find_torch()
+    if found is None:
+        raise UserError(
+            f"PyTorch is not installed here: install it, or name an interpreter that has it in {VARIABLE} "
+            "(python3 -m venv DIR; DIR/bin/pip install torch numpy pesq==0.0.4)"
+        )
+    try:
+        done = subprocess.run([found, "-c", "import torch, numpy"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UserError(f"{VARIABLE}: {found} cannot be run ({error.strerror}); name a Python interpreter") from error
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(f"{found} cannot import torch and numpy ({why}); pip install torch numpy")
+    return found
+
+
+@dataclass
+class Yardstick:
+    """One mode at one size, in its own process. Close it, or use `with`.
+
+    Args:
+        config: sizes.
+        crops: what it works on.
+        mode: how.
+
+    Attributes:
+        about: versions, device and number of parameters.
+        first: seconds of the first run of each program; compiling is in it.
+        pesq_wait_ms: milliseconds that steps waited for scores, by program.
+    """
+
+    config: Config
+    crops: Crops
+    mode: Mode
+    about: dict[str, Any] = field(default_factory=dict, init=False)
+    first: dict[str, float] = field(default_factory=dict, init=False)
+    pesq_wait_ms: dict[str, list[float]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._process = subprocess.Popen(
+            [require_torch(), "-m", "experiments.yardstick.server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | MALLOC | {"PYTHONPATH": str(ROOT)},
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            files = {}
+            for name, wave in (("clean", self.crops["clean"]), ("noisy", self.crops["noisy"])):
+                files[name] = str(Path(folder) / f"{name}.npy")
+                np.save(files[name], wave.astype(np.float32))
+            how = {"compiled": self.mode.compiled, "precision": self.mode.precision}
+            self.about = self.ask("open", config=to_dict(self.config), **how, **files)
+
+    def ask(self, what: str, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer.
+
+        Raises:
+            UserError: PyTorch's process refused it or has ended.
+        """
+        sender, receiver = self._process.stdin, self._process.stdout
+        assert sender is not None
+        assert receiver is not None
+        try:
+            sender.write(json.dumps({"do": what, **request}) + "\n")
+            sender.flush()
+            line = receiver.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            status = self._process.wait()
+            raise UserError(
+                f"the PyTorch process ({self.mode.side}, {self.mode.precision}) ended with status {status} at "
+                f"{what!r}; is there memory enough, and does `{VARIABLE}` name a PyTorch of 2.0 or later?"
+            )
+        answer = json.loads(line)
+        if "refused" in answer:
+            raise UserError(answer["refused"])
+        return answer
+
+    def samples(self, programs: list[str]) -> dict[str, Sample]:
+        """A sample of each program."""
+        return {program: self._sample(program) for program in programs}
+
+    def _sample(self, program: str) -> Sample:
+        waits = self.pesq_wait_ms.setdefault(program, [])
+
+        def sample(runs: int) -> float:
+            answer = self.ask("sample", program=program, runs=runs)
+            self.first.setdefault(program, answer["seconds"])
+            waits.extend(answer["pesq_wait_ms"])
+            return answer["seconds"]
+
+        return sample
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,315 @@
+"""Both networks of the published CMGAN as PyTorch modules, in the published layout: channels first, scores in memory.
+
+Written from the architecture's description. Modules are named like this project's variables; `load` reads a state
+dict with the published names through the table that also serves our own import and export.
+"""
+
+# pyright: reportMissingImports=false
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cmgan_jax.config import DiscriminatorConfig, GeneratorConfig
+from cmgan_jax.interop.tables import Entry, discriminator_table, generator_table
+
+
+class ConvUnit(nn.Module):
+    """Convolution, instance norm, PReLU: [B, C, T, F]."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], **options: Any):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, **options)
+        self.norm = nn.InstanceNorm2d(outputs, affine=True)
+        self.prelu = nn.PReLU(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, T, F] -> [B, outputs, T', F']."""
+        return self.prelu(self.norm(self.conv(x)))
+
+
+class Dense(nn.Module):
+    """Dilated dense block: causal in time, new features in front of the old."""
+
+    def __init__(self, c: GeneratorConfig):
+        super().__init__()
+        for i in range(c.dense_depth):
+            unit = ConvUnit(c.channels * (i + 1), c.channels, (2, 3), dilation=(2**i, 1))
+            self.add_module(f"layer_{i}", unit)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, F] -> [B, C, T, F]."""
+        seen = out = x
+        for i, unit in enumerate(self.children()):
+            out = unit(functional.pad(seen, (1, 1, 2**i, 0)))
+            seen = torch.cat([out, seen], dim=1)
+        return out
+
+
+class Encoder(nn.Module):
+    """To C channels at half the bins."""
+
+    def __init__(self, c: GeneratorConfig):
+        super().__init__()
+        self.input = ConvUnit(3, c.channels, (1, 1))
+        self.dense = Dense(c)
+        self.down = ConvUnit(c.channels, c.channels, (1, 3), stride=(1, 2), padding=(0, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, T, F] -> [B, C, T, (F + 1) // 2]."""
+        return self.down(self.dense(self.input(x)))
+
+
+class FeedForward(nn.Module):
+    """Layer norm, expansion, SiLU, contraction, dropout after each."""
+
+    def __init__(self, c: GeneratorConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(c.channels)
+        self.expand = nn.Linear(c.channels, c.channels * c.feed_forward_factor)
+        self.contract = nn.Linear(c.channels * c.feed_forward_factor, c.channels)
+        self.dropout = nn.Dropout(c.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sequences, N, C]."""
+        return self.dropout(self.contract(self.dropout(functional.silu(self.expand(self.norm(x))))))
+
+
+class Attention(nn.Module):
+    """Self-attention with a table of relative positions; scores and embeddings of all pairs lie in memory."""
+
+    def __init__(self, c: GeneratorConfig):
+        super().__init__()
+        self.heads, self.limit = c.heads, c.max_distance
+        width = c.channels // c.heads
+        self.scale = width**-0.5
+        self.norm = nn.LayerNorm(c.channels)
+        self.query = nn.Linear(c.channels, c.channels, bias=False)
+        self.key_value = nn.Linear(c.channels, 2 * c.channels, bias=False)
+        self.output = nn.Linear(c.channels, c.channels)
+        self.positions = nn.Embedding(2 * c.max_distance + 1, width)
+        self.dropout = nn.Dropout(c.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sequences, N, C]."""
+        x = self.norm(x)
+        parts = (self.query(x), *self.key_value(x).chunk(2, dim=-1))
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        place = torch.arange(x.shape[1], device=x.device)
+        distance = (place[:, None] - place[None, :]).clamp(-self.limit, self.limit) + self.limit
+        content = torch.einsum("shik,shjk->shij", query, key)
+        relative = torch.einsum("shik,ijk->shij", query, self.positions(distance).to(query.dtype))
+        weights = ((content + relative) * self.scale).softmax(dim=-1)
+        out = torch.einsum("shij,shjk->shik", weights, value).transpose(1, 2).flatten(-2)
+        return self.dropout(self.output(out))
+
+
+class Convolution(nn.Module):
+    """Layer norm, pointwise, GLU, depthwise, batch norm, SiLU, pointwise."""
+
+    def __init__(self, c: GeneratorConfig):
+        super().__init__()
+        inner = c.channels * c.convolution_factor
+        self.norm = nn.LayerNorm(c.channels)
+        self.expand = nn.Conv1d(c.channels, 2 * inner, 1)
+        self.depthwise = nn.Conv1d(inner, inner, c.kernel, padding=c.kernel // 2, groups=inner)
+        self.batch_norm = nn.BatchNorm1d(inner)
+        self.contract = nn.Conv1d(inner, c.channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sequences, N, C]."""
+        x = functional.glu(self.expand(self.norm(x).transpose(1, 2)), dim=1)
+        return self.contract(functional.silu(self.batch_norm(self.depthwise(x)))).transpose(1, 2)
+
+
+class Conformer(nn.Module):
+    """Half a feed-forward, attention, convolution, half a feed-forward, layer norm."""
+
+    def __init__(self, c: GeneratorConfig):
+        super().__init__()
+        self.feed_forward_1 = FeedForward(c)
+        self.attention = Attention(c)
+        self.convolution = Convolution(c)
+        self.feed_forward_2 = FeedForward(c)
+        self.norm = nn.LayerNorm(c.channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sequences, N, C]."""
+        x = x + 0.5 * self.feed_forward_1(x)
+        x = x + self.attention(x)
+        x = x + self.convolution(x)
+        return self.norm(x + 0.5 * self.feed_forward_2(x))
+
+
+class TwoStage(nn.Module):
+    """A conformer over time, one over frequency, a residual around each."""
+
+    def __init__(self, c: GeneratorConfig):
+        super().__init__()
+        self.time, self.frequency = Conformer(c), Conformer(c)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, F]."""
+        batch, channels, frames, bins = x.shape
+        x = x.permute(0, 3, 2, 1).reshape(batch * bins, frames, channels)
+        x = x + self.time(x)
+        x = x.reshape(batch, bins, frames, channels).transpose(1, 2).reshape(batch * frames, bins, channels)
+        x = x + self.frequency(x)
+        return x.reshape(batch, frames, bins, channels).permute(0, 3, 1, 2)
+
+
+class SubPixel(nn.Module):
+    """Twice the channels, whose halves interleave along frequency."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2 * channels, (1, 3), padding=(0, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, F] -> [B, C, T, 2F]."""
+        halves = self.conv(x).unflatten(1, (2, -1))
+        return halves.permute(0, 2, 3, 4, 1).flatten(-2)
+
+
+class MaskDecoder(nn.Module):
+    """A mask, its last slope one per bin."""
+
+    def __init__(self, c: GeneratorConfig, bins: int):
+        super().__init__()
+        self.dense, self.sub_pixel = Dense(c), SubPixel(c.channels)
+        self.reduce = ConvUnit(c.channels, 1, (1, 2))
+        self.scale = nn.Conv2d(1, 1, 1)
+        self.prelu = nn.PReLU(bins, init=-0.25)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, F'] -> [B, 1, T, F]."""
+        x = self.scale(self.reduce(self.sub_pixel(self.dense(x))))
+        return self.prelu(x.squeeze(1).transpose(1, 2)).transpose(1, 2).unsqueeze(1)
+
+
+class ComplexDecoder(nn.Module):
+    """Real and imaginary parts to be added."""
+
+    def __init__(self, c: GeneratorConfig):
+        super().__init__()
+        self.dense, self.sub_pixel = Dense(c), SubPixel(c.channels)
+        self.norm = nn.InstanceNorm2d(c.channels, affine=True)
+        self.prelu = nn.PReLU(c.channels)
+        self.reduce = nn.Conv2d(c.channels, 2, (1, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, F'] -> [B, 2, T, F]."""
+        return self.reduce(self.prelu(self.norm(self.sub_pixel(self.dense(x)))))
+
+
+class Generator(nn.Module):
+    """Compressed noisy spectrum in, enhanced out, as real and imaginary parts [B, 2, T, F]."""
+
+    def __init__(self, c: GeneratorConfig, bins: int):
+        super().__init__()
+        self.encoder = Encoder(c)
+        self.blocks = c.blocks
+        for i in range(c.blocks):
+            self.add_module(f"block_{i}", TwoStage(c))
+        self.mask_decoder = MaskDecoder(c, bins)
+        self.complex_decoder = ComplexDecoder(c)
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        """[B, 2, T, F] -> [B, 2, T, F]."""
+        magnitude = noisy.square().sum(dim=1, keepdim=True).sqrt()
+        x = self.encoder(torch.cat([magnitude, noisy], dim=1))
+        for i in range(self.blocks):
+            x = self.get_submodule(f"block_{i}")(x)
+        return self.mask_decoder(x) * noisy + self.complex_decoder(x)
+
+
+class Discriminator(nn.Module):
+    """Judges magnitudes beside their clean reference, [B, F, T] each."""
+
+    def __init__(self, c: DiscriminatorConfig):
+        super().__init__()
+        inputs = 2
+        for i in range(4):
+            width = 2**i * c.channels
+            conv = nn.Conv2d(inputs, width, 4, stride=2, padding=1, bias=False)
+            self.add_module(f"conv_{i}", nn.utils.spectral_norm(conv))
+            self.add_module(f"norm_{i}", nn.InstanceNorm2d(width, affine=True))
+            self.add_module(f"prelu_{i}", nn.PReLU(width))
+            inputs = width
+        self.hidden = nn.utils.spectral_norm(nn.Linear(inputs, inputs // 2))
+        self.dropout = nn.Dropout(c.dropout)
+        self.hidden_prelu = nn.PReLU(inputs // 2)
+        self.output = nn.utils.spectral_norm(nn.Linear(inputs // 2, 1))
+        self.slope = nn.Parameter(torch.ones(1))
+
+    def forward(self, clean: Tensor, other: Tensor) -> Tensor:
+        """[B, F, T] twice -> [B], in (0, 1)."""
+        x = torch.stack([clean, other], dim=1)
+        for i in range(4):
+            for part in ("conv", "norm", "prelu"):
+                x = self.get_submodule(f"{part}_{i}")(x)
+        x = self.hidden_prelu(self.dropout(self.hidden(x.amax(dim=(2, 3)))))
+        return torch.sigmoid(self.slope * self.output(x)).squeeze(1)
+
+
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "slope": "weight",
+    "mean": "running_mean",
+    "variance": "running_var",
+    "positions": "positions.weight",
+    "depthwise_kernel": "depthwise.weight",
+    "depthwise_bias": "depthwise.bias",
+}
+
+
+def _generator_name(entry: Entry) -> str:
+    *path, leaf = str(entry.flax).split("/")[1:]
+    if path[-1] == "conv" and leaf in ("kernel", "bias"):
+        path.pop()  # Our convolutions are wrapped once more.
+    return ".".join([*path, _LEAVES.get(leaf, leaf)])
+
+
+def _discriminator_name(entry: Entry) -> str:
+    *path, leaf = str(entry.flax).split("/")[1:]
+    if path and path[-1] == "spectral_norm":
+        return ".".join([*path[:-1], f"weight_{leaf}"])
+    return ".".join([*path, "weight_orig" if leaf == "kernel" else _LEAVES.get(leaf, leaf) if path else leaf])
+
+
+def _fill(module: nn.Module, named: Iterable[tuple[str, str]], published: Mapping[str, Tensor]) -> None:
+    renamed = {ours: published[theirs] for ours, theirs in named}
+    lacking, unknown = module.load_state_dict(renamed, strict=False)
+    left = [name for name in lacking if not name.endswith("num_batches_tracked")]
+    if left or unknown:
+        raise ValueError(f"tensors that do not fit: {left + unknown}")
+
+
+def load_generator(c: GeneratorConfig, bins: int, published: Mapping[str, Tensor]) -> Generator:
+    """A generator with the weights of a published state dict.
+
+    Raises:
+        KeyError: a tensor is missing.
+        ValueError: tensors do not fit.
+    """
+    generator = Generator(c, bins)
+    entries = [entry for entry in generator_table(c, bins) if entry.flax]
+    _fill(generator, [(_generator_name(entry), entry.torch) for entry in entries], published)
+    return generator
+
+
+def load_discriminator(c: DiscriminatorConfig, published: Mapping[str, Tensor]) -> Discriminator:
+    """A discriminator with the weights and spectral-norm vectors of a published state dict.
+
+    Raises:
+        KeyError: a tensor is missing.
+        ValueError: tensors do not fit.
+    """
+    discriminator = Discriminator(c)
+    named = [(_discriminator_name(entry), entry.torch) for entry in discriminator_table(c)]
+    _fill(discriminator, named, published)
+    return discriminator

@@ -1,0 +1,109 @@
+"""The published CMGAN in PyTorch: that it is the same model, and that it answers. Needs PyTorch somewhere."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cmgan_jax.benchmarking.material import make_crops
+from cmgan_jax.benchmarking.workload import PROGRAMS
+from cmgan_jax.errors import UserError
+from cmgan_jax.recipes import make_config, override
+from cmgan_jax.training.state import random_state
+from experiments.yardstick.client import MODES, ROOT, VARIABLE, Mode, Yardstick, find_torch, require_torch
+from experiments.yardstick.published_pesq import JoinedPesq
+
+SMALL = override(make_config("recommended", "tiny"), {"batch": 1, "generator.channels": 4})
+
+
+@pytest.fixture(scope="module")
+def torch_python() -> str:
+    found = find_torch()
+    if found is None:
+        pytest.skip(f"PyTorch is neither here nor in an interpreter that {VARIABLE} names")
+    return found
+
+
+@pytest.mark.timeout(900)
+def test_it_is_the_published_model(torch_python: str, shared: Path) -> None:
+    """Against numbers that the published code itself produced, with its own weights (README beside them)."""
+    words = [torch_python, str(ROOT / "tests" / "yardstick_parity.py"), str(shared / "reference")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    found = json.loads(done.stdout)
+    for name, allowed in {
+        "generator": 1e-4,
+        "audio": 1e-4,
+        "discriminator": 1e-5,
+        "loss": 1e-5,
+        "gradient": 1e-3,
+        "discriminator_updates": 1e-4,
+    }.items():
+        assert found[name] <= allowed, (name, found[name])
+
+
+@pytest.mark.timeout(600)
+def test_it_takes_turns(torch_python: str) -> None:
+    crops = make_crops(1, SMALL.data.crop_seconds, 16_000)
+    with Yardstick(SMALL, crops, Mode(compiled=False, precision="float32")) as yardstick:
+        # As many parameters as ours at this size.
+        ours = jax.eval_shape(lambda: random_state(SMALL)).generator.params
+        assert yardstick.about["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(ours))
+        samples = yardstick.samples(["forward", "generator", "discriminator", "constant"])
+        assert min(sample(1) for sample in samples.values()) > 0
+        assert set(yardstick.first) == set(PROGRAMS) - {"step"}
+        assert set(yardstick.pesq_wait_ms["constant"]) == {0.0}
+        # An interpreter with PyTorch in it takes over 100 MB.
+        assert yardstick.ask("memory")["rss"] > 100e6
+
+
+def test_a_process_that_ends_is_a_sentence(torch_python: str) -> None:
+    with (
+        Yardstick(SMALL, make_crops(1, 0.5, 16_000), MODES["eager-float32"]) as yardstick,
+        pytest.raises(UserError, match="ended with status 1 at 'nonsense'"),
+    ):
+        yardstick.ask("nonsense")
+
+
+def test_the_interpreter_is_named_or_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "python"))
+    with pytest.raises(UserError, match=r"cannot be run \(No such file or directory\)"):
+        require_torch()
+    without = tmp_path / "without"
+    without.write_text("#!/bin/sh\necho 'ModuleNotFoundError: No module named torch' >&2\nexit 1\n")
+    without.chmod(0o755)
+    monkeypatch.setenv(VARIABLE, str(without))
+    with pytest.raises(UserError, match=r"No module named torch.*pip install torch"):
+        require_torch()
+
+
+def test_nothing_named_and_nothing_here_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=f"{VARIABLE} .*pip install torch"):
+        require_torch()
+
+
+def test_joined_scores_are_those_of_the_package() -> None:
+    from pesq import pesq
+
+    crops = make_crops(2, 0.5, 16_000)
+    joined = JoinedPesq()
+    try:
+        found = joined.score(crops["clean"], crops["noisy"])
+        assert joined.score(crops["clean"][:1], np.zeros_like(crops["clean"][:1])) == [-1.0]
+    finally:
+        joined.close()
+    assert found == [pesq(16_000, c, n, "wb") for c, n in zip(crops["clean"], crops["noisy"], strict=True)]
+
+
+def test_unknown_modes_are_refused() -> None:
+    words = [sys.executable, "-m", "experiments.benchmark", "--against", "torch", "--modes", "fast"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("--modes fast: there are eager-float32")
