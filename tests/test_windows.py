@@ -18,13 +18,14 @@ def identity(pieces: list[np.ndarray], part: bool) -> list[np.ndarray]:
 
 def through(signal: np.ndarray, blocks: Iterable[int], layout: Layout = LAYOUT, run=identity) -> np.ndarray:
     stream, done, start = WindowedStream(run, layout), [], 0
+    signal = signal[:, None]
     for size in blocks:
         done.append(stream.push(signal[start : start + size]))
         start += size
-        if layout.whole < start <= signal.size:
+        if layout.whole < start <= len(signal):
             assert sum(map(len, done)) >= start - layout.whole, "later than the latency"
     done += [stream.push(signal[start:]), stream.flush()]
-    return np.concatenate(done)
+    return np.concatenate(done)[:, 0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -80,6 +81,27 @@ def test_a_window_that_ends_with_the_signal_is_enhanced_once() -> None:
     assert starts == [0, 50]
 
 
+def test_channels_share_a_call_and_stay_apart() -> None:
+    calls: list[list[float]] = []
+
+    def mark(pieces: list[np.ndarray], part: bool) -> list[np.ndarray]:
+        calls.append([float(piece[0]) for piece in pieces])
+        return [2 * piece for piece in pieces]
+
+    signal = np.arange(183, dtype=np.float32)[:, None] + np.array([0, 1000], np.float32)
+    stream = WindowedStream(mark, LAYOUT, channels=2)
+    found = np.concatenate([stream.push(signal[:150]), stream.push(signal[150:]), stream.flush()])
+    # The windows of the test above, each with its twin of the other channel: the batch is 2.
+    assert calls == [[0, 1000], [50, 1050], [100, 1100], [105, 1105]]
+    np.testing.assert_allclose(found, 2 * signal, rtol=1e-6)
+    # Longer than a window, but not cut: alone, for no program takes two of them.
+    calls.clear()
+    stream = WindowedStream(mark, LAYOUT, channels=2)
+    assert stream.push(signal[:110]).shape == (0, 2)
+    np.testing.assert_array_equal(stream.flush(), 2 * signal[:110])
+    assert calls == [[0], [1000]]
+
+
 @pytest.mark.parametrize(("samples", "parts"), [(120, [False]), (121, [True, True])])
 def test_what_is_no_longer_than_whole_is_not_cut(samples: int, parts: list[bool]) -> None:
     seen = []
@@ -96,7 +118,7 @@ def test_what_is_no_longer_than_whole_is_not_cut(samples: int, parts: list[bool]
 def test_memory_does_not_grow() -> None:
     stream = WindowedStream(identity, LAYOUT)
     for _ in range(200):
-        stream.push(np.ones(37, np.float32))
+        stream.push(np.ones((37, 1), np.float32))
     assert sum(block.size for block in stream._held) <= 2 * LAYOUT.length + LAYOUT.whole
 
 

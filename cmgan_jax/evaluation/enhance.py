@@ -137,7 +137,7 @@ def enhance(variables: Any, audio: np.ndarray, config: Config, windows: WindowCo
     if audio.ndim != 1 or audio.size == 0:
         raise ValueError(f"audio has shape {list(audio.shape)}, expected [S] with S of at least 1")
     stream = window_stream(network(variables, config, windows))
-    return np.concatenate([stream.push(audio), stream.flush()])
+    return np.concatenate([stream.push(audio[:, None]), stream.flush()])[:, 0]
 
 
 def variables_of(variables: Any, config: Config, windows: WindowConfig) -> tuple[Any, Any]:

@@ -30,10 +30,10 @@ class Network:
     call: Callable[[Floats, Floats, bool], Floats]
 
 
-def window_stream(network: Network, whole: bool = True) -> WindowedStream:
-    """A stream of one signal at the network's rate; windows from the first sample on unless `whole`."""
+def window_stream(network: Network, whole: bool = True, channels: int = 1) -> WindowedStream:
+    """A stream of signals at the network's rate; windows from the first sample on unless `whole`."""
     layout = network.layout if whole else replace(network.layout, whole=network.layout.length)
-    return WindowedStream(partial(enhance_pieces, network), layout)
+    return WindowedStream(partial(enhance_pieces, network), layout, channels)
 
 
 def gain(audio: Floats) -> float:

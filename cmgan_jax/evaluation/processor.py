@@ -83,8 +83,12 @@ class EnhancedStream:
         if sample_rate < 1 or channels < 1:
             raise ValueError(f"{channels} channels at {sample_rate} Hz: both must be at least 1")
         heard = network.spectral.sample_rate
-        self._channels = [_Channel(network, sample_rate, whole) for _ in range(channels)]
-        self._pushed = self._returned = 0
+        resampled = sample_rate != heard
+        self._down = soxr.ResampleStream(sample_rate, heard, channels, dtype="float32") if resampled else None
+        self._up = soxr.ResampleStream(heard, sample_rate, channels, dtype="float32") if resampled else None
+        self._windows = window_stream(network, whole, channels)
+        self._ready: list[Floats] = []
+        self._channels, self._pushed, self._returned = channels, 0, 0
         self._axes: tuple[int, ...] = (channels,)
         resampling = 0 if sample_rate == heard else RESAMPLER_SAMPLES / min(sample_rate, heard)
         held = network.layout.whole if whole else network.layout.length
@@ -106,55 +110,33 @@ class EnhancedStream:
         if not np.issubdtype(block.dtype, np.floating):
             raise ValueError(f"audio is of {block.dtype}, expected floating point in [-1, 1]")
         columns = block[:, None] if block.ndim == 1 else block
-        if columns.ndim != 2 or columns.shape[1] != len(self._channels):
-            raise ValueError(f"a block has shape {list(block.shape)}, expected [S, {len(self._channels)}]")
+        if columns.ndim != 2 or columns.shape[1] != self._channels:
+            raise ValueError(f"a block has shape {list(block.shape)}, expected [S, {self._channels}]")
         if not np.isfinite(columns).all():
             raise ValueError("audio holds NaN or infinity")
         self._pushed += len(columns)
         self._axes = block.shape[1:]
-        for i, channel in enumerate(self._channels):
-            channel.push(np.array(columns[:, i], np.float32, order="C"))
+        columns = np.array(columns, np.float32, order="C")
+        done = self._windows.push(columns if self._down is None else self._down.resample_chunk(columns))
+        self._ready.append(done if self._up is None else self._up.resample_chunk(done))
         return self._take(max(0, self._pushed - self.latency))
 
     def flush(self) -> Floats:
         """The rest, shaped like `push`'s, after the last block; as many samples as went in are out then."""
-        for channel in self._channels:
-            channel.flush()
+        if self._down is None or self._up is None:
+            self._ready.append(self._windows.flush())
+        else:
+            nothing = np.zeros((0, self._channels), np.float32)
+            done = self._windows.push(self._down.resample_chunk(nothing, last=True))
+            done = np.concatenate([done, self._windows.flush()])
+            self._ready.append(self._up.resample_chunk(done, last=True))
         return self._take(self._pushed)
 
     def _take(self, until: int) -> Floats:
-        count = until - self._returned
-        self._returned = max(until, self._returned)
-        done = np.stack([channel.take(max(count, 0)) for channel in self._channels], axis=1)
-        return done.reshape(len(done), *self._axes)
-
-
-class _Channel:
-    """One channel: to the network's rate, through the windows, and back."""
-
-    def __init__(self, network: Network, sample_rate: int, whole: bool):
-        heard = network.spectral.sample_rate
-        resampled = sample_rate != heard
-        self._down = soxr.ResampleStream(sample_rate, heard, 1, dtype="float32") if resampled else None
-        self._up = soxr.ResampleStream(heard, sample_rate, 1, dtype="float32") if resampled else None
-        self._windows = window_stream(network, whole)
-        self._ready: list[Floats] = []
-
-    def push(self, block: Floats) -> None:
-        done = self._windows.push(block if self._down is None else self._down.resample_chunk(block))
-        self._ready.append(done if self._up is None else self._up.resample_chunk(done))
-
-    def flush(self) -> None:
-        nothing = np.zeros(0, np.float32)
-        if self._down is None or self._up is None:
-            self._ready.append(self._windows.flush())
-            return
-        done = self._windows.push(self._down.resample_chunk(nothing, last=True))
-        done = np.concatenate([done, self._windows.flush()])
-        self._ready.append(self._up.resample_chunk(done, last=True))
-
-    def take(self, count: int) -> Floats:
         """The next samples; zeros where rounding of rates has lost the last."""
-        ready = np.concatenate([*self._ready, np.zeros(0, np.float32)])
+        count = max(0, until - self._returned)
+        self._returned += count
+        ready = np.concatenate([*self._ready, np.zeros((0, self._channels), np.float32)])
         self._ready = [ready[count:]]
-        return np.pad(ready[:count], (0, max(0, count - ready.size)))
+        done = np.pad(ready[:count], ((0, max(0, count - len(ready))), (0, 0)))
+        return done.reshape(count, *self._axes)

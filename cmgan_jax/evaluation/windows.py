@@ -60,12 +60,13 @@ class WindowedStream:
     """Enhances a signal that arrives in blocks of any size; the result does not depend on the blocks.
 
     Args:
-        run: enhances pieces.
+        run: enhances pieces; windows of several channels share a call, up to `layout.batch`.
         layout: where windows lie.
+        channels: how many, each enhanced by itself.
     """
 
-    def __init__(self, run: Run, layout: Layout):
-        self._run, self._layout = run, layout
+    def __init__(self, run: Run, layout: Layout, channels: int = 1):
+        self._run, self._layout, self._channels = run, layout, channels
         self._held: list[Floats] = []
         # Samples that arrived; where the held ones, the next window and the next result begin.
         self._end = self._held_from = self._next = self._out = 0
@@ -73,19 +74,19 @@ class WindowedStream:
         self._tail: Floats | None = None
 
     def push(self, block: Floats) -> Floats:
-        """Take float32[S] and give what can be known by now, float32[S'].
+        """Take float32[S, channels] and give what can be known by now, float32[S', channels].
 
         A sample comes out at the latest when `layout.whole` more have gone in.
         """
         self._held.append(block)
-        self._end += block.size
+        self._end += len(block)
         ready = []
         # A window that ends with the signal is the last, so one is enhanced only when more than it is there.
         while self._end > self._layout.whole and self._next + self._layout.length < self._end:
             ready.append(self._next)
             self._next += self._layout.step
         if not ready:
-            return np.zeros(0, np.float32)
+            return np.zeros((0, self._channels), np.float32)
         done = self._enhance([(start, start + self._layout.length) for start in ready])
         joined = [self._join(start, piece, last=False) for start, piece in zip(ready, done, strict=True)]
         # The last window may reach back by a whole one.
@@ -93,32 +94,38 @@ class WindowedStream:
         return np.concatenate(joined)
 
     def flush(self) -> Floats:
-        """The rest, float32[S'], after the last block."""
+        """The rest, float32[S', channels], after the last block."""
         if self._end == self._out:
-            return np.zeros(0, np.float32)
+            return np.zeros((0, self._channels), np.float32)
         if self._end <= self._layout.whole:
-            (piece,) = self._run([np.concatenate(self._held)], False)
+            (piece,) = self._enhance([(0, self._end)], part=False)
             return piece
         late = self._end - self._layout.length
         start = -(-late // self._layout.hop) * self._layout.hop
         (piece,) = self._enhance([(start, self._end)])
         return self._join(start, piece, last=True)
 
-    def _enhance(self, spans: list[tuple[int, int]]) -> list[Floats]:
+    def _enhance(self, spans: list[tuple[int, int]], part: bool = True) -> list[Floats]:
         if len(self._held) != 1:
             self._held = [np.concatenate(self._held)]
         held = self._held[0]
-        pieces = [held[start - self._held_from : stop - self._held_from] for start, stop in spans]
-        size = self._layout.batch
-        return [done for first in range(0, len(pieces), size) for done in self._run(pieces[first : first + size], True)]
+        pieces = [
+            np.ascontiguousarray(held[start - self._held_from : stop - self._held_from, channel])
+            for start, stop in spans
+            for channel in range(self._channels)
+        ]
+        # What is longer than a window is enhanced alone: memory.
+        size = self._layout.batch if max(map(len, pieces)) <= self._layout.length else 1
+        done = [out for first in range(0, len(pieces), size) for out in self._run(pieces[first : first + size], part)]
+        return [np.stack(done[i : i + self._channels], axis=1) for i in range(0, len(done), self._channels)]
 
     def _join(self, start: int, piece: Floats, last: bool) -> Floats:
         """What a window adds to the result, from `_out` on; its own cross-fade is kept for the next."""
         layout = self._layout
-        stop = piece.size if last else layout.length - layout.edge - layout.fade
+        stop = len(piece) if last else layout.length - layout.edge - layout.fade
         fresh = piece[self._out - start : stop].copy()
         if self._tail is not None:
-            rise = (np.arange(1, layout.fade + 1, dtype=np.float32)) / np.float32(layout.fade + 1)
+            rise = (np.arange(1, layout.fade + 1, dtype=np.float32) / np.float32(layout.fade + 1))[:, None]
             fresh[: layout.fade] = rise * fresh[: layout.fade] + (1 - rise) * self._tail
         if not last:
             self._tail = piece[stop : stop + layout.fade].copy()
