@@ -174,6 +174,9 @@ class HealthConfig:
     shares and waits remain."""
     window: int = 256
     """Valid scores in the sliding window of bias, error and rank correlation."""
+    adversarial_every: int = 200
+    """Steps between measurements of the adversarial term's share of the generator's gradient, two backward passes
+    each; 0: never."""
 
 
 @dataclass(frozen=True)
@@ -340,6 +343,12 @@ def check(config: Config) -> None:
         (d.threads >= 1, "data.threads", d.threads, "at least 1"),
         (d.prefetch >= 1, "data.prefetch", d.prefetch, "at least 1"),
         (config.health.window >= 2, "health.window", config.health.window, "at least 2"),
+        (
+            config.health.adversarial_every >= 0,
+            "health.adversarial-every",
+            config.health.adversarial_every,
+            "0 (never) or more",
+        ),
     ]
     _refuse([(name, value, right) for fits, name, value, right in rules if not fits])
 

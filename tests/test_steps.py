@@ -145,6 +145,34 @@ def test_replicas_stay_equal_and_nothing_compiles_twice(monkeypatch: pytest.Monk
             np.testing.assert_array_equal(shard, shards[0])
 
 
+def test_the_adversarial_part_is_that_of_its_gradient() -> None:
+    """Beside gradients of the same loss without the other terms, and without the adversarial one."""
+    small = override(TINY, {"generator.blocks": 0, "generator.dense_depth": 1})
+    placement = Placement(jax.devices()[:2])
+    state = placement.replicate(initialise(small))
+    batch = placement.split(batch_of(small))
+    nothing = {"loss.ri": 0.0, "loss.magnitude": 0.0, "loss.time": 0.0}
+    gradients = []
+    for config in (override(small, {"loss.adversarial": 0.0}), override(small, nothing)):
+        gradient = placement.map(
+            lambda generator, judge, batch, config=config: generator_gradient(
+                generator_forward(generator, judge, batch, config=config).residual
+            ),
+            (None, None, 0),
+            None,
+        )(state.generator, state.discriminator, batch)
+        gradients.append(np.concatenate([leaf.ravel() for leaf in host(gradient)]).astype(np.float64))
+    others, adversarial = gradients
+    norm = np.linalg.norm
+    programs = compile_steps(small, placement)
+    found = programs.adversarial(programs.forward(state.generator, state.discriminator, batch).residual)
+    share = norm(adversarial) / norm(others + adversarial)
+    assert float(found["adversarial_share"]) == pytest.approx(share, rel=1e-4)
+    cosine = others @ adversarial / (norm(others) * norm(adversarial))
+    assert float(found["adversarial_cosine"]) == pytest.approx(cosine, abs=1e-4)
+    assert 0 < share < 1
+
+
 def test_skip_leaves_everything_and_logs_exactly_zero(one: Rig) -> None:
     state = one.start()
     before = host((state.discriminator.params, state.discriminator.opt_state))

@@ -28,7 +28,9 @@ from cmgan_jax.training.launch import Wishes, launch
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.records import read_metrics
 
-CONFIG = override(make_config("recommended", "tiny"), {"steps_per_epoch": 3, "log_every": 2})
+CONFIG = override(
+    make_config("recommended", "tiny"), {"steps_per_epoch": 3, "log_every": 2, "health.adversarial_every": 4}
+)
 TIMING = ("_ms", "crops_per_second")
 
 
@@ -109,6 +111,10 @@ def test_a_run_writes_what_it_should(whole: Path) -> None:
         assert 1 <= difference.size <= 2
         assert validation["calibration_bias"] == pytest.approx(np.mean(difference))
         assert validation["calibration_error"] == pytest.approx(np.mean(np.abs(difference)))
+    # Asked at steps 0 and 4, counted from 0: once in each epoch, in the first and the third window of two steps.
+    asked = [0 < record.get("adversarial_share", 0) < 1 for record in read_metrics(whole, "step")]
+    assert asked == [True, False, True]
+    assert all(-1 < record["train"]["adversarial_cosine"] < 1 for record in epochs)
     assert epochs[0]["generator_digest"] != epochs[1]["generator_digest"]
     assert list((whole / "tensorboard").iterdir())
     assert steps_in(whole / "latest") == [3, 6]

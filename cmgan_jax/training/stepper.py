@@ -101,6 +101,9 @@ class Stepper:
         with TraceAnnotation("wait for the estimate"):
             estimate = gather(forward.estimate)
         pending = self._scorer.submit(step, batch["clean"], estimate)
+        health = self.config.health
+        asked = health.measure and health.adversarial_every and step % health.adversarial_every == 0
+        adversarial = self._steps.adversarial(forward.residual) if asked else {}
         with TraceAnnotation("wait for PESQ"):
             targets, report = pending.collect()
         discriminator, update_metrics = self._steps.update(
@@ -113,7 +116,7 @@ class Stepper:
             discriminator_rate,
         )
         self.state = TrainState(generator, discriminator, average)
-        return Measured(forward.metrics | backward_metrics | update_metrics, targets, report)
+        return Measured(forward.metrics | backward_metrics | update_metrics | adversarial, targets, report)
 
     def _rates_of(self, epoch: int) -> tuple[Any, Any]:
         if self._rates[0] != epoch:

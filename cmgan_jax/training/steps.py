@@ -125,14 +125,17 @@ def generator_forward(
             "time": time_loss(audio, reference),
             "adversarial": adversarial_loss(verdict),
         }
-        total = sum((getattr(config.loss, name) * term for name, term in terms.items()), jnp.zeros(()))
+        weighted = {name: getattr(config.loss, name) * term for name, term in terms.items()}
+        adversarial = weighted.pop("adversarial")
         stats = updated.get("batch_stats", {})
-        return total, (audio, estimate_magnitude, stats, judged["batch_stats"], terms)
+        # Apart, so that the same residual gives the gradient of their sum or of either.
+        parts = jnp.stack([sum(weighted.values(), jnp.zeros(())), adversarial])
+        return parts, (audio, estimate_magnitude, stats, judged["batch_stats"], terms)
 
-    total, residual, (audio, estimate_magnitude, stats, judged, terms) = jax.vjp(loss, generator.params, has_aux=True)
+    parts, residual, (audio, estimate_magnitude, stats, judged, terms) = jax.vjp(loss, generator.params, has_aux=True)
     if not config.optimiser.cross_device_batchnorm:
         stats = _of_first_device(stats)
-    metrics = {"generator_loss": total} | {f"loss_{name}": term for name, term in terms.items()}
+    metrics = {"generator_loss": jnp.sum(parts)} | {f"loss_{name}": term for name, term in terms.items()}
     metrics["level_db"] = _level_db(audio, batch["clean"] * level(batch["noisy"]))
     return Forward(audio, clean_magnitude, estimate_magnitude, residual, stats, judged, jax.lax.pmean(metrics, AXIS))
 
@@ -165,8 +168,28 @@ def generator_backward(
 
 def generator_gradient(residual: Any) -> Any:
     """The raw gradient of the global batch's mean loss."""
-    (gradient,) = residual(jnp.ones(()))
+    (gradient,) = residual(jnp.ones(2))
     return jax.lax.pmean(gradient, AXIS)
+
+
+def adversarial_part(residual: Any) -> Metrics:
+    """What the adversarial term has to say in the generator's gradient; it costs two backward passes.
+
+    Args:
+        residual: of `Forward`, which stays as it is.
+
+    Returns:
+        `adversarial_share`, the norm of its gradient over that of the whole, and `adversarial_cosine` with the gradient
+        of the other terms; NaN where a norm is 0.
+    """
+    # One after the other in one compiled body: half the program, and no more memory than the backward pass takes.
+    gradients = jax.lax.map(lambda part: ravel_pytree(residual(part)[0])[0], jnp.eye(2))
+    others, adversarial = jax.lax.pmean(gradients, AXIS)
+    norm = jnp.linalg.norm
+    return {
+        "adversarial_share": norm(adversarial) / norm(others + adversarial),
+        "adversarial_cosine": jnp.dot(others, adversarial) / (norm(others) * norm(adversarial)),
+    }
 
 
 def discriminator_update(
@@ -290,15 +313,16 @@ def _level_db(estimate: Array, clean: Array) -> Array:
 
 
 class Steps(NamedTuple):
-    """The three programs, compiled for a placement; arrays [D, B, ...], states whole."""
+    """The three programs, and one that measures, compiled for a placement; arrays [D, B, ...], states whole."""
 
     forward: Callable[..., Forward]
     backward: Callable[..., tuple[NetState, Any, Metrics]]
     update: Callable[..., tuple[NetState, Metrics]]
+    adversarial: Callable[..., Metrics]
 
 
 def compile_steps(config: Config, placement: Placement) -> Steps:
-    """Map and compile the three steps. States are donated where a new one comes back."""
+    """Map the steps; each is compiled when it first runs. States are donated where a new one comes back."""
     axes: Any = Forward  # Of its fields, but holding axes instead of arrays.
     forward = placement.map(
         partial(generator_forward, config=config), (None, None, 0), axes(0, 0, 0, 0, None, None, None)
@@ -309,4 +333,4 @@ def compile_steps(config: Config, placement: Placement) -> Steps:
     update = placement.map(
         partial(discriminator_update, config=config), (None, 0, 0, 0, 0, None, None), (None, None), donate=(0,)
     )
-    return Steps(forward, backward, update)
+    return Steps(forward, backward, update, placement.map(adversarial_part, (0,), None))
