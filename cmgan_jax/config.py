@@ -177,6 +177,8 @@ class HealthConfig:
     adversarial_every: int = 200
     """Steps between measurements of the adversarial term's share of the generator's gradient, two backward passes
     each; 0: never."""
+    judge_every: int = 25
+    """Step records between verdicts, beside those of each epoch's end; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -349,6 +351,7 @@ def check(config: Config) -> None:
             config.health.adversarial_every,
             "0 (never) or more",
         ),
+        (config.health.judge_every >= 0, "health.judge-every", config.health.judge_every, "0 (none) or more"),
     ]
     _refuse([(name, value, right) for fits, name, value, right in rules if not fits])
 

@@ -74,7 +74,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.crop_seconds": 0.5,
         "data.validation_crops": 4,
         "data.validation_files": 2,
-        "health.adversarial_every": 0,
     },
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmgan_jax.training.health import Pairs, Window, bias_and_error, rank_correlation, ranks
+from cmgan_jax.training.health import Pairs, Window, adversarial_part, bias_and_error, rank_correlation, ranks
 
 
 def pairs(predicted: object, true: object) -> Pairs:
@@ -45,6 +45,18 @@ def test_bias_and_error_by_hand() -> None:
     bias, error = bias_and_error(pairs([0.5, 0.25], [0.25, 0.75]))
     assert (bias, error) == (-0.125, 0.375)
     assert all(map(math.isnan, bias_and_error(pairs([], []))))
+
+
+def test_the_adversarial_part_from_norms() -> None:
+    """A right angle of sides 4 and 3, whose sum is 5 long; sides that point the same way, and against each other."""
+    assert adversarial_part(4.0, 3.0, 5.0) == {"adversarial_share": 0.6, "adversarial_cosine": 0.0}
+    assert adversarial_part(3.0, 1.0, 4.0) == {"adversarial_share": 0.25, "adversarial_cosine": 1.0}
+    assert adversarial_part(3.0, 1.0, 2.0) == {"adversarial_share": 0.5, "adversarial_cosine": -1.0}
+    # Without a weight the term has no direction; rounding takes no cosine beyond 1.
+    assert adversarial_part(2.0, 0.0, 2.0)["adversarial_share"] == 0.0
+    assert math.isnan(adversarial_part(2.0, 0.0, 2.0)["adversarial_cosine"])
+    assert adversarial_part(3.0, 1.0, 4.0001)["adversarial_cosine"] == 1.0
+    assert all(map(math.isnan, adversarial_part(1.0, math.nan, math.nan).values()))
 
 
 def test_a_window_forgets_and_leaves_out_what_is_not_finite() -> None:

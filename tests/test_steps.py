@@ -17,6 +17,8 @@ from cmgan_jax.training import steps
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, initialise, rate_factor, start_network
 from cmgan_jax.training.steps import (
+    ADVERSARIAL,
+    OTHERS,
     apply_gradient,
     compile_steps,
     discriminator_gradient,
@@ -63,6 +65,7 @@ class Rig:
             forward.residual,
             forward.generator_stats,
             forward.metrics["generator_loss"] if loss is None else put.replicate(jnp.float32(loss)),
+            put.replicate(jnp.ones(2)),
             rate,
         )
         value = np.linspace(0.2, 0.8, self.config.batch, dtype=np.float32)
@@ -102,7 +105,7 @@ def test_devices_agree_on_the_raw_gradients() -> None:
         moved = replace(discriminator, batch_stats=forward.discriminator_stats)
         magnitudes = forward.clean_magnitude, forward.estimate_magnitude
         of_judge, _, _ = discriminator_gradient(moved, *magnitudes, value, weight, config=TINY)
-        return generator_gradient(forward.residual), of_judge, forward.generator_stats
+        return generator_gradient(forward.residual, jnp.ones(2)), of_judge, forward.generator_stats
 
     found = []
     for devices in (1, 4):
@@ -145,32 +148,38 @@ def test_replicas_stay_equal_and_nothing_compiles_twice(monkeypatch: pytest.Monk
             np.testing.assert_array_equal(shard, shards[0])
 
 
-def test_the_adversarial_part_is_that_of_its_gradient() -> None:
-    """Beside gradients of the same loss without the other terms, and without the adversarial one."""
+def test_parts_of_the_gradient_are_those_of_the_losses() -> None:
+    """Norms beside the gradients of a loss without the adversarial term, and of one with nothing else."""
     small = override(TINY, {"generator.blocks": 0, "generator.dense_depth": 1})
-    placement = Placement(jax.devices()[:2])
-    state = placement.replicate(initialise(small))
-    batch = placement.split(batch_of(small))
+    rig = Rig(small, 2)
+    put, state = rig.placement, rig.start()
+    batch = put.split(batch_of(small))
+    forward = rig.programs.forward(state.generator, state.discriminator, batch)
+    rate = put.replicate(jnp.float32(RATE))
     nothing = {"loss.ri": 0.0, "loss.magnitude": 0.0, "loss.time": 0.0}
-    gradients = []
-    for config in (override(small, {"loss.adversarial": 0.0}), override(small, nothing)):
-        gradient = placement.map(
+    without = override(small, {"loss.adversarial": 0.0}), override(small, nothing)
+    for parts, config in zip((OTHERS, ADVERSARIAL), without, strict=True):
+        gradient = put.map(
             lambda generator, judge, batch, config=config: generator_gradient(
-                generator_forward(generator, judge, batch, config=config).residual
+                generator_forward(generator, judge, batch, config=config).residual, jnp.ones(2)
             ),
             (None, None, 0),
             None,
         )(state.generator, state.discriminator, batch)
-        gradients.append(np.concatenate([leaf.ravel() for leaf in host(gradient)]).astype(np.float64))
-    others, adversarial = gradients
-    norm = np.linalg.norm
-    programs = compile_steps(small, placement)
-    found = programs.adversarial(programs.forward(state.generator, state.discriminator, batch).residual)
-    share = norm(adversarial) / norm(others + adversarial)
-    assert float(found["adversarial_share"]) == pytest.approx(share, rel=1e-4)
-    cosine = others @ adversarial / (norm(others) * norm(adversarial))
-    assert float(found["adversarial_cosine"]) == pytest.approx(cosine, abs=1e-4)
-    assert 0 < share < 1
+        copies = put.copy((state.generator, state.average))
+        # Twice: what was donated was a copy.
+        for generator, average in (copies, put.copy((state.generator, state.average))):
+            found = rig.programs.backward(
+                generator,
+                average,
+                forward.residual,
+                forward.generator_stats,
+                forward.metrics["generator_loss"],
+                put.replicate(jnp.float32(parts)),
+                rate,
+            )[-1]["generator_gradient_norm"]
+            expected = np.linalg.norm(np.concatenate([leaf.ravel() for leaf in host(gradient)]))
+            assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
 def test_skip_leaves_everything_and_logs_exactly_zero(one: Rig) -> None:

@@ -24,7 +24,7 @@ from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.pesq_targets import PendingTargets, TargetScorer
 from cmgan_jax.training.state import initialise
 from cmgan_jax.training.stepper import Stepper
-from cmgan_jax.training.steps import Forward, compile_steps
+from cmgan_jax.training.steps import WHOLE, Forward, compile_steps
 
 PRECISIONS = ("float32",)
 """In which our step can be computed."""
@@ -116,6 +116,7 @@ class Workload:
         self._batches = batches
         self._put = put = Placement([device])
         self._rate = put.replicate(jnp.float32(config.optimiser.generator_rate))
+        self._parts = self._put.replicate(jnp.float32(WHOLE))
         self._state, self._batch = put.replicate(initialise(config)), put.split(_arrays(next(batches)))
         steps = compile_steps(config, put)
         frames = frame_count(config.crop_samples, config.spectral)
@@ -178,7 +179,9 @@ class Workload:
         return self._state.generator, self._state.discriminator, self._batch
 
     def _backward_arguments(self, seen: Forward) -> tuple[Any, ...]:
-        return self._state.generator, self._state.average, seen.residual, seen.generator_stats, self._rate
+        state = self._state
+        loss = seen.metrics["generator_loss"]
+        return state.generator, state.average, seen.residual, seen.generator_stats, loss, self._parts, self._rate
 
     def _update_arguments(self) -> tuple[Any, ...]:
         ones = np.ones(self.config.batch, np.float32)

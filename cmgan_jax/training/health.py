@@ -55,6 +55,26 @@ def bias_and_error(pairs: Pairs) -> tuple[float, float]:
     return float(np.mean(difference)), float(np.mean(np.abs(difference)))
 
 
+def adversarial_part(others: float, adversarial: float, whole: float) -> dict[str, float]:
+    """What the adversarial term has to say in the generator's gradient, from norms alone.
+
+    Args:
+        others: norm of the gradient of the other terms.
+        adversarial: of the adversarial term's, weighted.
+        whole: of their sum's.
+
+    Returns:
+        `adversarial_share`, its norm over that of the whole, and `adversarial_cosine` with the others, by the law of
+        cosines; NaN where a norm is 0 or not finite.
+    """
+    product = others * adversarial
+    cosine = (whole**2 - others**2 - adversarial**2) / (2 * product) if product > 0 else np.nan
+    return {
+        "adversarial_share": adversarial / whole if whole > 0 else np.nan,
+        "adversarial_cosine": min(max(cosine, -1.0), 1.0) if np.isfinite(cosine) else np.nan,
+    }
+
+
 class Window:
     """The last valid scores and what the discriminator predicted of them; it survives a checkpoint bit for bit.
 

@@ -27,6 +27,7 @@ from cmgan_jax.training.divergence import Diverged, is_finite, set_aside
 from cmgan_jax.training.health import Window
 from cmgan_jax.training.interruption import Interruption
 from cmgan_jax.training.meter import Meter
+from cmgan_jax.training.observer import Observer
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.pesq_targets import TargetScorer
 from cmgan_jax.training.provenance import digest
@@ -132,6 +133,7 @@ class Run:
         self._folder = folder
         self._store = CheckpointStore(folder, position.step)
         self._recorder = Recorder(folder, position.step)
+        self._observer = Observer(folder, config, self._recorder, display, self._held)
         self._interruption = Interruption()
         self._pace: tuple[float, int] | None = None
         self._saved = time.monotonic(), position.step
@@ -142,7 +144,7 @@ class Run:
         try:
             with self._interruption:
                 if self.position.noisy is None:
-                    self.position.noisy = score_files(None, self._held, self.config, self._scorer.pool)
+                    self.position.noisy = score_files(None, self._held, self.config, self._scorer.pool).numbers
                 self._display.note("compiling; the first step takes a minute or so, later starts find it in the cache")
                 while self.position.step < self._total and not self._interruption.signal:
                     epoch = self.position.step // self._steps_per_epoch
@@ -198,6 +200,7 @@ class Run:
         self._display.show(Progress(epoch, self.config.epochs, step, self._total, self._seconds_left(step), numbers))
         if step % self.config.log_every == 0:
             self._record("step", step, {"epoch": epoch + 1} | numbers)
+            self._observer.after_window(step)
             self.position.window = Meter()
 
     def _watch(self, numbers: dict[str, float], batch: Crops, step: int) -> None:
@@ -253,7 +256,8 @@ class Run:
         """Validate, write the epoch's record; whether the model is the best so far, by PESQ."""
         generator, average, discriminator = self._validated()
         validation = judge_crops(average, discriminator, self._held, self.config, self._scorer.pool)
-        validation |= score_files(average, self._held, self.config, self._scorer.pool)
+        scored = score_files(average, self._held, self.config, self._scorer.pool)
+        validation |= scored.numbers
         best = self.position.best
         improved = validation["pesq"] is not None and (best is None or validation["pesq"] > best["pesq"])
         if improved:
@@ -269,6 +273,7 @@ class Run:
         self._record("epoch", self.position.step, record)
         self.position.epoch, self.position.window = Meter(), Meter()
         self._display.note(_sentence(epoch, self.config.epochs, record))
+        self._observer.after_epoch(self.position.step, epoch + 1, scored.enhanced)
         return improved
 
     def _validated(self) -> tuple[Any, Any, Any]:

@@ -24,8 +24,13 @@ def plain(value: Any) -> Any:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(plain(content), indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(plain(content), indent=2) + "\n")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -55,7 +60,7 @@ class Recorder:
         """Write one record.
 
         Args:
-            kind: `step` or `epoch`.
+            kind: `step`, `epoch` or `verdict`.
             step: updates attempted so far.
             numbers: what was measured; one level of nesting is joined with a slash in TensorBoard.
 
@@ -102,7 +107,7 @@ class Recorder:
 
 
 def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """Records of a run, in order; `kind` picks `step` or `epoch`. A torn last line is left out."""
+    """Records of a run, in order; `kind` picks one. A torn last line is left out."""
     records = [json.loads(line) for line in _lines(folder / METRICS) if _position(line) >= 0]
     return [record for record in records if kind in (None, record["kind"])]
 

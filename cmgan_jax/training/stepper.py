@@ -9,11 +9,11 @@ import numpy as np
 from jax.profiler import TraceAnnotation
 
 from cmgan_jax.config import Config
-from cmgan_jax.training.health import SMALL_LOSS, Pairs, bias_and_error
+from cmgan_jax.training.health import SMALL_LOSS, Pairs, adversarial_part, bias_and_error
 from cmgan_jax.training.parallel import Placement, gather
 from cmgan_jax.training.pesq_targets import ScoreReport, Targets, TargetScorer, target_of
 from cmgan_jax.training.state import TrainState, rate_factor
-from cmgan_jax.training.steps import Metrics, compile_steps
+from cmgan_jax.training.steps import ADVERSARIAL, OTHERS, WHOLE, Metrics, compile_steps
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class Measured:
         pairs = Pairs(predicted, target_of(self.report.pesq[valid], clip=False))
         bias, error = bias_and_error(pairs)
         numbers = {name: float(value) for name, value in host.items()}
+        if "adversarial_norm" in numbers:
+            norms = (numbers.pop(name) for name in ("others_norm", "adversarial_norm"))
+            numbers |= adversarial_part(*norms, numbers["generator_gradient_norm"])
         loss, dropped = numbers["discriminator_loss"], 0 if self.targets.made else 1
         return numbers | {
             "discriminator_loss_min": loss,
@@ -76,6 +79,7 @@ class Stepper:
         self._placement = placement
         self._scorer = scorer
         self._steps = compile_steps(config, placement)
+        self._parts = {parts: placement.replicate(jnp.float32(parts)) for parts in (WHOLE, OTHERS, ADVERSARIAL)}
         self._rates: tuple[int, Any, Any] = (-1, None, None)
 
     def __call__(self, batch: dict[str, np.ndarray], step: int, epoch: int) -> Measured:
@@ -95,6 +99,7 @@ class Stepper:
             forward.residual,
             forward.generator_stats,
             forward.metrics["generator_loss"],
+            self._parts[WHOLE],
             generator_rate,
         )
         # The estimate is there when the forward pass ends; PESQ runs while the devices are in the backward pass.
@@ -102,8 +107,19 @@ class Stepper:
             estimate = gather(forward.estimate)
         pending = self._scorer.submit(step, batch["clean"], estimate)
         health = self.config.health
-        asked = health.measure and health.adversarial_every and step % health.adversarial_every == 0
-        adversarial = self._steps.adversarial(forward.residual) if asked else {}
+        if health.measure and health.adversarial_every and step % health.adversarial_every == 0:
+            # Copies, since states are donated. Any state serves: the gradient is the residual's alone.
+            for name, parts in (("others_norm", OTHERS), ("adversarial_norm", ADVERSARIAL)):
+                copies = put.copy((generator, average))
+                asked = self._steps.backward(
+                    *copies,
+                    forward.residual,
+                    forward.generator_stats,
+                    forward.metrics["generator_loss"],
+                    self._parts[parts],
+                    generator_rate,
+                )
+                backward_metrics[name] = asked[-1]["generator_gradient_norm"]
         with TraceAnnotation("wait for PESQ"):
             targets, report = pending.collect()
         discriminator, update_metrics = self._steps.update(
@@ -116,7 +132,7 @@ class Stepper:
             discriminator_rate,
         )
         self.state = TrainState(generator, discriminator, average)
-        return Measured(forward.metrics | backward_metrics | update_metrics | adversarial, targets, report)
+        return Measured(forward.metrics | backward_metrics | update_metrics, targets, report)
 
     def _rates_of(self, epoch: int) -> tuple[Any, Any]:
         if self._rates[0] != epoch:

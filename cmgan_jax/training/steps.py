@@ -27,6 +27,9 @@ from cmgan_jax.training.state import NetState, optimiser
 
 Metrics = dict[str, Array]
 
+WHOLE, OTHERS, ADVERSARIAL = (1.0, 1.0), (1.0, 0.0), (0.0, 1.0)
+"""Parts of the generator's loss: everything, everything but the adversarial term, that term alone."""
+
 
 class Forward(NamedTuple):
     """What the forward pass leaves behind.
@@ -128,7 +131,7 @@ def generator_forward(
         weighted = {name: getattr(config.loss, name) * term for name, term in terms.items()}
         adversarial = weighted.pop("adversarial")
         stats = updated.get("batch_stats", {})
-        # Apart, so that the same residual gives the gradient of their sum or of either.
+        # Apart, so that the same program gives the gradient of their sum or of either.
         parts = jnp.stack([sum(weighted.values(), jnp.zeros(())), adversarial])
         return parts, (audio, estimate_magnitude, stats, judged["batch_stats"], terms)
 
@@ -141,7 +144,15 @@ def generator_forward(
 
 
 def generator_backward(
-    generator: NetState, average: Any, residual: Any, stats: Any, loss: Array, rate: Array, *, config: Config
+    generator: NetState,
+    average: Any,
+    residual: Any,
+    stats: Any,
+    loss: Array,
+    parts: Array,
+    rate: Array,
+    *,
+    config: Config,
 ) -> tuple[NetState, Any, Metrics]:
     """Turn the forward pass's residual into an update.
 
@@ -153,43 +164,25 @@ def generator_backward(
         residual: of `Forward`.
         stats: batch statistics of `Forward`.
         loss: float[], the global mean of `Forward`; where it is not finite no update is made.
+        parts: float[2], what the other terms together and the adversarial one count: `WHOLE`, or one alone to ask for
+            the norm of its gradient.
         rate: float[], learning rate.
         config: the run's numbers.
 
     Returns:
         The state and the average after the step; norm of the raw gradient, and whether the update was made.
     """
-    gradient = generator_gradient(residual)
+    gradient = generator_gradient(residual, parts)
     network, metrics = apply_gradient(generator, gradient, stats, rate, jnp.isfinite(loss), config)
     if average is not None:
         average = move_average(average, network.params, generator.step, config)
     return network, average, {f"generator_{name}": value for name, value in metrics.items()}
 
 
-def generator_gradient(residual: Any) -> Any:
-    """The raw gradient of the global batch's mean loss."""
-    (gradient,) = residual(jnp.ones(2))
+def generator_gradient(residual: Any, parts: Array) -> Any:
+    """The raw gradient of the global batch's mean loss; for `parts` see `generator_backward`."""
+    (gradient,) = residual(parts)
     return jax.lax.pmean(gradient, AXIS)
-
-
-def adversarial_part(residual: Any) -> Metrics:
-    """What the adversarial term has to say in the generator's gradient; it costs two backward passes.
-
-    Args:
-        residual: of `Forward`, which stays as it is.
-
-    Returns:
-        `adversarial_share`, the norm of its gradient over that of the whole, and `adversarial_cosine` with the gradient
-        of the other terms; NaN where a norm is 0.
-    """
-    # One after the other in one compiled body: half the program, and no more memory than the backward pass takes.
-    gradients = jax.lax.map(lambda part: ravel_pytree(residual(part)[0])[0], jnp.eye(2))
-    others, adversarial = jax.lax.pmean(gradients, AXIS)
-    norm = jnp.linalg.norm
-    return {
-        "adversarial_share": norm(adversarial) / norm(others + adversarial),
-        "adversarial_cosine": jnp.dot(others, adversarial) / (norm(others) * norm(adversarial)),
-    }
 
 
 def discriminator_update(
@@ -313,12 +306,11 @@ def _level_db(estimate: Array, clean: Array) -> Array:
 
 
 class Steps(NamedTuple):
-    """The three programs, and one that measures, compiled for a placement; arrays [D, B, ...], states whole."""
+    """The three programs, compiled for a placement; arrays [D, B, ...], states whole."""
 
     forward: Callable[..., Forward]
     backward: Callable[..., tuple[NetState, Any, Metrics]]
     update: Callable[..., tuple[NetState, Metrics]]
-    adversarial: Callable[..., Metrics]
 
 
 def compile_steps(config: Config, placement: Placement) -> Steps:
@@ -328,9 +320,12 @@ def compile_steps(config: Config, placement: Placement) -> Steps:
         partial(generator_forward, config=config), (None, None, 0), axes(0, 0, 0, 0, None, None, None)
     )
     backward = placement.map(
-        partial(generator_backward, config=config), (None, None, 0, None, None, None), (None, None, None), donate=(0, 1)
+        partial(generator_backward, config=config),
+        (None, None, 0, None, None, None, None),
+        (None, None, None),
+        donate=(0, 1),
     )
     update = placement.map(
         partial(discriminator_update, config=config), (None, 0, 0, 0, 0, None, None), (None, None), donate=(0,)
     )
-    return Steps(forward, backward, update, placement.map(adversarial_part, (0,), None))
+    return Steps(forward, backward, update)

@@ -34,6 +34,24 @@ class Held:
     crops: Crops
     files: list[tuple[str, np.ndarray, np.ndarray]]
 
+    @property
+    def shown(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """The files that are followed through the run: the first and the last."""
+        return [self.files[0], *self.files[1:][-1:]]
+
+
+class Scored(NamedTuple):
+    """What enhancing the held-out files gave.
+
+    Attributes:
+        numbers: `pesq` (mean MOS of those scored; None if none was), `si_sdr` (mean, dB), `scored`, `files`, and
+            `unscored`: reasons by file name.
+        enhanced: float32[S'] of the files that are shown, by name.
+    """
+
+    numbers: dict[str, Any]
+    enhanced: dict[str, np.ndarray]
+
 
 class Judged(NamedTuple):
     """What is found of a batch of crops.
@@ -119,7 +137,7 @@ def judge_crops(generator: Any, discriminator: Any, held: Held, config: Config, 
     }
 
 
-def score_files(generator: Any | None, held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
+def score_files(generator: Any | None, held: Held, config: Config, pool: PesqPool) -> Scored:
     """Enhance every full file and score it against its clean reference.
 
     Args:
@@ -127,22 +145,22 @@ def score_files(generator: Any | None, held: Held, config: Config, pool: PesqPoo
         held: the files.
         config: the run's numbers.
         pool: where PESQ is computed, while the next file is enhanced.
-
-    Returns:
-        `pesq` (mean MOS of those scored; None if none was), `si_sdr` (mean, dB), `scored`, `files`, and `unscored`:
-        reasons by file name.
     """
-    futures, distances = {}, []
+    futures, distances, kept = {}, [], {}
+    shown = {name for name, _, _ in held.shown}
     for name, clean, noisy in held.files:
         enhanced = noisy if generator is None else enhance(generator, noisy, config)
         futures[name] = pool.score(clean, enhanced)
         distances.append(float(si_sdr(clean, enhanced)))
+        if name in shown:
+            kept[name] = enhanced
     scores: dict[str, Score] = {name: future.result() for name, future in futures.items()}
     values = [score.pesq for score in scores.values() if score.failure is None]
-    return {
+    numbers = {
         "pesq": float(np.mean(values)) if values else None,
         "si_sdr": float(np.mean(distances)),
         "scored": len(values),
         "files": len(scores),
         "unscored": {name: str(score.failure) for name, score in scores.items() if score.failure is not None},
     }
+    return Scored(numbers, kept)

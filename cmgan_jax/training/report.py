@@ -1,0 +1,297 @@
+"""The training report: one page of a run, with nothing to fetch, made of its records alone."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from cmgan_jax import webpage
+from cmgan_jax.charts import Axis, Series, line_chart, scatter
+from cmgan_jax.config import Config
+from cmgan_jax.diagnosis.history import Columns, History
+from cmgan_jax.diagnosis.verdict import Level, Verdict
+
+PAGE = "report.html"
+
+TONES: dict[Level, str] = {"collapse": "bad", "fault": "bad", "sign": "warn", "unknown": "", "good": "good"}
+
+STYLE = """
+.pictures { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 260px), 1fr)); }
+.pictures figure { margin: 0; min-width: 0; } .pictures figcaption { font-size: .85rem; color: var(--soft); }
+.pictures img { display: block; width: 100%; height: 128px; border-radius: 6px; image-rendering: auto; }
+summary { cursor: pointer; margin: 4px 0 10px; }
+h3 { font-size: .95rem; margin: 16px 0 8px; overflow-wrap: anywhere; }
+"""
+
+
+def build(
+    name: str,
+    config: Config,
+    records: Sequence[dict[str, Any]],
+    verdicts: Sequence[Verdict],
+    seen: Mapping[str, Mapping[str, bytes]],
+) -> str:
+    """Make the page.
+
+    Args:
+        name: of the run.
+        config: its numbers.
+        records: of `metrics.jsonl`; at least one epoch has ended.
+        verdicts: those that hold now.
+        seen: pictures (PNG) of held-out files, by file and by what they show.
+
+    Returns:
+        HTML.
+    """
+    history = History.from_records(records)
+    epochs = [record for record in records if record["kind"] == "epoch"]
+    said = [record for record in records if record["kind"] == "verdict"]
+    curves = Curves(history)
+    body = [
+        webpage.section("Verdicts", _verdicts(verdicts, said)),
+        webpage.section("What comes out", webpage.chart_grid(_outcome(curves))),
+        webpage.section(
+            "Whether the discriminator knows what it judges",
+            webpage.chart_grid([*_discriminator(curves), _calibration(epochs)]),
+        ),
+        webpage.section("What the generator follows", webpage.chart_grid(_generator(curves))),
+        webpage.section("Scores, updates and waits", webpage.chart_grid(_host(curves)) + _failures(epochs, config)),
+        webpage.section("Two held-out files over the epochs", _pictures(seen)) if any(seen.values()) else "",
+    ]
+    return webpage.document(f"Training report: {name}", _subtitle(config, epochs), "".join(body), STYLE)
+
+
+class Curves:
+    """Columns of a history over one axis, in epochs.
+
+    Args:
+        history: at least one epoch has ended.
+    """
+
+    def __init__(self, history: History):
+        self._steps, self._epochs = history.steps, history.epochs
+        per_epoch = history.epoch("step")[-1] / history.epoch("epoch")[-1]
+        self._at = history.step("step") / per_epoch
+        self._ended = history.epoch("step") / per_epoch
+
+    def steps(self, label: str, name: str, scale: float = 1.0) -> Series:
+        """A column of the step records."""
+        return Series(label, self._at, scale * self.column(self._steps, name, self._at))
+
+    def asked(self, label: str, name: str) -> Series:
+        """A column of the step records that has values now and then: what lies between is no gap."""
+        of = self.steps(label, name)
+        there = np.isfinite(of.y)
+        return Series(label, of.x[there], of.y[there], dots=np.count_nonzero(there) <= 40)
+
+    def epochs(self, label: str, name: str, scale: float = 1.0, dashed: bool = False) -> Series:
+        """A column of the epoch records."""
+        values = scale * self.column(self._epochs, name, self._ended)
+        return Series(label, self._ended, values, dashed=dashed, dots=not dashed and len(values) <= 40)
+
+    @staticmethod
+    def column(columns: Columns, name: str, like: np.ndarray) -> np.ndarray:
+        """A column, or nothing but gaps where it was not measured."""
+        return columns.get(name, np.full(len(like), np.nan))
+
+
+EPOCH = Axis("epoch")
+
+
+def _outcome(of: Curves) -> Iterable[str]:
+    pesq = of.epochs("enhanced", "validation.pesq")
+    so_far = np.where(np.isfinite(pesq.y), np.fmax.accumulate(pesq.y), np.nan)
+    yield line_chart(
+        "Validation PESQ",
+        [pesq, Series("best so far", pesq.x, so_far, dashed=True), of.epochs("noisy", "noisy.pesq", dashed=True)],
+        EPOCH,
+        Axis("MOS, 1 to 4.64"),
+        "Whole held-out files. This is what the run is for.",
+    )
+    yield line_chart(
+        "Validation SI-SDR",
+        [of.epochs("enhanced", "validation.si_sdr"), of.epochs("noisy", "noisy.si_sdr", dashed=True)],
+        EPOCH,
+        Axis("dB"),
+    )
+    yield line_chart(
+        "Generator loss",
+        [of.steps("training", "generator_loss"), of.epochs("validation, without its judge", "validation.loss")],
+        EPOCH,
+        Axis("weighted sum"),
+        "A loss that falls while PESQ falls no longer measures what is wanted.",
+    )
+    terms = ("ri", "magnitude", "time", "adversarial")
+    yield line_chart(
+        "Its terms",
+        [of.steps(term, f"loss_{term}") for term in terms],
+        EPOCH,
+        Axis("before weighting", log=True),
+        "In training.",
+    )
+
+
+def _discriminator(of: Curves) -> Iterable[str]:
+    yield line_chart(
+        "Discriminator loss",
+        [
+            of.steps("whole", "discriminator_loss"),
+            of.steps("of estimates", "discriminator_loss_estimate"),
+            of.steps("of clean speech", "discriminator_loss_clean"),
+        ],
+        EPOCH,
+        Axis("mean squared error", log=True),
+        "Strokes on the lower edge are exactly 0: windows of skipped updates.",
+    )
+    yield line_chart(
+        "Rank correlation with true PESQ",
+        [of.steps("last scores of training", "rank_correlation"), of.epochs("held out", "validation.rank_correlation")],
+        EPOCH,
+        Axis("-1 to 1", low=0.0, high=1.0),
+        "1: it orders estimates as PESQ does. At 0 the generator learns nothing from it.",
+    )
+    yield line_chart(
+        "Calibration error and bias",
+        [
+            of.steps("error", "window_error", 3.5),
+            of.steps("bias", "window_bias", 3.5),
+            of.epochs("error, held out", "validation.calibration_error", 3.5),
+            of.epochs("bias, held out", "validation.calibration_bias", 3.5),
+        ],
+        EPOCH,
+        Axis("MOS"),
+        "Predicted less true PESQ: above 0 it judges too well.",
+    )
+    yield line_chart(
+        "Verdict on clean speech",
+        [of.steps("D(clean, clean)", "clean_verdict")],
+        EPOCH,
+        Axis("towards 1", low=0.0, high=1.0),
+    )
+    yield line_chart(
+        "Spread of a batch's targets",
+        [of.steps("standard deviation", "target_spread", 3.5)],
+        EPOCH,
+        Axis("MOS", low=0.0),
+        "0: every item is taught the same score.",
+    )
+
+
+def _calibration(epochs: Sequence[dict[str, Any]]) -> str:
+    """Predicted against true PESQ of the held-out crops: in the first epoch and in the last."""
+    groups = []
+    for record in (epochs[0], *epochs[1:][-1:]):
+        sides = (record["validation"].get(name, []) for name in ("pesq_targets", "predicted"))
+        true, predicted = (1 + 3.5 * np.array(side, np.float64) for side in sides)
+        groups.append(Series(f"epoch {record['epoch']}", true, predicted))
+    return scatter(
+        "Predicted against true PESQ",
+        groups,
+        Axis("true, MOS"),
+        Axis("predicted, MOS"),
+        "Held-out crops; on the dashed line it is right.",
+    )
+
+
+def _generator(of: Curves) -> Iterable[str]:
+    yield line_chart(
+        "Output level against clean",
+        [of.steps("level", "level_db")],
+        EPOCH,
+        Axis("dB"),
+        "0 is right. It sinks where the time loss compares with a clean signal of another level.",
+    )
+    yield line_chart(
+        "The adversarial term in the gradient",
+        [of.asked("share of its norm", "adversarial_share"), of.asked("cosine with the rest", "adversarial_cosine")],
+        EPOCH,
+        Axis("share; -1 to 1"),
+        "A cosine below 0: it pulls against the distance to clean speech.",
+    )
+    yield line_chart(
+        "Gradient norms",
+        [of.steps("generator", "generator_gradient_norm"), of.steps("discriminator", "discriminator_gradient_norm")],
+        EPOCH,
+        Axis("before clipping", log=True),
+    )
+    yield line_chart(
+        "Learning rates",
+        [of.steps("generator", "generator_rate"), of.steps("discriminator", "discriminator_rate")],
+        EPOCH,
+        Axis("rate", log=True),
+    )
+
+
+def _host(of: Curves) -> Iterable[str]:
+    yield line_chart(
+        "Scores and updates",
+        [
+            of.steps("scores valid", "valid_share", 100),
+            of.steps("discriminator updates made", "discriminator_update", 100),
+            of.steps("losses of exactly 0", "discriminator_loss_zero", 100),
+            of.steps("losses under 0.001", "discriminator_loss_small", 100),
+        ],
+        EPOCH,
+        Axis("% of a window", low=0.0, high=100.0),
+    )
+    yield line_chart(
+        "Where a step's time goes",
+        [
+            of.steps("whole step", "step_ms"),
+            of.steps("waiting for PESQ", "pesq_wait_ms"),
+            of.steps("waiting for data", "data_wait_ms"),
+        ],
+        EPOCH,
+        Axis("ms", log=True),
+    )
+
+
+def _verdicts(verdicts: Sequence[Verdict], said: Sequence[dict[str, Any]]) -> str:
+    now = webpage.verdicts((TONES[of.level], f"{of.text} [{of.code}]") for of in verdicts)
+    if not said:
+        return now
+    first = webpage.verdicts(("", f"step {of['step']}: {of['text']} [{of['code']}]") for of in said)
+    return f"{now}<details><summary>As they were first passed ({len(said)})</summary>{first}</details>"
+
+
+def _subtitle(config: Config, epochs: Sequence[dict[str, Any]]) -> str:
+    scored = [record for record in epochs if record["validation"]["pesq"] is not None]
+    best = max(scored, key=lambda record: record["validation"]["pesq"], default=None)
+    worth = f"best PESQ {best['validation']['pesq']:.2f} in epoch {best['epoch']}" if best else "no PESQ yet"
+    return (
+        f"Recipe {config.recipe}, preset {config.preset}, failed scores: {config.targets.policy}; "
+        f"epoch {epochs[-1]['epoch']} of {config.epochs}, {worth}"
+    )
+
+
+def _failures(epochs: Sequence[dict[str, Any]], config: Config) -> str:
+    """Failed scores by reason: of the last epoch, and of all."""
+    last = epochs[-1]["train"]["failures"]
+    total: dict[str, int] = {}
+    for record in epochs:
+        for reason, count in record["train"]["failures"].items():
+            total[reason] = total.get(reason, 0) + count
+    if not total:
+        return '<p class="fine">No score of a training crop has failed.</p>'
+    scores = epochs[-1]["step"] * config.batch
+    rows = [
+        [reason, str(last.get(reason, 0)), str(count), f"{count / scores:.1%}"]
+        for reason, count in sorted(total.items(), key=lambda item: -item[1])
+    ]
+    head = ("reason", f"epoch {epochs[-1]['epoch']}", "all epochs", "of all scores")
+    return f"<h3>Failed scores by reason</h3>{webpage.table(head, rows)}"
+
+
+def _pictures(seen: Mapping[str, Mapping[str, bytes]]) -> str:
+    parts = []
+    for name, pictures in seen.items():
+        figures = "".join(
+            f'<figure><img alt="{escape(f"spectrogram, {label}: {name}")}" '
+            f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+            f"<figcaption>{escape(label)}</figcaption></figure>"
+            for label, content in pictures.items()
+        )
+        parts.append(f'<h3>{escape(name)}</h3><div class="pictures">{figures}</div>')
+    return "".join(parts) + '<p class="fine">The first 4 s, 0 to 8 kHz, 75 dB below the clean file\'s loudest.</p>'
