@@ -92,7 +92,7 @@ def make_corpus(folder: Path) -> None:
 
 def command(arguments: Arguments, out: Path, resume: bool) -> list[str]:
     """The words that begin a training or go on with one."""
-    words = [sys.executable, "-m", "experiments.train", "--out", str(out)]
+    words = [sys.executable, "-m", "experiments.train", "--out", str(out), "--devices", "1"]
     if resume:
         return [*words, "--resume"]
     numbers = {"epochs": arguments.epochs, "steps-per-epoch": arguments.steps, "save-every": arguments.save_every}

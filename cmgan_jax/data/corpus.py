@@ -1,8 +1,8 @@
 """What a corpus is: its clips and pairs, which of them train and which validate, and the digest that identifies it."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -53,6 +53,13 @@ class Pair:
     """Who speaks: pairs of one speaker train or validate together."""
 
 
+class Stamp(NamedTuple):
+    """What changes when a file is written: its size in bytes, and when it was last written, in nanoseconds."""
+
+    size: int
+    written: int
+
+
 class Problem(NamedTuple):
     """Why a file cannot be used."""
 
@@ -78,6 +85,7 @@ class Corpus:
         test: pairs of the test set, never trained on.
         skipped: what was left out because of a problem.
         fingerprint: SHA-256 in hex over every file's relative path, bytes and samples, and over the manifest.
+        stamps: `stamp` of files that train or validate, when they had been checked.
     """
 
     kind: Kind
@@ -90,6 +98,7 @@ class Corpus:
     test: tuple[Pair, ...]
     skipped: tuple[Problem, ...]
     fingerprint: str
+    stamps: Mapping[Path, Stamp] = field(default_factory=dict)
 
     @property
     def items(self) -> tuple[Pair, ...] | tuple[Clip, ...]:
@@ -139,6 +148,19 @@ class Corpus:
             "validation_hours": round(self.validation_hours, 4),
             "skipped_files": len({p.path for p in self.skipped}),
         }
+
+
+def stamp(path: Path) -> Stamp:
+    """The present stamp of a file.
+
+    Raises:
+        UserError: it is not there.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{printable(path)}: {error.strerror}") from error
+    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def fingerprint(files: Iterable[tuple[str, Path, int]], manifest: Path | None) -> str:

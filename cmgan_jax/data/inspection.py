@@ -11,7 +11,7 @@ import numpy as np
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio, holdout, layout
 from cmgan_jax.data.audio import AudioError
-from cmgan_jax.data.corpus import Clip, Corpus, CorpusSource, Pair, Problem, fingerprint
+from cmgan_jax.data.corpus import Clip, Corpus, CorpusSource, Pair, Problem, fingerprint, stamp
 from cmgan_jax.data.layout import Listing
 from cmgan_jax.errors import UserError
 
@@ -54,6 +54,8 @@ def open_corpus(
     if not speech or (noise is not None and not noise):
         raise UserError(f"{source}: nothing is left to train on\n{report(problems)}")
     held = holdout.hold_out(listing, config)
+    paths = [path for pair in (*listing.train, *listing.validation) for path in (pair.clean, pair.noisy)]
+    paths += [clip.path for clip in (*listing.speech, *listing.noise)]
     return Corpus(
         kind=listing.kind,
         sample_rate=config.spectral.sample_rate,
@@ -65,6 +67,7 @@ def open_corpus(
         test=listing.test,
         skipped=tuple(problems),
         fingerprint=fingerprint(layout.relative_paths(listing), listing.manifest),
+        stamps={path: stamp(path) for path in paths},
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio, mixing
 from cmgan_jax.data.audio import AudioError
-from cmgan_jax.data.corpus import Clip, Corpus, Pair
+from cmgan_jax.data.corpus import Clip, Corpus, Pair, stamp
 
 _STREAM = 2**40
 """Items of a stream: more than any run needs, as grain wants a length."""
@@ -91,11 +91,11 @@ def training_item(corpus: Corpus, config: Config, index: int) -> Crops:
     item = corpus.items[stream_position(len(corpus.items), config.seed, index)]
     start = mixing.crop_start(rng, item.frames, samples)
     if isinstance(item, Pair):
-        clean = _crop(item.clean, item.frames, start, samples)
-        return {"clean": clean, "noisy": _crop(item.noisy, item.frames, start, samples)}
-    clean = _crop(item.path, item.frames, start, samples)
+        clean = _crop(corpus, item.clean, item.frames, start, samples)
+        return {"clean": clean, "noisy": _crop(corpus, item.noisy, item.frames, start, samples)}
+    clean = _crop(corpus, item.path, item.frames, start, samples)
     snr = rng.uniform(config.data.snr_low, config.data.snr_high)
-    noise = _noise(rng, item, corpus.speech, corpus.noise, samples, config.data.babble_share)
+    noise = _noise(corpus, rng, item, corpus.speech, corpus.noise, samples, config.data.babble_share)
     clean, noisy = mixing.mix(clean, noise, snr)
     return {"clean": clean, "noisy": noisy}
 
@@ -118,7 +118,7 @@ def validation_crops(corpus: Corpus, config: Config) -> Crops:
     for item in _spread(corpus.validation, config.data.validation_crops):
         start = max(item.frames - samples, 0) // 2
         if isinstance(item, Pair):
-            pairs.append([_crop(path, item.frames, start, samples) for path in (item.clean, item.noisy)])
+            pairs.append([_crop(corpus, path, item.frames, start, samples) for path in (item.clean, item.noisy)])
         else:
             whole = _fixed_mixture(item, corpus, config)
             pairs.append([mixing.repeat_to(side[start : start + samples], samples) for side in whole])
@@ -142,7 +142,7 @@ def validation_files(corpus: Corpus, config: Config) -> list[tuple[str, np.ndarr
     files = []
     for item in _spread(corpus.validation, config.data.validation_files):
         if isinstance(item, Pair):
-            clean, noisy = (_crop(path, item.frames, 0, item.frames) for path in (item.clean, item.noisy))
+            clean, noisy = (_crop(corpus, path, item.frames, 0, item.frames) for path in (item.clean, item.noisy))
         else:
             clean, noisy = _fixed_mixture(item, corpus, config)
         files.append((item.name, clean, noisy))
@@ -153,14 +153,15 @@ def _fixed_mixture(item: Clip, corpus: Corpus, config: Config) -> tuple[np.ndarr
     """A held-out clip with held-out noise: drawn from its name, so neither the seed nor other files change it."""
     name = int.from_bytes(hashlib.sha256(item.name.encode(errors="surrogateescape")).digest()[:8], "big")
     rng = np.random.default_rng((_FIXED, name))
-    clean = _crop(item.path, item.frames, 0, item.frames)
+    clean = _crop(corpus, item.path, item.frames, 0, item.frames)
     snr = rng.uniform(config.data.snr_low, config.data.snr_high)
     clips = tuple(clip for clip in corpus.validation if isinstance(clip, Clip))
-    noise = _noise(rng, item, clips, corpus.validation_noise, item.frames, config.data.babble_share)
+    noise = _noise(corpus, rng, item, clips, corpus.validation_noise, item.frames, config.data.babble_share)
     return mixing.mix(clean, noise, snr)
 
 
 def _noise(
+    corpus: Corpus,
     rng: np.random.Generator,
     item: Clip,
     speech: Sequence[Clip],
@@ -174,19 +175,19 @@ def _noise(
         chosen = [speech[int(n)] for n in rng.choice(len(speech), min(count + 1, len(speech)), replace=False)]
         # One more than is wanted was drawn: if the item is among them it steps aside.
         others = [clip for clip in chosen if clip.path != item.path][:count]
-        return mixing.babble([_random_crop(rng, clip, samples) for clip in others])
-    return _random_crop(rng, noises[int(rng.integers(len(noises)))], samples)
+        return mixing.babble([_random_crop(corpus, rng, clip, samples) for clip in others])
+    return _random_crop(corpus, rng, noises[int(rng.integers(len(noises)))], samples)
 
 
-def _random_crop(rng: np.random.Generator, clip: Clip, samples: int) -> np.ndarray:
-    return _crop(clip.path, clip.frames, mixing.crop_start(rng, clip.frames, samples), samples)
+def _random_crop(corpus: Corpus, rng: np.random.Generator, clip: Clip, samples: int) -> np.ndarray:
+    return _crop(corpus, clip.path, clip.frames, mixing.crop_start(rng, clip.frames, samples), samples)
 
 
-def _crop(path: Path, frames: int, start: int, samples: int) -> np.ndarray:
+def _crop(corpus: Corpus, path: Path, frames: int, start: int, samples: int) -> np.ndarray:
     wanted = min(samples, frames - start)
     part = audio.read(path, start, wanted)
-    if len(part) != wanted:
-        raise AudioError(path, f"has changed since it was checked: it had {frames} samples")
+    if len(part) != wanted or stamp(path) != corpus.stamps.get(path, stamp(path)):
+        raise AudioError(path, f"has changed since it was checked, when it had {frames} samples")
     return mixing.repeat_to(part, samples)
 
 

@@ -1,0 +1,115 @@
+"""Watch what a long training holds of its machine: `python -m experiments.endurance --steps 2000`.
+
+Exit status: 0 memory, open files and processes stayed as they were; 1 they did not.
+"""
+
+import shutil
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from cmgan_jax.errors import UserError
+from cmgan_jax.training.records import read_metrics
+from experiments import torture
+from experiments._cli import run
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train the tiny preset for many steps and compare what it holds at the end with what it held once it was warm."""
+
+    steps: int = 2000
+    """Steps of the training."""
+    warm: int = 200
+    """Step from which on nothing should grow."""
+    growth: float = 0.02
+    """Share by which the resident memory may have grown at the end."""
+    save_every: str = "100steps"
+    """As in experiments.train."""
+    out: Path = Path("runs/endurance")
+    """Folder for the corpus and the run; deleted first."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a process held at a moment: resident memory in MiB, open files, threads, processes below it."""
+
+    step: int
+    memory: float
+    files: int
+    threads: int
+    processes: int
+
+
+def sample(process: int, step: int) -> Sample:
+    """Read what a process holds, on Linux.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: it has ended.
+    """
+    folder = Path("/proc") / str(process)
+    status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+    children = (folder / "task" / str(process) / "children").read_text().split()
+    files = len(list((folder / "fd").iterdir()))
+    return Sample(step, int(status["VmRSS"].split()[0]) / 1024, files, int(status["Threads"]), len(children))
+
+
+def watch(arguments: Arguments) -> list[Sample]:
+    """Train, and sample once a second.
+
+    Raises:
+        UserError: the training failed.
+    """
+    shutil.rmtree(arguments.out, ignore_errors=True)
+    torture.make_corpus(arguments.out / "corpus")
+    out = arguments.out / "run"
+    words = torture.Arguments(out=arguments.out, epochs=1, steps=arguments.steps, save_every=arguments.save_every)
+    process, samples = torture.start(words, out), []
+    while process.poll() is None:
+        records = read_metrics(out, "step")
+        try:
+            samples.append(sample(process.pid, records[-1]["step"] if records else 0))
+        except (FileNotFoundError, ProcessLookupError):
+            break
+        time.sleep(1.0)
+    if status := process.wait():
+        raise UserError(f"the training failed with exit status {status}: see {out.with_suffix('.log')}")
+    return samples
+
+
+def verdict(samples: list[Sample], arguments: Arguments) -> tuple[list[str], bool]:
+    """Compare medians of a tenth of the steps after the warm one with those of the last tenth.
+
+    The last tenth ends before the validation, which runs other programs.
+
+    Returns:
+        A line for each thing that is held; and whether none grew.
+    """
+    span = (arguments.steps - arguments.warm) / 10
+    first = [s for s in samples if arguments.warm <= s.step < arguments.warm + span]
+    last = [s for s in samples if arguments.steps - span <= s.step < arguments.steps]
+    lines, holds = [], True
+    for name, unit in (("memory", " MiB"), ("files", ""), ("threads", ""), ("processes", "")):
+        before, after = (statistics.median(getattr(s, name) for s in part) for part in (first, last))
+        fits = after <= before * (1 + arguments.growth) if name == "memory" else after == before
+        holds &= fits
+        change = f"{after / before - 1:+.2%}"
+        lines.append(f"{name}: {before:g}{unit} -> {after:g}{unit} ({change}){'' if fits else '  GREW'}")
+    return lines, holds
+
+
+def main() -> int:
+    """Parse, train and watch, say what was held."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.endurance")
+    if not 0 < arguments.warm < arguments.steps - 10:
+        raise UserError(f"--warm {arguments.warm}: it must be above 0 and well below --steps ({arguments.steps})")
+    lines, holds = verdict(watch(arguments), arguments)
+    print("\n".join([f"step {arguments.warm} -> step {arguments.steps}, medians of a tenth of the steps each", *lines]))
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    run(main)

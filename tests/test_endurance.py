@@ -1,0 +1,34 @@
+"""What growth looks like, and that it is told."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from experiments.endurance import Arguments, Sample, sample, verdict
+
+STEADY = [Sample(step, 1000.0, 40, 20, 2) for step in range(0, 2000, 10)]
+
+
+def test_steady_samples_pass_whatever_the_start_was() -> None:
+    warming = [replace(each, memory=500.0) if each.step < 200 else each for each in STEADY]
+    lines, holds = verdict(warming, Arguments())
+    assert holds
+    assert lines[0] == "memory: 1000 MiB -> 1000 MiB (+0.00%)"
+
+
+@pytest.mark.parametrize(("name", "amount"), [("memory", 25.0), ("files", 1), ("threads", 1), ("processes", 1)])
+def test_growth_is_told(name: str, amount: float) -> None:
+    """2.5 % of 1000 MiB, or one more of the others, from the middle of the run on."""
+    grown = [replace(s, **{name: getattr(s, name) + amount}) if s.step > 1000 else s for s in STEADY]
+    lines, holds = verdict(grown, Arguments())
+    assert not holds
+    assert [line.split(":")[0] for line in lines if line.endswith("GREW")] == [name]
+
+
+def test_a_process_is_sampled() -> None:
+    mine = sample(os.getpid(), 7)
+    assert mine.step == 7
+    assert mine.memory > 10
+    assert mine.files >= 3
+    assert mine.threads >= 1
