@@ -28,7 +28,7 @@ from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.errors import UserError
 from cmgan_jax.runs import ABOUT, LATEST, Checkpoint, steps_in
 from cmgan_jax.training.checkpoint import UNFINISHED, read_run
-from cmgan_jax.training.records import read_metrics
+from cmgan_jax.training.records import METRICS, read_metrics
 from experiments._cli import run
 
 Moment = Literal["at any time", "in a step", "in a save"]
@@ -122,26 +122,40 @@ def finish(arguments: Arguments, out: Path) -> str:
 def kill_once(arguments: Arguments, out: Path, number: int, draw: random.Random, start_seconds: float) -> Kill:
     """Start or resume a training and kill it at a moment that is drawn."""
     moment = draw.choice(MOMENTS)
-    last = arguments.epochs * arguments.steps
-    target = min(_reached(out) + draw.randint(1, arguments.steps), last - 1)
+    kept = steps_in(out / LATEST)
+    target = min((kept[-1] if kept else 0) + draw.randint(1, arguments.steps), arguments.epochs * arguments.steps - 1)
+    # A training that goes on replaces its records; until then they are those of the one before.
+    old = _records(out)
     process = start(arguments, out)
     fault = ""
+
+    def come() -> bool:
+        there = _records(out) != old and _reached(out) >= target
+        return there and (moment == "in a step" or _saving(out))
+
     if moment == "at any time":
         time.sleep(draw.uniform(0.0, 1.5 * start_seconds))
     else:
         deadline = time.monotonic() + PATIENCE
-        while process.poll() is None and not (_reached(out) >= target and (moment == "in a step" or _saving(out))):
+        while process.poll() is None and not come():
             if time.monotonic() > deadline:
                 fault = f"hung for {PATIENCE:.0f} s"
                 break
-            time.sleep(0.002)
+            time.sleep(0.01)
         # A save of this size takes about a second.
         time.sleep(draw.uniform(0.0, 1.0 if moment == "in a save" else 0.3))
     process.send_signal(signal.SIGKILL)
     if (status := process.wait()) not in (-signal.SIGKILL, 0):
         fault = f"exit status {status}, see {out.with_suffix('.log')}"
     steps = steps_in(out / LATEST)
-    return Kill(number, moment, _reached(out), _saving(out), steps[-1] if steps else None, fault)
+    saving = _records(out) != old and _saving(out)
+    return Kill(number, moment, _reached(out), saving, steps[-1] if steps else None, fault)
+
+
+def _records(out: Path) -> int | None:
+    """Which file metrics.jsonl is, not what it holds."""
+    path = out / METRICS
+    return path.stat().st_ino if path.exists() else None
 
 
 def _reached(out: Path) -> int:
