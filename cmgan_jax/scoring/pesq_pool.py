@@ -13,13 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Literal, Self
 
 import numpy as np
-from jax.profiler import TraceAnnotation
 
 from cmgan_jax.errors import UserError
 from cmgan_jax.scoring import pesq_worker
@@ -51,6 +50,7 @@ class PesqPool:
         sample_rate: 16,000 Hz, or 8,000 in narrow band.
         mode: `wb`, wide band (P.862.2), or `nb`, narrow band (P.862.1).
         memory_limit: bytes of address space of a worker (Linux); 0: unlimited.
+        annotate: names the time of a score in a profile, as `jax.profiler.TraceAnnotation` does; evaluation has no jax.
 
     Raises:
         UserError: numbers that cannot work, or workers that do not start.
@@ -64,6 +64,7 @@ class PesqPool:
         sample_rate: int = 16_000,
         mode: Mode = "wb",
         memory_limit: int = MEMORY_LIMIT,
+        annotate: Callable[[str], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     ):
         if workers < 1:
             raise UserError(f"PESQ cannot be scored by {workers} workers: at least 1 is needed")
@@ -74,6 +75,7 @@ class PesqPool:
         self.mode: Mode = mode
         self._time_limit = time_limit
         self._memory_limit = memory_limit
+        self._annotate = annotate
         self._lock = threading.Lock()  # held to queue, to drain the queue, and to change the list of workers
         self._closing = threading.Event()
         self._jobs: queue.SimpleQueue[tuple[Future[Score], bytes] | None] = queue.SimpleQueue()
@@ -177,7 +179,7 @@ class PesqPool:
             future, message = job
             if not future.set_running_or_notify_cancel():
                 continue
-            with TraceAnnotation("PESQ"):  # In a profile, beside what the devices do meanwhile.
+            with self._annotate("PESQ"):  # In a profile, beside what the devices do meanwhile.
                 score = worker.ask(message, self._time_limit)
             if self._closing.is_set() and score.failure is Failure.worker_crash:
                 future.set_exception(CancelledError())

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
+from jax.profiler import TraceAnnotation
 
 from cmgan_jax.config import Policy, TargetConfig
 from cmgan_jax.errors import UserError
@@ -179,7 +180,7 @@ class TargetScorer:
         self._seed = seed
         self._shares = injection_shares(config)
         workers = config.workers or max(1, min(free_cores(), batch))
-        self.pool = PesqPool(workers, time_limit=config.time_limit, sample_rate=sample_rate)
+        self.pool = PesqPool(workers, time_limit=config.time_limit, sample_rate=sample_rate, annotate=TraceAnnotation)
 
     def submit(self, step: int, clean: np.ndarray, estimate: np.ndarray) -> PendingTargets:
         """Start scoring a batch.
