@@ -51,7 +51,7 @@ def test_it_stops_with_the_last_good_checkpoint_and_the_batch(corpus: Corpus, tm
 
 
 def test_what_is_watched() -> None:
-    sound = dict.fromkeys(WATCHED, 1.0)
+    sound: dict[str, float] = dict.fromkeys(WATCHED, 1.0)
     assert divergence.is_finite(sound)
     for name in WATCHED:
         assert not divergence.is_finite(sound | {name: np.nan})

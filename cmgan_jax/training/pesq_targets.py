@@ -180,7 +180,7 @@ class TargetScorer:
         self._seed = seed
         self._shares = injection_shares(config)
         workers = config.workers or max(1, min(free_cores(), batch))
-        self.pool = PesqPool(workers, time_limit=config.time_limit, sample_rate=sample_rate, annotate=TraceAnnotation)
+        self.pool = PesqPool(workers, time_limit=config.time_limit, sample_rate=sample_rate, annotate=_annotation)
 
     def submit(self, step: int, clean: np.ndarray, estimate: np.ndarray) -> PendingTargets:
         """Start scoring a batch.
@@ -220,6 +220,11 @@ def free_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _annotation(name: str) -> TraceAnnotation:
+    """A span of a profile."""
+    return TraceAnnotation(name)
 
 
 def _done(score: Score) -> Future[Score]:

@@ -84,7 +84,7 @@ class Curves:
         """A column of the step records that has values now and then: what lies between is no gap."""
         of = self.steps(label, name)
         there = np.isfinite(of.y)
-        return Series(label, of.x[there], of.y[there], dots=np.count_nonzero(there) <= 40)
+        return Series(label, of.x[there], of.y[there], dots=bool(np.count_nonzero(there) <= 40))
 
     def epochs(self, label: str, name: str, scale: float = 1.0, dashed: bool = False) -> Series:
         """A column of the epoch records."""

@@ -45,8 +45,8 @@ class Measured:
         bias, error = bias_and_error(pairs)
         numbers = {name: float(value) for name, value in host.items()}
         if "adversarial_norm" in numbers:
-            norms = (numbers.pop(name) for name in ("others_norm", "adversarial_norm"))
-            numbers |= adversarial_part(*norms, numbers["generator_gradient_norm"])
+            others, adversarial = numbers.pop("others_norm"), numbers.pop("adversarial_norm")
+            numbers |= adversarial_part(others, adversarial, numbers["generator_gradient_norm"])
         loss, dropped = numbers["discriminator_loss"], 0 if self.targets.made else 1
         return numbers | {
             "discriminator_loss_min": loss,
