@@ -1,6 +1,7 @@
 """What a step costs and why: `python -m experiments.benchmark --preset demo --batch 1 2 --json FILE`."""
 
 import contextlib
+import itertools
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from rich.console import Console
 
 from cmgan_jax.benchmarking import report
 from cmgan_jax.benchmarking.ceilings import Ceilings, measure_ceilings
-from cmgan_jax.benchmarking.clock import alternate
-from cmgan_jax.benchmarking.material import make_corpus
+from cmgan_jax.benchmarking.clock import alternate, in_turns
+from cmgan_jax.benchmarking.enhancement import Enhanced, Ours, cut, enhancement_table, make_material
+from cmgan_jax.benchmarking.material import make_corpus, make_crops
 from cmgan_jax.benchmarking.memory import device_peak, peak_rss
 from cmgan_jax.benchmarking.pesq_cost import measure_pesq
 from cmgan_jax.benchmarking.report import OURS, Row, Setup
@@ -25,9 +27,9 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training.records import write_json
 from experiments._cli import run
-from experiments.yardstick.client import MODES, Yardstick, require_torch
+from experiments.yardstick.client import MODES, Theirs, Yardstick, require_torch
 
-Part = Literal["train", "pesq"]
+Part = Literal["train", "pesq", "enhance"]
 PROFILED = 3
 """Steps in a profile."""
 
@@ -40,7 +42,8 @@ class Arguments:
     """
 
     part: tuple[Part, ...] = ("train", "pesq")
-    """What to measure: `train`, the step's programs; `pesq`, what scoring costs the main thread."""
+    """What to measure: `train`, the step's programs; `pesq`, what scoring costs the main thread;
+    `enhance`, recordings by window and batch."""
     preset: str = "paper"
     """Size: paper, demo or tiny."""
     recipe: str = "recommended"
@@ -51,6 +54,14 @@ class Arguments:
     """In which the step computes."""
     repeats: int = 5
     """Samples of each figure."""
+    window: tuple[float, ...] = (2.0, 4.0, 8.0)
+    """Seconds of the windows in which recordings are enhanced."""
+    window_batch: tuple[int, ...] = (1, 4)
+    """Windows at once."""
+    minutes: float = 8.0
+    """Length of the long recording."""
+    files: int = 100
+    """Number of short ones."""
     against: Literal["none", "torch"] = "none"
     """`torch`: the published program beside ours, in turns, where PyTorch is installed (or CMGAN_TORCH_PYTHON names
     an interpreter that has it)."""
@@ -104,7 +115,7 @@ def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Argu
     with contextlib.ExitStack() as opened:
         batches = training_batches(make_corpus(folder, config), config)
         opened.callback(batches.close)
-        ours = {p: opened.enter_context(Workload(c, device, batches)) for p, c in configs.items()}
+        ours = {p: opened.enter_context(Workload(c, [device], batches)) for p, c in configs.items()}
         setups = [setup_of(precision, workload, device) for precision, workload in ours.items()]
         theirs = {mode: opened.enter_context(Yardstick(config, next(batches), mode)) for mode in modes}
         ours_sampled = {precision: workload.samples() for precision, workload in ours.items()}
@@ -187,6 +198,28 @@ def measure_training(arguments: Arguments, wished: list[dict[str, Config]], cons
     }
 
 
+def measure_enhancement(arguments: Arguments, config: Config, console: Console) -> dict[str, Any]:
+    """Measure and show enhancement, way after way; plain."""
+    modes = [MODES[name] for name in arguments.modes] if arguments.against == "torch" else []
+    rate, rows = config.spectral.sample_rate, []
+    crops = make_crops(config.batch, config.data.crop_seconds, rate)
+    with contextlib.ExitStack() as opened:
+        yardsticks = {mode: opened.enter_context(Yardstick(config, crops, mode)) for mode in modes}
+        for material in make_material(arguments.minutes, arguments.files, rate):
+            for window, batch in itertools.product(arguments.window, arguments.window_batch):
+                ours, pieces = Ours(config, material, window, batch), cut(material, config, window, batch)
+                ways: dict[tuple[str, str], Ours | Theirs] = {(OURS, "float32"): ours}
+                ways |= {(mode.side, mode.precision): Theirs(y, pieces, batch) for mode, y in yardsticks.items()}
+                in_turns({name: way.run for name, way in ways.items()}, 1)  # Compiles every shape.
+                timings = in_turns({name: way.run for name, way in ways.items()}, arguments.repeats)
+                for (side, precision), way in ways.items():
+                    how = material.name, material.seconds(rate), window, batch, timings[side, precision]
+                    temporaries = way.temporaries if isinstance(way, Ours) else None
+                    rows.append(Enhanced(side, precision, *how, temporaries, way.rss))
+    console.print(enhancement_table(rows, arguments.preset))
+    return {"enhancement": [row.to_dict() for row in rows]}
+
+
 def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
     """Measure what is wished, show it, and give it ready for JSON."""
     wished = sizes(arguments)
@@ -197,6 +230,8 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
     console.print(f"{found['machine']['device']}, {found['machine']['cores']} cores, load {found['machine']['load']}")
     if "train" in arguments.part:
         found |= measure_training(arguments, wished, console)
+    if "enhance" in arguments.part:
+        found |= measure_enhancement(arguments, next(iter(wished[0].values())), console)
     if "pesq" in arguments.part:
         config = next(iter(wished[0].values()))
         cost = measure_pesq(config.data.crop_seconds, config.spectral.sample_rate, arguments.repeats)

@@ -72,7 +72,7 @@ def test_crops_can_be_scored() -> None:
 
 def test_workload_runs_every_program_and_counts_its_waits() -> None:
     crops = make_crops(SMALLEST.batch, SMALLEST.data.crop_seconds, 16_000)
-    with Workload(SMALLEST, jax.devices()[0], iter(lambda: crops, None)) as workload:
+    with Workload(SMALLEST, jax.devices()[:1], iter(lambda: crops, None)) as workload:
         samples = workload.samples()
         assert set(samples) == set(PROGRAMS)
         for sample in samples.values():

@@ -1,7 +1,7 @@
-"""A training step's programs, compiled and timed apart and together, on one device."""
+"""A training step's programs, compiled and timed apart and together."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,6 +14,7 @@ from jax import Array
 
 from cmgan_jax.benchmarking.ceilings import sampled
 from cmgan_jax.benchmarking.clock import Sample
+from cmgan_jax.benchmarking.collectives import Collective, collectives
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.errors import UserError
@@ -36,6 +37,8 @@ PROGRAMS = {
     "step": "whole step",
 }
 """What is timed, by the name of its work, with its name in tables."""
+STEP = ("training forward", "training backward", "discriminator")
+"""The programs of a step, as they are compiled."""
 CONSTANT = 2.5
 """PESQ of everything, where it is a constant."""
 
@@ -59,11 +62,13 @@ class Compiled:
         seconds: tracing, lowering and compiling, nothing cached.
         temporaries: bytes that live inside the program alone.
         bytes: arguments, results and temporaries together.
+        exchanges: what it sends to other devices.
     """
 
     seconds: float
     temporaries: int
     bytes: int
+    exchanges: tuple[Collective, ...]
 
 
 class SwitchedScorer(TargetScorer):
@@ -94,13 +99,13 @@ def generator_apply(variables: Any, noisy: Array, *, config: Config) -> Any:
 
 
 class Workload:
-    """One config on one device: what it compiles to, and samples of each program. Close it, or use `with`.
+    """One config on some devices: what it compiles to, and samples of each program. Close it, or use `with`.
 
     Compiling is timed at construction and expects an empty cache of programs; the steps' first call finds them there.
 
     Args:
         config: sizes, recipe and batch.
-        device: of JAX.
+        devices: of JAX; the batch divides over them.
         batches: crops of `config.batch`, without end.
 
     Attributes:
@@ -109,12 +114,12 @@ class Workload:
         waits: of `step` and `constant`.
     """
 
-    def __init__(self, config: Config, device: Any, batches: Iterator[Crops]):
+    def __init__(self, config: Config, devices: Sequence[Any], batches: Iterator[Crops]):
         self.config = config
         self.compiled: dict[str, Compiled] = {}
         self.waits = {"constant": Waits(), "step": Waits()}
         self._batches = batches
-        self._put = put = Placement([device])
+        self._put = put = Placement(devices)
         self._rate = put.replicate(jnp.float32(config.optimiser.generator_rate))
         self._parts = self._put.replicate(jnp.float32(WHOLE))
         self._state, self._batch = put.replicate(initialise(config)), put.split(_arrays(next(batches)))
@@ -140,12 +145,17 @@ class Workload:
     @property
     def step_bytes(self) -> int:
         """Most that a program of the step holds at once, by XLA's own count."""
-        return max(self.compiled[name].bytes for name in ("training forward", "training backward", "discriminator"))
+        return max(self.compiled[name].bytes for name in STEP)
+
+    @property
+    def exchanges(self) -> list[Collective]:
+        """What a step sends to other devices."""
+        return [exchange for name in STEP for exchange in self.compiled[name].exchanges]
 
     @property
     def compile_seconds(self) -> float:
         """Seconds to compile the three programs of the step."""
-        return sum(compiled.seconds for name, compiled in self.compiled.items() if name != "forward")
+        return sum(self.compiled[name].seconds for name in STEP)
 
     def samples(self) -> dict[str, Sample]:
         """A sample of each of `PROGRAMS`."""
@@ -156,6 +166,10 @@ class Workload:
             "constant": self._step("constant"),
             "step": self._step("step"),
         }
+
+    def training_forward(self) -> Sample:
+        """A sample of the forward pass in training: after it the estimate is there and PESQ may begin."""
+        return sampled(lambda: self._forward(*self._generator_arguments()).estimate)
 
     def close(self) -> None:
         """End the scoring processes."""
@@ -172,15 +186,16 @@ class Workload:
         compiled = program.lower(*arguments).compile()
         seconds, memory = time.perf_counter() - began, compiled.memory_analysis()
         held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-        self.compiled[name] = Compiled(seconds, memory.temp_size_in_bytes, held + memory.temp_size_in_bytes)
+        exchanges = collectives(compiled.as_text())
+        temporaries = memory.temp_size_in_bytes
+        self.compiled[name] = Compiled(seconds, temporaries, held + temporaries, exchanges)
         return compiled
 
     def _generator_arguments(self) -> tuple[Any, ...]:
         return self._state.generator, self._state.discriminator, self._batch
 
     def _backward_arguments(self, seen: Forward) -> tuple[Any, ...]:
-        state = self._state
-        loss = seen.metrics["generator_loss"]
+        state, loss = self._state, seen.metrics["generator_loss"]
         return state.generator, state.average, seen.residual, seen.generator_stats, loss, self._parts, self._rate
 
     def _update_arguments(self) -> tuple[Any, ...]:

@@ -90,14 +90,15 @@ class Session:
             torch.cuda.synchronize()
         return {"seconds": (time.perf_counter() - began) / runs, "pesq_wait_ms": [1e3 * w for w in self.waited]}
 
-    def enhance(self, files: list[str]) -> Answer:
-        """Enhance waveforms [B, S], each in one piece; seconds, and the peak of the resident set in bytes."""
+    def enhance(self, files: list[str], batch: int) -> Answer:
+        """Enhance arrays of windows [windows, S], so many at once; seconds, and the peak resident set in bytes."""
+        pieces = [torch.from_numpy(np.load(file)) for file in files]
         reset_peak()
         self.generator.eval()
         spectra, began = self.trainer.spectra, time.perf_counter()
         with torch.inference_mode():
-            for file in files:
-                audio = torch.from_numpy(np.load(file)).to(self.device)
+            for windows in (part for piece in pieces for part in piece.split(batch)):
+                audio = windows.to(self.device)
                 factor = (audio.shape[1] / audio.square().sum(dim=1, keepdim=True)).sqrt()
                 with self.trainer.computing():
                     estimate = self.trainer.generator(spectra.analyse(audio * factor))

@@ -1,0 +1,185 @@
+"""How training scales with devices: `python -m experiments.scaling --preset demo --devices 1 2 --page scaling.html`."""
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+from rich.console import Console
+
+from cmgan_jax.benchmarking import report, scaling
+from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
+from cmgan_jax.benchmarking.prediction import Assumptions, OneDevice, predict
+from cmgan_jax.benchmarking.scaling import HEAD, PREDICTED_HEAD, VIRTUAL, Point, measure_points, plan, rich_table
+from cmgan_jax.config import Config, check
+from cmgan_jax.errors import UserError
+from cmgan_jax.recipes import make_config
+from cmgan_jax.training.records import write_json
+from experiments._cli import run
+from experiments._runtime import prepare_devices
+
+ASSUMED = OneDevice(
+    batch=4,
+    step=0.035,
+    hidden=0.020,
+    pesq=0.025,
+    reduced=4 * (1_834_833 + 181_650),
+    exchanges=60,
+    source=(
+        "assumed, since no accelerator was measured: one H100, batch 4, 35 ms a step (on paper it takes 15 to 22 ms at "
+        "least), 20 ms of it after the estimate, 25 ms a score"
+    ),
+)
+"""One device, where none was measured."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure weak scaling (a batch a device) and strong scaling (one batch for all), and predict more devices.
+
+    On a CPU, devices are made of its cores: that proves the program, not its speed.
+    """
+
+    devices: tuple[int, ...] = (1, 2, 4)
+    """Numbers of devices."""
+    preset: str = "paper"
+    """Size: paper, demo or tiny."""
+    recipe: str = "recommended"
+    """How to train."""
+    per_device: int = 4
+    """Crops of each device, for weak scaling."""
+    batch: int = 0
+    """Crops of all devices together, for strong scaling; 0: those of the most devices."""
+    repeats: int = 5
+    """Samples of each figure."""
+    predict: tuple[int, ...] = (4, 8, 64)
+    """Numbers of devices to predict."""
+    figures: Path | None = None
+    """JSON of `experiments.benchmark` on one accelerator, from which to predict instead of from this run."""
+    json: Path | None = None
+    """File for all figures."""
+    page: Path | None = None
+    """HTML file with curves."""
+    assume: Assumptions = field(default_factory=Assumptions)
+    """Machines that are predicted."""
+
+
+def checked(arguments: Arguments) -> tuple[Config, int]:
+    """The config, and the global batch of strong scaling.
+
+    Raises:
+        UserError: numbers that cannot work.
+    """
+    counts = (*arguments.devices, *arguments.predict, arguments.per_device, arguments.repeats)
+    if not arguments.devices or min(counts) < 1 or arguments.batch < 0:
+        raise UserError("--devices, --predict, --per-device and --repeats: all must be at least 1, --batch at least 0")
+    batch = arguments.batch or arguments.per_device * max(arguments.devices)
+    uneven = [n for n in arguments.devices if batch % n]
+    if uneven:
+        raise UserError(f"--batch {batch} does not split evenly over {uneven} devices")
+    config = replace(make_config(arguments.recipe, arguments.preset), batch=batch)
+    check(config)
+    return config, batch
+
+
+def from_figures(path: Path) -> OneDevice:
+    """One device out of what `experiments.benchmark` wrote: its largest batch in its fastest precision.
+
+    Raises:
+        UserError: no such file, or not such figures.
+    """
+    try:
+        found = json.loads(path.read_text())
+        ours = [row for row in found["rows"] if row["side"] == report.OURS]
+        best = max((row for row in ours if row["program"] == "constant"), key=lambda row: row["crops_per_second"])
+        same = {row["program"]: row for row in ours if (row["batch"], row["precision"]) == _size(best)}
+        pesq = found["pesq"]["one_ms"]
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not figures of experiments.benchmark with --part train pesq ({error})") from error
+    # Two thirds of a pass are its backward pass: as many products.
+    hidden = same["generator"]["milliseconds"] * 2 / 3
+    source = f"{found['machine']['device']}, batch {best['batch']}, {best['precision']}: {path.name}"
+    step = 1e-3 * best["milliseconds"]
+    reduced, exchanges = ASSUMED.reduced, ASSUMED.exchanges
+    return OneDevice(best["batch"], step, 1e-3 * hidden, 1e-3 * pesq, reduced, exchanges, source)
+
+
+def _size(row: dict[str, Any]) -> tuple[int, str]:
+    return row["batch"], row["precision"]
+
+
+def base_of(arguments: Arguments, points: list[Point], cost: PesqCost) -> OneDevice:
+    """What predictions start from: given figures, an accelerator measured here, or assumptions."""
+    if arguments.figures is not None:
+        return from_figures(arguments.figures)
+    alone = [point for point in points if point.devices == 1]
+    if not alone or jax.default_backend() == "cpu":
+        return ASSUMED
+    several = max((point for point in points if point.devices > 1), key=lambda p: p.devices, default=None)
+    measured = scaling.one_device(max(alone, key=lambda p: p.batch), 1e-3 * cost.one_ms, several)
+    if several is None:
+        return replace(measured, reduced=ASSUMED.reduced, exchanges=ASSUMED.exchanges)
+    return measured
+
+
+def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
+    """Measure, show, and give it ready for JSON; also writes the page."""
+    config, batch = checked(arguments)
+    if arguments.figures is not None:
+        from_figures(arguments.figures)  # Refused before the work, not after it.
+    present = jax.local_device_count()
+    if max(arguments.devices) > present:
+        raise UserError(f"--devices {max(arguments.devices)}: this machine has {present} ({jax.default_backend()})")
+    machine = report.machine()
+    virtual = machine["platform"] == "cpu" and max(arguments.devices) > 1
+    notes = [VIRTUAL] if virtual else []
+    subtitle = f"{machine['device']}, {machine['cores']} cores, preset {arguments.preset}"
+    for line in (subtitle, *notes):
+        console.print(line)
+    cost = measure_pesq(config.data.crop_seconds, config.spectral.sample_rate, arguments.repeats)
+    points = measure_points(config, plan(arguments.devices, arguments.per_device, batch), arguments.repeats)
+    rows = scaling.point_rows(points, arguments.per_device, batch, 1e-3 * cost.one_ms)
+    console.print(rich_table("measured", HEAD, rows))
+    console.print(f"one PESQ score: {cost.one_ms:.1f} ms on one core; free cores here: {cost.cores}")
+    base = base_of(arguments, points, cost)
+    predicted = [predict(base, n, arguments.assume) for n in arguments.predict]
+    assumed = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in asdict(arguments.assume).items())
+    about = (
+        f"Not measured. Start: {base.source}; {base.reduced / 1e6:.1f} MB in {base.exchanges} all-reduces a step. "
+        f"Assumed: {assumed} (GB/s, µs, share)."
+    )
+    console.print(rich_table("predicted", PREDICTED_HEAD, scaling.prediction_rows(predicted)))
+    console.print(about)
+    if arguments.page is not None:
+        arguments.page.write_text(scaling.page(subtitle, notes, rows, predicted, about))
+    return {
+        "machine": machine,
+        "virtual": virtual,
+        "preset": arguments.preset,
+        "pesq": asdict(cost),
+        "points": [point.to_dict() for point in points],
+        "rows": [dict(zip(HEAD, row, strict=True)) for row in rows],
+        "base": asdict(base),
+        "assumptions": asdict(arguments.assume),
+        "predictions": [asdict(prediction) for prediction in predicted],
+    }
+
+
+def main() -> None:
+    """Parse, measure, write."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.scaling", config=(tyro.conf.FlagCreatePairsOff,))
+    _, batch = checked(arguments)
+    prepare_devices(max(arguments.devices), batch)
+    with tempfile.TemporaryDirectory() as programs:
+        jax.config.update("jax_compilation_cache_dir", programs)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        found = measure(arguments, Console(highlight=False))
+    if arguments.json is not None:
+        write_json(arguments.json, found)
+
+
+if __name__ == "__main__":
+    run(main)
