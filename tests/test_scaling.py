@@ -145,16 +145,16 @@ def test_a_run_on_virtual_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(scaling, "make_config", lambda recipe, preset: SMALLEST)
     console = Console(width=200, record=True, file=io.StringIO())
     page = tmp_path / "scaling.html"
-    arguments = Arguments(devices=(1, 2), per_device=1, repeats=1, page=page)
+    arguments = Arguments(devices=(2,), per_device=1, repeats=1, page=page)
     found = json.loads(json.dumps(plain(scaling.measure(arguments, console))))
-    assert [(p["devices"], p["batch"]) for p in found["points"]] == [(1, 1), (1, 2), (2, 2)]
-    one, _, two = found["points"]
-    # At the least every gradient of the generator crosses, four bytes each; alone there is nobody to send to.
+    (two,) = found["points"]
+    assert (two["devices"], two["batch"]) == (2, 2)
+    # At the least every gradient of the generator crosses, four bytes each.
     parameters = sum(
         leaf.size for leaf in jax.tree.leaves(jax.eval_shape(lambda: random_state(SMALLEST)).generator.params)
     )
     assert two["exchanged"] > 4 * parameters
-    assert two["exchange_share"] > one["exchange_share"]
+    assert 0 < two["exchange_share"] < 1
     assert found["virtual"] is True
     text = console.export_text()
     assert "they prove that the program runs" in text

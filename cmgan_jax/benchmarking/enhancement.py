@@ -91,14 +91,15 @@ class Ours:
         self._variables = initialise(config).validated
 
     @property
-    def temporaries(self) -> int:
-        """Bytes of the program that enhances a batch of windows."""
+    def temporaries(self) -> int | None:
+        """Bytes of the program that enhances a batch of windows; None where the compiler does not tell."""
         spectral = self._config.spectral
         of = layout(self._windows, spectral)
         padded = jax.ShapeDtypeStruct((of.batch, of.length + spectral.n_fft), np.float32)
         frames = jax.ShapeDtypeStruct((of.batch,), np.int32)
         compiled = enhance_padded.lower(self._variables, padded, frames, config=self._config).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
+        memory = compiled.memory_analysis()
+        return None if memory is None else memory.temp_size_in_bytes
 
     def run(self) -> float:
         """Enhance it; seconds. The first run compiles."""
