@@ -20,7 +20,6 @@ from cmgan_jax.comparison.outcome import read_runs
 from cmgan_jax.comparison.study import STUDIES, Variant, parse_variant, plan
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.tables import PLAIN_WIDTH
 from cmgan_jax.evaluation.weights import load
 from cmgan_jax.recipes import PRESETS, make_config
 from cmgan_jax.training.display import Display
@@ -30,6 +29,8 @@ from experiments._runtime import cache_programs, prepare_devices
 from experiments.train import Arguments as TrainArguments
 from experiments.train import find_corpus
 
+PLAIN_WIDTH = 200
+"""Columns of a table that is piped: nothing is folded in it."""
 RESULT, PAGE = "comparison.json", "comparison.html"
 
 

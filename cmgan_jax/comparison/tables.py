@@ -29,7 +29,7 @@ COLUMNS = {
 def terminal(runs: Sequence[Run], findings: Sequence[Finding]) -> RenderableType:
     """One table of all variants, means over seeds with their intervals, and the conclusion."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("variant")
+    table.add_column("variant", no_wrap=True)
     for label, _ in COLUMNS.values():
         table.add_column(label, justify="right")
     for name, of in summary(runs).items():
