@@ -91,6 +91,18 @@ def test_a_full_disk_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(read_metrics(tmp_path, "epoch")) == 8
 
 
+def test_records_that_could_not_be_written_are_judged_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Recorder, "_write_waiting", full)
+    watch(tmp_path, Notes())
+    assert read_metrics(tmp_path) == []
+    assert "[pesq_collapse]" in (tmp_path / "report.html").read_text()
+
+
 def test_nothing_is_done_where_health_is_off(tmp_path: Path) -> None:
     config = override(CONFIG, {"health.measure": False})
     recorder = Recorder(tmp_path, 0)

@@ -62,6 +62,11 @@ def test_a_resume_drops_what_comes_again(tail: str, tmp_path: Path) -> None:
     assert [record["step"] for record in read_metrics(tmp_path)][:4] == [1, 2, 3, 4]
     write(tmp_path, 3, 4, since=2)
     assert [record["step"] for record in lines(tmp_path)] == [1, 2, 3, 4]
+    resumed = Recorder(tmp_path, 3)
+    resumed.record("step", 4, {"loss": math.inf})
+    resumed.close()
+    assert resumed.records == lines(tmp_path)
+    assert [record["step"] for record in resumed.records] == [1, 2, 3, 4]
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -99,7 +104,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: 
     path = tmp_path / "run.json"
     write_json(path, {"value": 1})
 
-    def torn(self: Path, text: str) -> None:
+    def torn(self: Path, text: str, **_: str) -> None:
         with self.open("w") as file:
             file.write(text[: len(text) // 2])
         raise OSError("no space left on device")

@@ -180,6 +180,9 @@ def test_failed_scores_under_each_policy(corpus: Corpus, tmp_path: Path, policy:
     # The draws are of (seed, step, item) alone, hence the same under every policy: 27 of 48 fail here.
     failed = [record["failures"].get("injected", 0) for record in records]
     assert 0.4 < sum(failed) / (12 * config.batch) < 0.7
+    (epoch,) = read_metrics(tmp_path / "run", "epoch")
+    assert epoch["train"]["valid_share"] == pytest.approx(1 - sum(failed) / (12 * config.batch))
+    assert epoch["train"]["failures"] == {"injected": sum(failed)}
     for record, count in zip(records, failed, strict=True):
         made = 0.0 if policy == "skip" and count else 1.0
         assert record["valid_share"] == 1 - count / config.batch

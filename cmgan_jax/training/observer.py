@@ -13,7 +13,7 @@ from cmgan_jax.diagnosis.rules import judge
 from cmgan_jax.diagnosis.verdict import Verdict
 from cmgan_jax.training import pictures, report
 from cmgan_jax.training.display import Display
-from cmgan_jax.training.records import Recorder, read_metrics, write_json, write_text
+from cmgan_jax.training.records import Recorder, write_json, write_text
 from cmgan_jax.training.validation import Held
 
 VERDICTS = "health.json"
@@ -41,7 +41,7 @@ class Observer:
         self._recorder = recorder
         self._display = display
         self._held = held
-        self._said = {record["code"] for record in read_metrics(folder, "verdict")}
+        self._said = {record["code"] for record in recorder.records if record["kind"] == "verdict"}
 
     def after_window(self, step: int) -> None:
         """Judge now and then, since an epoch can take hours."""
@@ -65,26 +65,23 @@ class Observer:
             act(*arguments)
         except OSError as error:
             where = Path(error.filename).name if error.filename else "the report"
-            self._display.note(f"{where} could not be written ({error.strerror}); the run goes on without it")
+            self._display.note(f"{where} could not be written ({error.strerror or error}); the run goes on without it")
 
-    def _judge(self, step: int) -> tuple[list[dict[str, Any]], tuple[Verdict, ...]]:
-        records = read_metrics(self._folder)
-        verdicts = judge(History.from_records(records, dataclasses.asdict(self._config)))
+    def _judge(self, step: int) -> tuple[Verdict, ...]:
+        verdicts = judge(History.from_records(self._recorder.records, dataclasses.asdict(self._config)))
         for verdict in verdicts:
             if verdict.code not in self._said and verdict.level not in UNSAID:
                 self._said.add(verdict.code)
                 self._display.note(f"step {step}, {verdict.code}: {verdict.text}")
-                said = {"code": verdict.code, "text": verdict.text}
-                self._recorder.record("verdict", step, said)
-                records.append({"kind": "verdict", "step": step, **said})
+                self._recorder.record("verdict", step, {"code": verdict.code, "text": verdict.text})
         passed = [{"code": of.code, "level": of.level, "text": of.text} for of in verdicts]
         write_json(self._folder / VERDICTS, {"step": step, "verdicts": passed})
-        return records, verdicts
+        return verdicts
 
     def _report(self, step: int, epoch: int, enhanced: Mapping[str, np.ndarray]) -> None:
-        records, verdicts = self._judge(step)
+        verdicts = self._judge(step)
         files = self._held.shown
         pictures.save_epoch(self._folder, epoch, files, enhanced, self._config.spectral.sample_rate)
         seen = {name: pictures.pick(self._folder, name, epoch) for name, _, _ in files}
-        page = report.build(self._folder.resolve().name, self._config, records, verdicts, seen)
-        write_text(self._folder / report.PAGE, page)
+        name = self._folder.resolve().name
+        write_text(self._folder / report.PAGE, report.build(name, self._config, self._recorder.records, verdicts, seen))

@@ -42,6 +42,9 @@ class Recorder:
     Args:
         folder: the run folder.
         step: the step that the run begins at; later records of an interrupted run are dropped, for they come again.
+
+    Attributes:
+        records: all of the run so far, also those that could not be written.
     """
 
     def __init__(self, folder: Path, step: int):
@@ -51,6 +54,7 @@ class Recorder:
         temporary = path.with_name(METRICS + ".part")
         temporary.write_text("".join(line + "\n" for line in kept))
         os.replace(temporary, path)
+        self.records: list[dict[str, Any]] = [json.loads(line) for line in kept]
         self._file = path.open("ab", buffering=0)
         self._size = path.stat().st_size
         self._waiting: list[bytes] = []
@@ -67,7 +71,8 @@ class Recorder:
         Returns:
             Why it could not be written, or None. Lines are tried again with the next record, points of curves are not.
         """
-        self._waiting.append((json.dumps({"kind": kind, "step": step, **plain(numbers)}) + "\n").encode())
+        self.records.append({"kind": kind, "step": step, **plain(numbers)})
+        self._waiting.append((json.dumps(self.records[-1]) + "\n").encode())
         points = {
             f"{kind}/{name}": value
             for name, value in _flat(numbers)
