@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -280,28 +281,47 @@ def test_a_file_that_fails_in_training_is_named(tmp_path: Path, harm: str) -> No
             audio.write(tmp_path / "train" / side / f"{name}.flac", signal(1, 20_000), RATE)
     corpus = open_corpus(CorpusSource(tmp_path), config())
     path = tmp_path / "train/noisy/p1_1.flac"
-    iterator = pipeline.training_batches(corpus, config())
-    next(iterator)
-    if harm == "gone":
-        path.unlink()
-    elif harm == "damaged":
-        content = bytearray(path.read_bytes())
-        content[200:] = b"\x55" * (len(content) - 200)
-        # At once, as a thread may be reading it.
-        (tmp_path / "harmed").write_bytes(content)
-        (tmp_path / "harmed").replace(path)
-    else:
-        # As long as before, and other samples.
-        audio.write(path, signal(1, 500) if harm == "shorter" else signal(2, 20_000), RATE)
-    changed = "changed since it was checked"
-    # A crop may lie before the damage.
-    reason = {"gone": "No such file", "damaged": f"damaged|{changed}", "shorter": changed, "other": changed}[harm]
-    with pytest.raises(AudioError) as caught:
-        take(iterator, 50)
+    with closing(pipeline.training_batches(corpus, config())) as iterator:
+        next(iterator)
+        # Put in its place at once, as a thread may be reading it.
+        harmed = tmp_path / "harmed.flac"
+        if harm == "gone":
+            path.unlink()
+        elif harm == "damaged":
+            content = bytearray(path.read_bytes())
+            content[200:] = b"\x55" * (len(content) - 200)
+            harmed.write_bytes(content)
+            harmed.replace(path)
+        else:
+            # As long as before, and other samples.
+            audio.write(harmed, signal(1, 500) if harm == "shorter" else signal(2, 20_000), RATE)
+            harmed.replace(path)
+        changed = "changed since it was checked"
+        # A crop may lie before the damage.
+        reason = {"gone": "No such file", "damaged": f"damaged|{changed}", "shorter": changed, "other": changed}[harm]
+        with pytest.raises(AudioError) as caught:
+            take(iterator, 50)
     assert str(path) in str(caught.value)
     assert re.search(reason, str(caught.value))
     assert "\n" not in str(caught.value)
-    iterator.close()
+
+
+def test_a_file_that_goes_while_it_is_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a crop's decoding and the look at its file's stamp."""
+    for name in ("p1_1", "p2_1"):
+        for side in ("clean", "noisy"):
+            audio.write(tmp_path / "train" / side / f"{name}.flac", signal(1, 20_000), RATE)
+    corpus = open_corpus(CorpusSource(tmp_path), config())
+    original = audio.read
+
+    def read_and_remove(path: Path, start: int, frames: int) -> np.ndarray:
+        samples = original(path, start, frames)
+        path.unlink()
+        return samples
+
+    monkeypatch.setattr(audio, "read", read_and_remove)
+    with pytest.raises(AudioError, match=r"_1\.flac: No such file"):
+        pipeline.training_item(corpus, config(), 0)
 
 
 def test_closing_ends_the_threads(pairs: Corpus) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import UserError, printable
 
 Kind = Literal["paired", "mixed"]
@@ -154,12 +155,12 @@ def stamp(path: Path) -> Stamp:
     """The present stamp of a file.
 
     Raises:
-        UserError: it is not there.
+        AudioError: it is not there.
     """
     try:
         status = path.stat()
     except OSError as error:
-        raise UserError(f"{printable(path)}: {error.strerror}") from error
+        raise AudioError(path, error.strerror or str(error)) from error
     return Stamp(status.st_size, status.st_mtime_ns)
 
 

@@ -186,7 +186,8 @@ def _random_crop(corpus: Corpus, rng: np.random.Generator, clip: Clip, samples: 
 def _crop(corpus: Corpus, path: Path, frames: int, start: int, samples: int) -> np.ndarray:
     wanted = min(samples, frames - start)
     part = audio.read(path, start, wanted)
-    if len(part) != wanted or stamp(path) != corpus.stamps.get(path, stamp(path)):
+    present = stamp(path)
+    if len(part) != wanted or present != corpus.stamps.get(path, present):
         raise AudioError(path, f"has changed since it was checked, when it had {frames} samples")
     return mixing.repeat_to(part, samples)
 
