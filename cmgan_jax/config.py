@@ -14,6 +14,10 @@ from cmgan_jax.errors import UserError
 
 Policy = Literal["mask", "mean_fill", "batch_mean", "skip"]
 Reference = Literal["normalised", "unnormalised"]
+Precision = Literal["fp32", "bf16"]
+
+DTYPES: dict[str, str] = {"fp32": "float32", "bf16": "bfloat16"}
+"""Array types by precision."""
 
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?) ?(min|steps)")
 
@@ -197,6 +201,9 @@ class Config:
     """Steps of an epoch; 0: one pass over the training set."""
     batch: int = 16
     """Crops of a step over all devices together; it does not change with their number."""
+    precision: Precision = "fp32"
+    """In which the networks compute. `bf16`: products, convolutions and what passes between layers in bfloat16;
+    parameters, statistics, norms, softmax, losses and spectra in float32 all the same."""
     log_every: int = 20
     """Steps between records in metrics.jsonl."""
     save_every: str = "10min"
@@ -218,6 +225,11 @@ class Config:
         """`save_every` as a number and its unit, `min` or `steps`; NaN where it is not of that form."""
         match = _INTERVAL.fullmatch(self.save_every.strip())
         return (float(match[1]), match[2]) if match else (math.nan, "")
+
+    @property
+    def dtype(self) -> str:
+        """Type of the networks' products, by name."""
+        return DTYPES[self.precision]
 
     @property
     def crop_samples(self) -> int:
@@ -248,6 +260,7 @@ def check(config: Config) -> None:
         (c.epochs >= 1, "epochs", c.epochs, "at least 1"),
         (c.steps_per_epoch >= 0, "steps-per-epoch", c.steps_per_epoch, "0 (one pass) or more"),
         (c.batch >= 1, "batch", c.batch, "at least 1"),
+        (c.precision in DTYPES, "precision", c.precision, f"one of {', '.join(DTYPES)}"),
         (c.log_every >= 1, "log-every", c.log_every, "at least 1"),
         (
             c.save_interval[0] >= 0 and (c.save_interval[1] == "min" or c.save_interval[0].is_integer()),

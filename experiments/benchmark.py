@@ -20,8 +20,8 @@ from cmgan_jax.benchmarking.memory import device_peak, peak_rss
 from cmgan_jax.benchmarking.pesq_cost import measure_pesq
 from cmgan_jax.benchmarking.report import OURS, Row, Setup
 from cmgan_jax.benchmarking.work import program_work
-from cmgan_jax.benchmarking.workload import PROGRAMS, Waits, Workload, check_precisions
-from cmgan_jax.config import Config, check
+from cmgan_jax.benchmarking.workload import PROGRAMS, Waits, Workload
+from cmgan_jax.config import Config, Precision, check
 from cmgan_jax.data.pipeline import training_batches
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config
@@ -50,8 +50,8 @@ class Arguments:
     """How to train."""
     batch: tuple[int, ...] = (1, 2, 4)
     """Crops at once; several are measured one after another."""
-    precision: tuple[str, ...] = ("float32",)
-    """In which the step computes."""
+    precision: tuple[Precision, ...] = ("fp32",)
+    """In which the networks compute; several are measured in turns."""
     repeats: int = 5
     """Samples of each figure."""
     window: tuple[float, ...] = (2.0, 4.0, 8.0)
@@ -65,7 +65,7 @@ class Arguments:
     against: Literal["none", "torch"] = "none"
     """`torch`: the published program beside ours, in turns, where PyTorch is installed (or CMGAN_TORCH_PYTHON names
     an interpreter that has it)."""
-    modes: tuple[str, ...] = ("eager-float32", "compiled-float32", "eager-bfloat16", "compiled-bfloat16")
+    modes: tuple[str, ...] = ("eager-fp32", "compiled-fp32", "eager-bf16", "compiled-bf16")
     """How PyTorch computes; on a GPU also eager-tf32 and compiled-tf32."""
     json: Path | None = None
     """File for all figures."""
@@ -81,11 +81,13 @@ def sizes(arguments: Arguments) -> list[dict[str, Config]]:
     """
     if arguments.repeats < 1:
         raise UserError(f"--repeats {arguments.repeats}: at least 1 sample is needed")
-    check_precisions(arguments.precision)
     if unknown := [mode for mode in arguments.modes if mode not in MODES]:
         raise UserError(f"--modes {' '.join(unknown)}: there are {', '.join(MODES)}")
     base = make_config(arguments.recipe, arguments.preset)
-    wished = [dict.fromkeys(arguments.precision, replace(base, batch=batch)) for batch in arguments.batch]
+    wished: list[dict[str, Config]] = [
+        {precision: replace(base, batch=batch, precision=precision) for precision in arguments.precision}
+        for batch in arguments.batch
+    ]
     for configs in wished:
         for config in configs.values():
             check(config)
@@ -198,8 +200,9 @@ def measure_training(arguments: Arguments, wished: list[dict[str, Config]], cons
     }
 
 
-def measure_enhancement(arguments: Arguments, config: Config, console: Console) -> dict[str, Any]:
-    """Measure and show enhancement, way after way; plain."""
+def measure_enhancement(arguments: Arguments, configs: dict[str, Config], console: Console) -> dict[str, Any]:
+    """Measure and show enhancement, way after way, ours in each precision; plain."""
+    config = next(iter(configs.values()))
     modes = [MODES[name] for name in arguments.modes] if arguments.against == "torch" else []
     rate, rows = config.spectral.sample_rate, []
     crops = make_crops(config.batch, config.data.crop_seconds, rate)
@@ -207,8 +210,10 @@ def measure_enhancement(arguments: Arguments, config: Config, console: Console) 
         yardsticks = {mode: opened.enter_context(Yardstick(config, crops, mode)) for mode in modes}
         for material in make_material(arguments.minutes, arguments.files, rate):
             for window, batch in itertools.product(arguments.window, arguments.window_batch):
-                ours, pieces = Ours(config, material, window, batch), cut(material, config, window, batch)
-                ways: dict[tuple[str, str], Ours | Theirs] = {(OURS, "float32"): ours}
+                pieces = cut(material, config, window, batch)
+                ways: dict[tuple[str, str], Ours | Theirs] = {
+                    (OURS, precision): Ours(ours, material, window, batch) for precision, ours in configs.items()
+                }
                 ways |= {(mode.side, mode.precision): Theirs(y, pieces, batch) for mode, y in yardsticks.items()}
                 in_turns({name: way.run for name, way in ways.items()}, 1)  # Compiles every shape.
                 timings = in_turns({name: way.run for name, way in ways.items()}, arguments.repeats)
@@ -231,7 +236,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
     if "train" in arguments.part:
         found |= measure_training(arguments, wished, console)
     if "enhance" in arguments.part:
-        found |= measure_enhancement(arguments, next(iter(wished[0].values())), console)
+        found |= measure_enhancement(arguments, wished[0], console)
     if "pesq" in arguments.part:
         config = next(iter(wished[0].values()))
         cost = measure_pesq(config.data.crop_seconds, config.spectral.sample_rate, arguments.repeats)

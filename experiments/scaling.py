@@ -14,7 +14,7 @@ from cmgan_jax.benchmarking import report, scaling
 from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
 from cmgan_jax.benchmarking.prediction import Assumptions, OneDevice, predict
 from cmgan_jax.benchmarking.scaling import HEAD, PREDICTED_HEAD, VIRTUAL, Point, measure_points, plan, rich_table
-from cmgan_jax.config import Config, check
+from cmgan_jax.config import Config, Precision, check
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training.records import write_json
@@ -49,6 +49,8 @@ class Arguments:
     """Size: paper, demo or tiny."""
     recipe: str = "recommended"
     """How to train."""
+    precision: Precision = "fp32"
+    """In which the networks compute."""
     per_device: int = 4
     """Crops of each device, for weak scaling."""
     batch: int = 0
@@ -80,7 +82,7 @@ def checked(arguments: Arguments) -> tuple[Config, int]:
     uneven = [n for n in arguments.devices if batch % n]
     if uneven:
         raise UserError(f"--batch {batch} does not split evenly over {uneven} devices")
-    config = replace(make_config(arguments.recipe, arguments.preset), batch=batch)
+    config = replace(make_config(arguments.recipe, arguments.preset), batch=batch, precision=arguments.precision)
     check(config)
     return config, batch
 

@@ -38,7 +38,7 @@ def test_windows_overlap_as_ours_do() -> None:
 
 
 def test_pace_is_audio_over_time() -> None:
-    row = Enhanced("jax", "float32", "a long file", 480.0, 8.0, 1, Timing((120.0,)), 5_000_000, 7_000_000)
+    row = Enhanced("jax", "fp32", "a long file", 480.0, 8.0, 1, Timing((120.0,)), 5_000_000, 7_000_000)
     assert (row.pace, row.to_dict()["real_time_factor"]) == (4.0, 0.25)
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(enhancement_table([row], "paper"))

@@ -128,7 +128,7 @@ def test_figures_of_a_benchmark_are_read(tmp_path: Path) -> None:
     def row(program: str, batch: int, milliseconds: float) -> dict[str, Any]:
         rate = 1e3 * batch / milliseconds
         figures = {"milliseconds": milliseconds, "crops_per_second": rate}
-        return {"side": "jax", "program": program, "batch": batch, "precision": "float32", **figures}
+        return {"side": "jax", "program": program, "batch": batch, "precision": "fp32", **figures}
 
     sizes = [row("constant", 1, 30.0), row("constant", 4, 60.0), row("generator", 1, 20.0), row("generator", 4, 45.0)]
     found = {"rows": sizes, "pesq": {"one_ms": 25.0}, "machine": {"device": "H100"}}

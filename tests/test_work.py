@@ -57,6 +57,6 @@ def test_training_is_three_passes_and_the_verdict_two() -> None:
 
 def test_floor_is_the_longer_of_arithmetic_and_traffic() -> None:
     work = Work(macs=100.0, elements=10.0)
-    assert work.floor("float32", macs_per_second=50.0, bytes_per_second=1e9) == 2.0
-    assert work.floor("float32", macs_per_second=1e9, bytes_per_second=10.0) == 4.0
-    assert work.floor("bfloat16", macs_per_second=1e9, bytes_per_second=10.0) == 2.0
+    assert work.floor("fp32", macs_per_second=50.0, bytes_per_second=1e9) == 2.0
+    assert work.floor("fp32", macs_per_second=1e9, bytes_per_second=10.0) == 4.0
+    assert work.floor("bf16", macs_per_second=1e9, bytes_per_second=10.0) == 2.0

@@ -50,7 +50,7 @@ def test_it_is_the_published_model(torch_python: str, shared: Path) -> None:
 @pytest.mark.timeout(600)
 def test_it_takes_turns(torch_python: str) -> None:
     crops = make_crops(1, SMALL.data.crop_seconds, 16_000)
-    with Yardstick(SMALL, crops, Mode(compiled=False, precision="float32")) as yardstick:
+    with Yardstick(SMALL, crops, Mode(compiled=False, precision="fp32")) as yardstick:
         # As many parameters as ours at this size.
         ours = jax.eval_shape(lambda: random_state(SMALL)).generator.params
         assert yardstick.about["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(ours))
@@ -64,7 +64,7 @@ def test_it_takes_turns(torch_python: str) -> None:
 
 def test_a_process_that_ends_is_a_sentence(torch_python: str) -> None:
     with (
-        Yardstick(SMALL, make_crops(1, 0.5, 16_000), MODES["eager-float32"]) as yardstick,
+        Yardstick(SMALL, make_crops(1, 0.5, 16_000), MODES["eager-fp32"]) as yardstick,
         pytest.raises(UserError, match="ended with status 1 at 'nonsense'"),
     ):
         yardstick.ask("nonsense")
@@ -106,4 +106,4 @@ def test_unknown_modes_are_refused() -> None:
     words = [sys.executable, "-m", "experiments.benchmark", "--against", "torch", "--modes", "fast"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("--modes fast: there are eager-float32")
+    assert done.stderr.startswith("--modes fast: there are eager-fp32")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cmgan_jax.benchmarking.clock import Sample, alternate
+from cmgan_jax.config import DTYPES
 
 COPIED = {"cpu": 2**28}
 """Bytes of the array that is copied, far more than caches hold; elsewhere `COPIED_DEFAULT`."""
@@ -57,14 +58,14 @@ def measure_ceilings(device: Any, precisions: tuple[str, ...], repeats: int = 5)
 
     Args:
         device: of JAX.
-        precisions: `float32`, `bfloat16`.
+        precisions: `fp32`, `bf16`.
         repeats: samples of each.
     """
     size, side = COPIED.get(device.platform, COPIED_DEFAULT), SIDE.get(device.platform, SIDE_DEFAULT)
     copied = jax.device_put(jnp.zeros(size // 4, jnp.float32), device)
     cases = {"copy": sampled(partial(jax.jit(_copy), copied))}
     for precision in precisions:
-        matrix = jax.device_put(jnp.ones((side, side), precision), device)
+        matrix = jax.device_put(jnp.ones((side, side), DTYPES[precision]), device)
         cases[precision] = sampled(partial(jax.jit(jnp.matmul), matrix, matrix))
     best = {name: min(timing.samples) for name, timing in alternate(cases, repeats).items()}
     return Ceilings(2 * size / best.pop("copy"), {name: side**3 / seconds for name, seconds in best.items()})

@@ -33,7 +33,7 @@ class Row:
         side: `jax`, or what it is compared with.
         program: a key of the programs.
         title: its name in tables.
-        precision: `float32`, `bfloat16`, …
+        precision: `fp32`, `bf16`, …
         batch: crops.
         timing: seconds of one run.
         floor: seconds that it takes at least; None: not known for this side.

@@ -17,7 +17,6 @@ from cmgan_jax.benchmarking.clock import Sample
 from cmgan_jax.benchmarking.collectives import Collective, collectives
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
-from cmgan_jax.errors import UserError
 from cmgan_jax.models.generator import Generator
 from cmgan_jax.scoring.pesq_score import Score
 from cmgan_jax.spectral import frame_count
@@ -27,8 +26,6 @@ from cmgan_jax.training.state import initialise
 from cmgan_jax.training.stepper import Stepper
 from cmgan_jax.training.steps import WHOLE, Forward, compile_steps
 
-PRECISIONS = ("float32",)
-"""In which our step can be computed."""
 PROGRAMS = {
     "forward": "generator forward",
     "generator": "generator forward+backward",
@@ -41,17 +38,6 @@ STEP = ("training forward", "training backward", "discriminator")
 """The programs of a step, as they are compiled."""
 CONSTANT = 2.5
 """PESQ of everything, where it is a constant."""
-
-
-def check_precisions(precisions: tuple[str, ...]) -> None:
-    """Refuse what our step cannot be computed in.
-
-    Raises:
-        UserError: it says what there is.
-    """
-    for precision in precisions:
-        if precision not in PRECISIONS:
-            raise UserError(f"--precision {precision}: training computes in {', '.join(PRECISIONS)}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +81,7 @@ class Waits:
 
 def generator_apply(variables: Any, noisy: Array, *, config: Config) -> Any:
     """The generator alone, in evaluation mode: compressed noisy spectrum in, enhanced out."""
-    return Generator(config.generator).apply(variables, noisy)
+    return Generator(config.generator, dtype=config.dtype).apply(variables, noisy)
 
 
 class Workload:

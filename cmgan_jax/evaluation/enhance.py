@@ -93,7 +93,7 @@ def enhance_padded(variables: Any, padded: Array, frames: Array, *, config: Conf
         float[B, S], zeros after each item's end.
     """
     spectrum = compress(padded_stft(padded, config.spectral), config.spectral)
-    enhanced = Generator(config.generator).apply(variables, spectrum, train=False, frames=frames)
+    enhanced = Generator(config.generator, dtype=config.dtype).apply(variables, spectrum, train=False, frames=frames)
     return istft(uncompress(cast(Array, enhanced), config.spectral), config.spectral, frames)
 
 

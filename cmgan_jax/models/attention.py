@@ -39,14 +39,14 @@ def unshift(scores: Array) -> Array:
 def attend(query: Array, key: Array, value: Array, distances: Array, valid: Array | None = None) -> Array:
     """Softmax attention with a relative term for many independent sequences.
 
-    Scores are computed for a few sequences at a time and again in the backward pass, so that they never leave the
-    cache (CPU) or fill the memory (GPU).
+    Scores and softmax are float32 whatever the operands are. They are computed for a few sequences at a time and again
+    in the backward pass, so that they never leave the cache (CPU) or fill the memory (GPU).
 
     Args:
         query: [sequences, H, N, K].
         key: [sequences, H, N, K].
         value: [sequences, H, N, K].
-        distances: [2N - 1, K], the embedding of distance N - 1 first and of 1 - N last.
+        distances: float32[2N - 1, K], the embedding of distance N - 1 first and of 1 - N last.
         valid: bool[sequences, N], positions that may be attended to; None: all.
 
     Returns:
@@ -55,10 +55,15 @@ def attend(query: Array, key: Array, value: Array, distances: Array, valid: Arra
     return _attend_forward(query, key, value, distances, valid)[0]
 
 
+def _product(axes: str, known: Array, other: Array) -> Array:
+    """A product in the type of its first operand, summed up in float32."""
+    return jnp.einsum(axes, known, other.astype(known.dtype), preferred_element_type=jnp.float32)
+
+
 def _scores(query: Array, key: Array, distances: Array, valid: Array | None) -> Array:
     """One sequence's [H, N, N]."""
-    query = query * np.float32(query.shape[-1] ** -0.5)
-    scores = jnp.einsum("hik,hjk->hij", query, key) + shift(jnp.einsum("hik,mk->him", query, distances))
+    query = (query * np.float32(query.shape[-1] ** -0.5)).astype(query.dtype)
+    scores = _product("hik,hjk->hij", query, key) + shift(_product("hik,mk->him", query, distances))
     return scores if valid is None else jnp.where(valid, scores, -jnp.inf)
 
 
@@ -71,7 +76,8 @@ def _attend_forward(query: Array, key: Array, value: Array, distances: Array, va
         largest = jnp.max(scores, axis=-1)
         weights = jnp.exp(scores - largest[..., None])
         total = jnp.sum(weights, axis=-1)
-        return jnp.einsum("hij,hjk->hik", weights, v) / total[..., None], largest + jnp.log(total)
+        out = _product("hij,hjk->hik", weights.astype(v.dtype), v) / total[..., None]
+        return out.astype(q.dtype), largest + jnp.log(total)
 
     out, normaliser = by_chunks(one, (query, key, value, valid), query.shape[-2] ** 2)
     return out, (query, key, value, distances, valid, out, normaliser)
@@ -86,14 +92,16 @@ def _attend_backward(residual: Any, gradient: Array) -> tuple[Array, Array, Arra
         q, k, v, mask, o, log_total, g = sequence
         # From the saved logarithm of the sum the probabilities come in one pass, without another maximum.
         weights = jnp.exp(_scores(q, k, distances, mask) - log_total[..., None])
-        of_scores = weights * (jnp.einsum("hik,hjk->hij", g, v) - jnp.sum(g * o, axis=-1, keepdims=True))
+        of_weights = _product("hik,hjk->hij", g, v)
+        along = jnp.sum(g.astype(jnp.float32) * o.astype(jnp.float32), axis=-1, keepdims=True)
+        of_scores = (weights * (of_weights - along)).astype(q.dtype)
         by_distance = unshift(of_scores)
-        of_query = jnp.einsum("hij,hjk->hik", of_scores, k) + jnp.einsum("him,mk->hik", by_distance, distances)
+        of_query = _product("hij,hjk->hik", of_scores, k) + _product("him,mk->hik", by_distance, distances)
         return (
-            of_query * scale,
-            jnp.einsum("hij,hik->hjk", of_scores, q) * scale,
-            jnp.einsum("hij,hik->hjk", weights, g),
-            jnp.einsum("him,hik->mk", by_distance, q) * scale,
+            (of_query * scale).astype(q.dtype),
+            (_product("hij,hik->hjk", of_scores, q) * scale).astype(k.dtype),
+            _product("hij,hik->hjk", weights.astype(g.dtype), g).astype(v.dtype),
+            _product("him,hik->mk", by_distance, q) * scale,
         )
 
     of_query, of_key, of_value, of_distances = by_chunks(
@@ -125,9 +133,9 @@ class RelativeAttention(nn.Module):
         """
         sequences, positions, channels = x.shape
         heads, width = self.config.heads, channels // self.config.heads
-        x = layer_norm("norm")(x)
-        query = dense(channels, channels, "query", use_bias=False)(x)
-        key_value = dense(2 * channels, channels, "key_value", use_bias=False)(x)
+        x = layer_norm(x, "norm")
+        query = dense(x, channels, "query", use_bias=False)
+        key_value = dense(x, 2 * channels, "key_value", use_bias=False)
         key, value = jnp.split(key_value, 2, axis=-1)
         query, key, value = (
             part.reshape(sequences, positions, heads, width).transpose(0, 2, 1, 3) for part in (query, key, value)
@@ -137,4 +145,4 @@ class RelativeAttention(nn.Module):
         distances = np.clip(np.arange(positions - 1, -positions, -1), -limit, limit) + limit
         out = attend(query, key, value, table[distances], valid)
         out = out.transpose(0, 2, 1, 3).reshape(sequences, positions, channels)
-        return Dropout(self.config.dropout, self.axis_name)(dense(channels, channels, "output")(out), train)
+        return Dropout(self.config.dropout, self.axis_name)(dense(out, channels, "output"), train)

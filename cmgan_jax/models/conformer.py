@@ -20,9 +20,9 @@ class FeedForward(nn.Module):
         """[sequences, N, C] -> [sequences, N, C], without the residual and its half."""
         channels = x.shape[-1]
         hidden = channels * self.config.feed_forward_factor
-        x = dense(hidden, channels, "expand")(layer_norm("norm")(x))
+        x = dense(layer_norm(x, "norm"), hidden, "expand")
         x = Dropout(self.config.dropout, self.axis_name)(nn.silu(x), train)
-        x = dense(channels, hidden, "contract")(x)
+        x = dense(x, channels, "contract")
         return Dropout(self.config.dropout, self.axis_name)(x, train)
 
 
@@ -38,14 +38,15 @@ class Convolution(nn.Module):
         """[sequences, N, C] -> [sequences, N, C]; positions outside valid: bool[sequences, N] count as padding."""
         channels = x.shape[-1]
         inner = channels * self.config.convolution_factor
-        x = dense(2 * inner, channels, "expand")(layer_norm("norm")(x))
+        x = dense(layer_norm(x, "norm"), 2 * inner, "expand")
         x = nn.glu(x)
         if valid is not None:
             x = jnp.where(valid[..., None], x, 0.0)
         kernel = self.param("depthwise_kernel", uniform_bias(self.config.kernel), (self.config.kernel, inner))
         bias = self.param("depthwise_bias", uniform_bias(self.config.kernel), (inner,))
-        x = BatchNorm(self.batchnorm_axis, name="batch_norm")(depthwise(x, kernel) + bias, train)
-        return dense(channels, inner, "contract")(nn.silu(x))
+        x = (depthwise(x, kernel) + bias).astype(x.dtype)
+        x = BatchNorm(self.batchnorm_axis, name="batch_norm")(x, train)
+        return dense(nn.silu(x), channels, "contract")
 
 
 class Conformer(nn.Module):
@@ -69,4 +70,4 @@ class Conformer(nn.Module):
         x = x + RelativeAttention(config, axis, name="attention")(x, train, valid)
         x = x + Convolution(config, axis, self.batchnorm_axis, name="convolution")(x, train, valid)
         x = x + 0.5 * FeedForward(config, axis, name="feed_forward_2")(x, train)
-        return layer_norm("norm")(x)
+        return layer_norm(x, "norm")

@@ -54,7 +54,7 @@ class SpectralConv(nn.Module):
         kernel = self.param("kernel", uniform_kernel, (4, 4, x.shape[-1], self.features))
         kernel = SpectralNorm(name="spectral_norm")(kernel, train)
         return jax.lax.conv_general_dilated(
-            x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x, kernel.astype(x.dtype), (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
 
@@ -77,10 +77,12 @@ class Discriminator(nn.Module):
     Attributes:
         config: width and dropout rate.
         axis_name: mapped axis that splits the batch; None: not split.
+        dtype: of the convolutions and of what passes between them, float32 or bfloat16; see `layers`.
     """
 
     config: DiscriminatorConfig
     axis_name: str | None = None
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, clean: Array, other: Array, train: bool = False) -> Array:
@@ -101,11 +103,12 @@ class Discriminator(nn.Module):
         check_shape("judged magnitude", other.shape, clean.shape)
         if min(sizes["T"], sizes["F"]) < 16:
             raise ValueError(f"magnitudes have shape {list(clean.shape)}; four halvings need 16 frames and bins")
-        x = jnp.stack([clean, other], axis=-1).swapaxes(1, 2)
+        x = jnp.stack([clean, other], axis=-1).swapaxes(1, 2).astype(self.dtype)
         for i, factor in enumerate((1, 2, 4, 8)):
             x = SpectralConv(factor * self.config.channels, name=f"conv_{i}")(x, train)
             x = PReLU(name=f"prelu_{i}")(InstanceNorm(name=f"norm_{i}")(x))
-        x = jnp.max(x, axis=(1, 2))
+        # Two small products and a sigmoid: nothing to be gained by less than float32.
+        x = jnp.max(x, axis=(1, 2)).astype(jnp.float32)
         x = SpectralDense(4 * self.config.channels, name="hidden")(x, train)
         x = Dropout(self.config.dropout, self.axis_name)(x, train)
         x = SpectralDense(1, name="output")(PReLU(name="hidden_prelu")(x), train)[:, 0]

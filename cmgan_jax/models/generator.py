@@ -101,12 +101,12 @@ class MaskDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, valid: Array | None = None) -> Array:
-        """[B, T, F', C] -> [B, T, F]."""
+        """[B, T, F', C] -> float32[B, T, F]."""
         x = DilatedDense(self.config, name="dense")(x, valid)
         x = SubPixel(self.config.channels, name="sub_pixel")(x)
         x = ConvUnit(1, (1, 2), name="reduce")(x, valid)
         x = Conv(1, (1, 1), name="scale")(x)
-        return PReLU(-0.25, name="prelu")(x[..., 0])
+        return PReLU(-0.25, name="prelu")(x[..., 0].astype(jnp.float32))
 
 
 class ComplexDecoder(nn.Module):
@@ -116,11 +116,11 @@ class ComplexDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, valid: Array | None = None) -> Array:
-        """[B, T, F', C] -> complex[B, T, F]."""
+        """[B, T, F', C] -> complex64[B, T, F]."""
         x = DilatedDense(self.config, name="dense")(x, valid)
         x = SubPixel(self.config.channels, name="sub_pixel")(x)
         x = PReLU(name="prelu")(InstanceNorm(name="norm")(x, valid))
-        x = Conv(2, (1, 2), name="reduce")(x)
+        x = Conv(2, (1, 2), name="reduce")(x).astype(jnp.float32)
         return jax.lax.complex(x[..., 0], x[..., 1])
 
 
@@ -131,11 +131,13 @@ class Generator(nn.Module):
         config: sizes and rates.
         axis_name: mapped axis that splits the batch; None: not split.
         batchnorm_axis: mapped axis over which batch norm shares its statistics; None: each device its own.
+        dtype: of products and of what passes between layers, float32 or bfloat16; see `layers`.
     """
 
     config: GeneratorConfig
     axis_name: str | None = None
     batchnorm_axis: str | None = None
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, noisy: Array, train: bool = False, frames: Array | None = None) -> Array:
@@ -157,7 +159,7 @@ class Generator(nn.Module):
         if sizes["F"] % 2 == 0:
             raise ValueError(f"compressed spectrum has {sizes['F']} bins; the halving needs an odd number")
         valid = None if frames is None else jnp.arange(sizes["T"]) < frames[:, None]
-        x = jnp.stack([magnitude(noisy), noisy.real, noisy.imag], axis=-1)
+        x = jnp.stack([magnitude(noisy), noisy.real, noisy.imag], axis=-1).astype(self.dtype)
         x = Encoder(self.config, name="encoder")(x, valid)
         for i in range(self.config.blocks):
             x = TwoStage(self.config, self.axis_name, self.batchnorm_axis, name=f"block_{i}")(x, train, valid)

@@ -1,4 +1,8 @@
-"""Layers whose arithmetic must equal PyTorch's, or be faster than the stock ones. Channels last throughout."""
+"""Layers whose arithmetic must equal PyTorch's, or be faster than the stock ones. Channels last throughout.
+
+A layer computes products and gives its result in the type of its input, float32 or bfloat16. Parameters are float32 and
+cast where they are used; norms, biases, slopes and sums over many terms are computed in float32 whatever the input.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,14 +35,20 @@ def uniform_bias(fan_in: int) -> Callable[..., Array]:
     return init
 
 
-def dense(features: int, fan_in: int, name: str, use_bias: bool = True) -> nn.Dense:
-    """Linear layer over the last axis, with PyTorch's initial distribution."""
-    return nn.Dense(features, use_bias, kernel_init=uniform_kernel, bias_init=uniform_bias(fan_in), name=name)
+def _operands(x: Array, kernel: Array, bias: Array | None, **_: Any) -> tuple[Array, Array, Array | None]:
+    """What `nn.Dense` and `nn.Conv` compute with: a bias in float32, for its gradient sums over all positions."""
+    return x, kernel.astype(x.dtype), bias
 
 
-def layer_norm(name: str) -> nn.LayerNorm:
-    """Layer norm over the last axis; variance in two passes, as the reference has it."""
-    return nn.LayerNorm(EPSILON, use_fast_variance=False, name=name)
+def dense(x: Array, features: int, name: str, use_bias: bool = True) -> Array:
+    """Linear layer over the last axis, with PyTorch's initial distribution; inside a module's `__call__`."""
+    init = {"kernel_init": uniform_kernel, "bias_init": uniform_bias(x.shape[-1])}
+    return nn.Dense(features, use_bias, promote_dtype=_operands, name=name, **init)(x).astype(x.dtype)
+
+
+def layer_norm(x: Array, name: str) -> Array:
+    """Layer norm over the last axis; variance in two passes, as the reference has it; inside a module's `__call__`."""
+    return nn.LayerNorm(EPSILON, use_fast_variance=False, dtype=x.dtype, name=name)(x)
 
 
 class Conv(nn.Module):
@@ -71,8 +81,9 @@ class Conv(nn.Module):
             kernel_init=uniform_kernel,
             bias_init=uniform_bias(fan_in),
             conv_general_dilated=_convolve,
+            promote_dtype=_operands,
             name="conv",
-        )(x)
+        )(x).astype(x.dtype)
 
 
 def _convolve(x: Array, kernel: Array, strides: Any, padding: Any, *, rhs_dilation: Any, **_: Any) -> Array:
@@ -121,7 +132,8 @@ def _convolve_backward(
     # Position q of x met tap (i, j) at the outputs q + (early, low) - (i · dilation, j), every `stride`-th bin of them.
     late = (dilation * (times - 1) - early, x.shape[1] + early - gradient.shape[1])
     high = (bins - 1 - low, x.shape[2] + low - (stride * (gradient.shape[2] - 1) + 1))
-    spread = jax.lax.pad(gradient, np.float32(0), ((0, 0, 0), (*late, 0), (*high, stride - 1), (0, 0, 0)))
+    zero = jnp.zeros((), gradient.dtype)
+    spread = jax.lax.pad(gradient, zero, ((0, 0, 0), (*late, 0), (*high, stride - 1), (0, 0, 0)))
     taps = [
         spread[:, i * dilation : i * dilation + x.shape[1], j : j + x.shape[2]]
         for i in reversed(range(times))
@@ -144,7 +156,7 @@ class PReLU(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Any shape."""
         slope = self.param("slope", nn.initializers.constant(self.initial), (x.shape[-1],))
-        return jnp.where(x > 0, x, slope * x)
+        return jnp.where(x > 0, x, (slope * x).astype(x.dtype))
 
 
 class InstanceNorm(nn.Module):
@@ -161,7 +173,8 @@ class InstanceNorm(nn.Module):
         Returns:
             [B, T, F, C]; frames that do not count hold finite values without meaning.
         """
-        channels = x.shape[-1]
+        channels, kind = x.shape[-1], x.dtype
+        x = x.astype(jnp.float32)
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         if valid is None:
@@ -171,7 +184,7 @@ class InstanceNorm(nn.Module):
             weight = valid[:, :, None, None] / (x.shape[2] * jnp.sum(valid, axis=1)[:, None, None, None])
             mean = jnp.sum(x * weight, axis=(1, 2), keepdims=True)
             variance = jnp.sum(jnp.square(x - mean) * weight, axis=(1, 2), keepdims=True)
-        return (x - mean) * (jax.lax.rsqrt(variance + EPSILON) * scale) + bias
+        return ((x - mean) * (jax.lax.rsqrt(variance + EPSILON) * scale) + bias).astype(kind)
 
 
 class BatchNorm(nn.Module):
@@ -188,7 +201,8 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """[..., C] -> [..., C]; in training the statistics of the batch are used and `batch_stats` moves."""
-        channels = x.shape[-1]
+        channels, kind = x.shape[-1], x.dtype
+        x = x.astype(jnp.float32)
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
@@ -206,7 +220,7 @@ class BatchNorm(nn.Module):
                 unbiased = variance * (count / max(count - 1, 1))
                 running_mean.value += self.momentum * (mean - running_mean.value)
                 running_variance.value += self.momentum * (unbiased - running_variance.value)
-        return (x - mean) * (jax.lax.rsqrt(variance + EPSILON) * scale) + bias
+        return ((x - mean) * (jax.lax.rsqrt(variance + EPSILON) * scale) + bias).astype(kind)
 
     def _across(self, statistic: Array) -> Array:
         if self.axis_name is None or self.is_initializing():
@@ -256,7 +270,7 @@ def depthwise(x: Array, kernel: Array) -> Array:
 
     Args:
         x: [sequences, N, C].
-        kernel: [width, C], width odd.
+        kernel: float32[width, C], width odd.
 
     Returns:
         [sequences, N, C]: sum over k of kernel[k] · x[n + k - width // 2].
@@ -267,8 +281,9 @@ def depthwise(x: Array, kernel: Array) -> Array:
 
 def _taps(sequence: Array, kernel: Array) -> Array:
     width, positions = kernel.shape[0], sequence.shape[0]
-    padded = jnp.pad(sequence, ((width // 2, width // 2), (0, 0)))
-    return sum((padded[k : k + positions] * kernel[k] for k in range(1, width)), padded[:positions] * kernel[0])
+    padded = jnp.pad(sequence, ((width // 2, width // 2), (0, 0))).astype(jnp.float32)
+    taps = sum((padded[k : k + positions] * kernel[k] for k in range(1, width)), padded[:positions] * kernel[0])
+    return taps.astype(sequence.dtype)
 
 
 def _depthwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -282,7 +297,7 @@ def _depthwise_backward(residual: tuple[Array, Array], gradient: Array) -> tuple
 
     # One sequence at a time stays in cache; `width` reductions over the whole array read it `width` times.
     def add(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        padded = jnp.pad(pair[0], ((half, half), (0, 0)))
+        padded = jnp.pad(pair[0], ((half, half), (0, 0))).astype(jnp.float32)
         taps = [jnp.sum(padded[k : k + positions] * pair[1], axis=0) for k in range(width)]
         return total + jnp.stack(taps), None
 

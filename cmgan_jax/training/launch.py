@@ -23,6 +23,7 @@ from cmgan_jax.training.state import TrainState, initialise
 # What may change when a run goes on: how long, and how the host does its part.
 FREE = {
     "epochs",
+    "precision",
     "log_every",
     "save_every",
     "patience",

@@ -101,8 +101,8 @@ def generator_forward(
     noisy, clean, reference = views(batch, config)
     clean_magnitude = magnitude(clean)
     batchnorm_axis = AXIS if config.optimiser.cross_device_batchnorm else None
-    enhance = Generator(config.generator, AXIS, batchnorm_axis)
-    judge = Discriminator(config.discriminator, AXIS)
+    enhance = Generator(config.generator, AXIS, batchnorm_axis, config.dtype)
+    judge = Discriminator(config.discriminator, AXIS, config.dtype)
 
     def loss(params: Any) -> tuple[Array, tuple[Any, ...]]:
         spectrum, updated = enhance.apply(
@@ -231,7 +231,7 @@ def discriminator_gradient(
     config: Config,
 ) -> tuple[Any, Any, Metrics]:
     """Raw gradient of the discriminator's loss over the global batch, its spectral vectors, and the loss's parts."""
-    judge = Discriminator(config.discriminator, AXIS)
+    judge = Discriminator(config.discriminator, AXIS, config.dtype)
     ones = jnp.ones_like(value)
     count, total_weight = jax.lax.psum((jnp.sum(ones), jnp.sum(weight)), AXIS)
 

@@ -78,10 +78,11 @@ def judge_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *, 
         config: the run's numbers.
     """
     noisy, clean, reference = views(batch, config)
-    spectrum = cast(Array, Generator(config.generator).apply(generator, noisy, train=False))
+    spectrum = cast(Array, Generator(config.generator, dtype=config.dtype).apply(generator, noisy, train=False))
     audio = istft(uncompress(spectrum, config.spectral), config.spectral)
     magnitudes = magnitude(clean), magnitude(spectrum)
-    verdict = cast(Array, Discriminator(config.discriminator).apply(discriminator, *magnitudes, train=False))
+    judge = Discriminator(config.discriminator, dtype=config.dtype)
+    verdict = cast(Array, judge.apply(discriminator, *magnitudes, train=False))
     terms = {
         "ri": jax.vmap(ri_loss)(spectrum, clean),
         "magnitude": jax.vmap(magnitude_loss)(*reversed(magnitudes)),

@@ -35,7 +35,7 @@ class Mode:
 
     Attributes:
         compiled: both networks by `torch.compile`.
-        precision: `float32`, `tf32` (float32 with that format in matrix products, on a GPU), `bfloat16` (autocast).
+        precision: `fp32`, `tf32` (float32 with that format in matrix products, on a GPU), `bf16` (autocast).
     """
 
     compiled: bool
@@ -49,7 +49,7 @@ class Mode:
 
 MODES = {
     f"{kind}-{precision}": Mode(kind == "compiled", precision)
-    for precision in ("float32", "tf32", "bfloat16")
+    for precision in ("fp32", "tf32", "bf16")
     for kind in ("eager", "compiled")
 }
 """By the name on the command line."""

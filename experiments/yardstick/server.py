@@ -34,7 +34,7 @@ class Session:
     """The networks at one size, in one mode.
 
     Args:
-        request: `config` (plain), `compiled`, `precision` (float32, tf32, bfloat16), `clean` and `noisy` as files
+        request: `config` (plain), `compiled`, `precision` (fp32, tf32, bf16), `clean` and `noisy` as files
             of float32 [B, S].
     """
 
@@ -48,7 +48,7 @@ class Session:
         discriminator = Discriminator(config.discriminator).to(self.device)
         compiled: Callable[[nn.Module], Any] = torch.compile if request["compiled"] else lambda module: module
         self.trainer = Trainer(
-            compiled(self.generator), compiled(discriminator), config.spectral, self.device, precision == "bfloat16"
+            compiled(self.generator), compiled(discriminator), config.spectral, self.device, precision == "bf16"
         )
         self.clean, self.noisy = (np.load(request[name]) for name in ("clean", "noisy"))
         self.targets = torch.full((len(self.clean),), 0.5, device=self.device)
