@@ -159,7 +159,7 @@ def passes() -> dict[str, Any]:
     found = {}
     for precision in ("fp32", "bf16"):
         one_device = partial(both, config=replace(SMALL, precision=precision))
-        mapped = jax.vmap(one_device, (None, None, 0, 0, 0), axis_name=AXIS)
+        mapped: Callable[..., Any] = jax.vmap(one_device, (None, None, 0, 0, 0), axis_name=AXIS)
         run = jax.jit(mapped, compiler_options=RUN_ONCE)
         found[precision] = jax.device_get(run(state.generator, state.discriminator, *operands))
     return found
