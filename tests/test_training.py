@@ -102,7 +102,7 @@ def test_a_run_writes_what_it_should(whole: Path) -> None:
         assert record["train"]["valid_share"] == 1.0
         assert record["train"]["discriminator_update"] == 1.0
         assert record["validation"]["scored"] == record["validation"]["files"] == 2
-        assert record["train"]["nonfinite_count"] == 0.0
+        assert record["train"]["not_finite"] == 0
         assert record["train"]["discriminator_loss_min"] <= record["train"]["discriminator_loss"]
         assert -1 <= record["train"]["rank_correlation"] <= 1
         validation = record["validation"]
@@ -190,7 +190,7 @@ def test_failed_scores_under_each_policy(corpus: Corpus, tmp_path: Path, policy:
         assert (record["discriminator_loss"] == 0.0) == (made == 0.0)
         assert record["discriminator_loss_zero"] == 1.0 - made
         assert record["discriminator_loss_small"] >= record["discriminator_loss_zero"]
-        assert record["nonfinite_count"] == 0.0
+        assert record["not_finite"] == 0
         assert all(np.isfinite(v) for v in record.values() if isinstance(v, float))
 
 

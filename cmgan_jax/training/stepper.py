@@ -47,13 +47,11 @@ class Measured:
         if "adversarial_norm" in numbers:
             others, adversarial = numbers.pop("others_norm"), numbers.pop("adversarial_norm")
             numbers |= adversarial_part(others, adversarial, numbers["generator_gradient_norm"])
-        loss, dropped = numbers["discriminator_loss"], 0 if self.targets.made else 1
+        loss = numbers["discriminator_loss"]
         return numbers | {
             "discriminator_loss_min": loss,
             "discriminator_loss_zero": float(loss == 0.0),
             "discriminator_loss_small": float(loss < SMALL_LOSS),
-            # Of both networks; an update that the policy drops is none of them.
-            "nonfinite_count": 2 - numbers["generator_update"] - numbers["discriminator_update"] - dropped,
             "valid_share": float(np.mean(valid)),
             "target_spread": float(np.std(self.targets.value)),
             "pesq": self.report.mean,
