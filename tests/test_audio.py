@@ -1,6 +1,7 @@
 """Audio files: exact parts, plain errors, whole writes. Expected values come from arrays made here."""
 
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -122,6 +123,23 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     np.testing.assert_array_equal(audio.read(path), ramp(100))
     with pytest.raises(ValueError, match="finite"):
         audio.write(path, np.array([0.0, np.nan]), RATE)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg"])
+def test_a_disk_that_fills_meanwhile_is_told_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    """A limit on the size of files stands for the disk: it, too, refuses a write half way."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(AudioError, match="File too large") as caught:
+            audio.write(tmp_path / name, np.random.default_rng(0).uniform(-1, 1, RATE), RATE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_g722_cache_is_bounded_fresh_and_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Audio files in and out: what they hold, the part of them that is asked for, and a write that is whole or absent."""
 
+import io
 import os
 import re
 import stat
@@ -165,14 +166,12 @@ def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_1
     temporary = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Encoded in memory: the library prints a traceback of its own where a file refuses a write.
+        encoded = io.BytesIO()
+        kind = "VORBIS" if suffix == ".ogg" else subtype
+        soundfile.write(encoded, audio, sample_rate, subtype=kind, format=_SUBTYPES[suffix])
         with open(temporary, "wb") as file:
-            soundfile.write(
-                file,
-                audio,
-                sample_rate,
-                subtype="VORBIS" if suffix == ".ogg" else subtype,
-                format=_SUBTYPES[suffix],
-            )
+            file.write(encoded.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

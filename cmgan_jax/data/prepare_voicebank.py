@@ -320,5 +320,5 @@ def _check_space(here: Path, missing: list[_Planned]) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise UserError(
-            f"{place}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free; free some or choose another --out"
+            f"{place}: {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free; free some or choose another --out"
         )
