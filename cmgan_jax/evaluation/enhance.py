@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cmgan_jax.compilation import CPU_OPTIONS
 from cmgan_jax.config import Config, SpectralConfig
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.pieces import Network, window_stream
@@ -79,7 +80,7 @@ def rooms(windows: Layout) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(together | alone | set(parts[: SHAPES - len(together | alone)])))
 
 
-@partial(jax.jit, static_argnames=("config",))
+@partial(jax.jit, static_argnames=("config",), compiler_options=CPU_OPTIONS)
 def enhance_padded(variables: Any, padded: Array, frames: Array, *, config: Config) -> Array:
     """Enhance a batch of padded waveforms.
 
