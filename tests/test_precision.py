@@ -155,7 +155,7 @@ def passes() -> dict[str, Any]:
         return of_generator, of_judge, forward.generator_stats, forward.metrics | losses, forward.estimate
 
     state, ones = initialise(SMALL), np.ones((1, SMALL.batch), np.float32)
-    operands = {name: waves[None] for name, waves in batch.items()}, 0.5 * ones, ones
+    operands = {name: batch[name][None] for name in ("clean", "noisy")}, 0.5 * ones, ones
     found = {}
     for precision in ("fp32", "bf16"):
         one_device = partial(both, config=replace(SMALL, precision=precision))

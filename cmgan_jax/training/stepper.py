@@ -1,7 +1,7 @@
 """One training step from the host's side: three programs on the devices, PESQ in between."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,15 @@ from jax.profiler import TraceAnnotation
 from cmgan_jax.config import Config
 from cmgan_jax.training.health import SMALL_LOSS, Pairs, adversarial_part, bias_and_error
 from cmgan_jax.training.parallel import Placement, gather
-from cmgan_jax.training.pesq_targets import ScoreReport, Targets, TargetScorer, target_of
-from cmgan_jax.training.state import TrainState, rate_factor
+from cmgan_jax.training.pesq_targets import (
+    PendingTargets,
+    ScoreReport,
+    Targets,
+    TargetScorer,
+    nothing_to_learn,
+    target_of,
+)
+from cmgan_jax.training.state import TrainState, Unlearnt, rate_factor
 from cmgan_jax.training.steps import ADVERSARIAL, OTHERS, WHOLE, Metrics, compile_steps
 
 
@@ -52,7 +59,7 @@ class Measured:
             "discriminator_loss_min": loss,
             "discriminator_loss_zero": float(loss == 0.0),
             "discriminator_loss_small": float(loss < SMALL_LOSS),
-            "valid_share": float(np.mean(valid)),
+            "valid_share": 1 - sum(self.report.failures.values()) / len(valid),
             "target_spread": float(np.std(self.targets.value)),
             "pesq": self.report.mean,
             "calibration_bias": bias,
@@ -61,8 +68,20 @@ class Measured:
         }, pairs
 
 
+class _Scored(NamedTuple):
+    """A batch that is being scored (None: there is none), with what the discriminator needs to learn from it."""
+
+    pending: PendingTargets | None
+    clean: np.ndarray
+    estimate: np.ndarray
+    magnitudes: tuple[Any, Any]
+
+
 class Stepper:
     """Owns the state while it trains.
+
+    With `targets.late_discriminator` each step teaches the discriminator what the step before has left. That is part
+    of a checkpoint (`snapshot`) and scored again after a resume, so that a resumed run does the same.
 
     Args:
         config: the run's numbers.
@@ -73,12 +92,20 @@ class Stepper:
 
     def __init__(self, config: Config, placement: Placement, scorer: TargetScorer, state: TrainState):
         self.config = config
-        self.state = state
+        self.state = replace(state, unlearnt=None)
         self._placement = placement
         self._scorer = scorer
         self._steps = compile_steps(config, placement)
         self._parts = {parts: placement.replicate(jnp.float32(parts)) for parts in (WHOLE, OTHERS, ADVERSARIAL)}
         self._rates: tuple[int, Any, Any] = (-1, None, None)
+        self._late = None if state.unlearnt is None else self._take_up(state.unlearnt, int(state.generator.step))
+
+    def snapshot(self) -> TrainState:
+        """What a checkpoint holds: the state, and what a late discriminator has yet to learn."""
+        if self._late is None:
+            return self.state
+        _, clean, estimate, magnitudes = self._late
+        return replace(self.state, unlearnt=Unlearnt(clean, estimate, *map(gather, magnitudes)))
 
     def __call__(self, batch: dict[str, np.ndarray], step: int, epoch: int) -> Measured:
         """Run one step.
@@ -103,7 +130,10 @@ class Stepper:
         # The estimate is there when the forward pass ends; PESQ runs while the devices are in the backward pass.
         with TraceAnnotation("wait for the estimate"):
             estimate = gather(forward.estimate)
-        pending = self._scorer.submit(step, batch["clean"], estimate)
+        magnitudes = forward.clean_magnitude, forward.estimate_magnitude
+        scored = _Scored(self._scorer.submit(step, batch["clean"], estimate), batch["clean"], estimate, magnitudes)
+        if self._late is not None:
+            scored, self._late = self._late, scored
         health = self.config.health
         if health.measure and health.adversarial_every and step % health.adversarial_every == 0:
             # Copies, since states are donated. Any state serves: the gradient is the residual's alone.
@@ -119,11 +149,10 @@ class Stepper:
                 )
                 backward_metrics[name] = asked[-1]["generator_gradient_norm"]
         with TraceAnnotation("wait for PESQ"):
-            targets, report = pending.collect()
+            targets, report = scored.pending.collect() if scored.pending else nothing_to_learn(len(estimate))
         discriminator, update_metrics = self._steps.update(
             replace(state.discriminator, batch_stats=forward.discriminator_stats),
-            forward.clean_magnitude,
-            forward.estimate_magnitude,
+            *scored.magnitudes,
             put.split(targets.value),
             put.split(targets.weight),
             put.replicate(np.asarray(targets.made)),
@@ -131,6 +160,13 @@ class Stepper:
         )
         self.state = TrainState(generator, discriminator, average)
         return Measured(forward.metrics | backward_metrics | update_metrics, targets, report)
+
+    def _take_up(self, unlearnt: Unlearnt, step: int) -> _Scored:
+        """Score the last step's batch once more: the same scores, of which none need be saved."""
+        clean, estimate, *magnitudes = (np.asarray(leaf) for leaf in jax.tree.leaves(unlearnt))
+        pending = self._scorer.submit(step - 1, clean, estimate) if step else None
+        first, second = map(self._placement.split, magnitudes)
+        return _Scored(pending, clean, estimate, (first, second))
 
     def _rates_of(self, epoch: int) -> tuple[Any, Any]:
         if self._rates[0] != epoch:
