@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from cmgan_jax.comparison import page, tables
-from cmgan_jax.comparison.conclusion import Rules, better, conclude
+from cmgan_jax.comparison.conclusion import Rules, better, by_chance, conclude
 from cmgan_jax.comparison.outcome import Interval, Run, difference, interval, measures, read_runs, summary
 from cmgan_jax.comparison.schedule import is_complete, train_all
 from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, plan
@@ -142,6 +142,15 @@ def test_collapse_needs_its_share_of_the_seeds() -> None:
     assert "largest fall 0.50" in by_name["skip"].text
     assert not any(finding.collapses for finding in conclude(runs, Rules(fall=0.6)))
     assert not conclude(runs, Rules(seeds=0.9))[1].collapses
+
+
+def test_differences_by_chance_are_counted() -> None:
+    """Of two comparisons one is clear, 0.5 ± 0.05 in three seeds; 5 % of two is 0.1."""
+    runs = [run_of("recommended", seed, [2.0 + seed]) for seed in range(3)]
+    runs += [run_of("skip", seed, [2.5 + 1.02 * seed]) for seed in range(3)]
+    runs += [run_of("mask", seed, [2.0 + seed + 0.1 * (seed - 1)]) for seed in range(3)]
+    words = by_chance(conclude(runs))
+    assert words == "2 differences at 95 %: 0.1 would be found by chance alone; found: 1"
 
 
 def test_runs_that_are_not_at_their_end_do_not_count() -> None:

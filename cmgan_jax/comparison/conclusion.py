@@ -62,6 +62,13 @@ def better(of: Interval) -> int:
     return int(of.low > 0) - int(of.high < 0)
 
 
+def by_chance(findings: Sequence[Finding]) -> str:
+    """How many differences are to be expected where there are none: 5 % of the intervals lie beside zero."""
+    compared = sum(of.difference.low is not None and of.variant != of.reference for of in findings)
+    differing = sum(better(of.difference) != 0 for of in findings)
+    return f"{compared} differences at 95 %: {0.05 * compared:.1f} would be found by chance alone; found: {differing}"
+
+
 def _finding(name: str, runs: Sequence[Run], rules: Rules, reference: str) -> Finding:
     own = [run for run in runs if run.variant == name]
     falls = [measures(run)["fall"] for run in own]

@@ -7,7 +7,7 @@ import numpy as np
 from cmgan_jax import webpage
 from cmgan_jax.charts import Axis, Series, line_chart
 from cmgan_jax.comparison import tables
-from cmgan_jax.comparison.conclusion import Finding
+from cmgan_jax.comparison.conclusion import Finding, by_chance
 from cmgan_jax.comparison.outcome import Run, summary
 
 CURVES = {
@@ -28,8 +28,9 @@ CURVES = {
 
 def build(runs: Sequence[Run], findings: Sequence[Finding]) -> str:
     """The page; see `webpage.document`."""
+    verdicts = webpage.verdicts((_tone(of), of.text) for of in findings)
     parts = [
-        webpage.section("Conclusion", webpage.verdicts((_tone(of), of.text) for of in findings)),
+        webpage.section("Conclusion", verdicts + f'<p class="fine">{by_chance(findings)}</p>'),
         webpage.section("Side by side", _table(runs) + f'<p class="fine">{tables.counted(runs)}</p>'),
     ]
     for title, group in _groups(runs).items():

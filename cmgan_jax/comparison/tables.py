@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cmgan_jax.comparison.conclusion import Finding, Rules
+from cmgan_jax.comparison.conclusion import Finding, Rules, by_chance
 from cmgan_jax.comparison.outcome import Interval, Run, measures, summary
 
 COLUMNS = {
@@ -34,7 +34,8 @@ def terminal(runs: Sequence[Run], findings: Sequence[Finding]) -> RenderableType
         table.add_column(label, justify="right")
     for name, of in summary(runs).items():
         table.add_row(name, *(cell(of[key], form) for key, (_, form) in COLUMNS.items()))
-    return Group(table, Text(counted(runs), style="dim"), *(Text(finding.text) for finding in findings))
+    sentences = (Text(finding.text) for finding in findings)
+    return Group(table, Text(counted(runs), style="dim"), *sentences, Text(by_chance(findings), style="dim"))
 
 
 def cell(of: Interval, form: str) -> str:
@@ -50,6 +51,7 @@ def as_json(runs: Sequence[Run], findings: Sequence[Finding], rules: Rules) -> d
     return {
         "rules": asdict(rules),
         "findings": [asdict(finding) for finding in findings],
+        "by_chance": by_chance(findings),
         "summary": {name: {key: asdict(value) for key, value in of.items()} for name, of in summary(runs).items()},
         "runs": [
             {
