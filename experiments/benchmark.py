@@ -15,6 +15,7 @@ from cmgan_jax.benchmarking import report
 from cmgan_jax.benchmarking.ceilings import Ceilings, measure_ceilings
 from cmgan_jax.benchmarking.clock import alternate, in_turns
 from cmgan_jax.benchmarking.enhancement import Enhanced, Ours, cut, enhancement_table, make_material
+from cmgan_jax.benchmarking.health_cost import health_table, measure_health
 from cmgan_jax.benchmarking.material import make_corpus, make_crops
 from cmgan_jax.benchmarking.memory import device_peak, peak_rss
 from cmgan_jax.benchmarking.pesq_cost import measure_pesq
@@ -190,7 +191,12 @@ def measure_training(arguments: Arguments, wished: list[dict[str, Config]], cons
             f"{case['side']}, batch {case['batch']}, {case['precision']}: a step with PESQ takes {case['ratio']:.3f} × "
             f"one with a constant (goal: under {report.HIDDEN}, with a free core a crop beside the device)"
         )
+    config = next(iter(wished[-1].values()))
+    seconds = {r.program: r.timing.median for r in rows if (r.side, r.batch) == (OURS, config.batch)}
+    health = measure_health(config, seconds["generator"], seconds["step"], arguments.repeats)
+    console.print(health_table(health, config))
     return {
+        "health": asdict(health),
         "ceilings": asdict(ceilings),
         "work": {name: asdict(part) for name, part in work.items()},
         "rows": [row.to_dict() for row in rows],

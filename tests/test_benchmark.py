@@ -17,6 +17,7 @@ from rich.table import Table
 from cmgan_jax.benchmarking import report
 from cmgan_jax.benchmarking.ceilings import measure_ceilings
 from cmgan_jax.benchmarking.clock import MOST, Timing, alternate, ratio
+from cmgan_jax.benchmarking.health_cost import health_table, measure_health
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.memory import device_peak, peak_rss
 from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
@@ -107,6 +108,21 @@ def test_pesq_cost_is_measured() -> None:
     assert cost.ideal_ratio == pytest.approx(cost.all_ms / (cost.one_ms * 16 / min(cost.cores, 16)))
     assert cost.pace > 0
     assert 0 < cost.cpu_share <= 1.05
+
+
+def test_health_is_reckoned_by_how_often_each_part_is_paid() -> None:
+    """Two passes of 1 s every 4th step, verdicts every 2 · 3 steps, beside steps of 10 s."""
+    often = override(SMALLEST, {"health.adversarial_every": 4, "health.judge_every": 2, "log_every": 3})
+    cost = measure_health(often, generator=1.0, step=10.0, repeats=2)
+    assert cost.passes == 2.0
+    assert 0 < cost.window < cost.verdicts
+    assert cost.share == pytest.approx((cost.window + cost.verdicts / 6 + 2.0 / 4) / 10)
+    never = override(SMALLEST, {"health.adversarial_every": 0, "health.judge_every": 0})
+    cost = measure_health(never, generator=1.0, step=10.0, repeats=2)
+    assert cost.share == pytest.approx(cost.window / 10)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(health_table(cost, never))
+    assert console.export_text().count("never") == 2
 
 
 def test_memory_is_that_of_this_process() -> None:

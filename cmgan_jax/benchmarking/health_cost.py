@@ -1,0 +1,122 @@
+"""What watching a metric-GAN costs beside training it: of `training.health`, its rules, and the gradient's parts."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from cmgan_jax.benchmarking.clock import in_turns
+from cmgan_jax.config import Config
+from cmgan_jax.diagnosis.history import History
+from cmgan_jax.diagnosis.rules import judge
+from cmgan_jax.training.health import Pairs, Window
+
+GOAL = 0.01
+"""Share of a step that health may cost."""
+RECORDS = 2_000
+"""Step records of a long run: 40,000 steps of the paper's, about 14 epochs."""
+EPOCHS = 40
+MADE_UP = (
+    *("generator_loss", "discriminator_loss", "discriminator_loss_min", "discriminator_loss_small", "clean_verdict"),
+    *("valid_share", "target_spread", "pesq", "rank_correlation", "window_bias", "window_error", "level_db"),
+    *("generator_gradient_norm", "step_ms"),
+)
+"""Columns of a record that the rules read, beside those that tell of updates."""
+CALLS = 20
+"""Calls of what takes less than a millisecond, a sample."""
+
+
+@dataclass(frozen=True)
+class HealthCost:
+    """Seconds, medians, and how often each is paid.
+
+    Attributes:
+        window: bias, error and rank correlation of a full sliding window; every step.
+        verdicts: all rules over the records of a long run; every `judge_every · log_every` steps.
+        passes: two backward passes for the adversarial term's share, taken to last as long as two of the generator's
+            whole forward and backward; every `adversarial_every` steps.
+        step: a training step, for comparison.
+        share: of all this in a step, without the report of an epoch's end.
+    """
+
+    window: float
+    verdicts: float
+    passes: float
+    step: float
+    share: float
+
+
+def measure_health(config: Config, generator: float, step: float, repeats: int) -> HealthCost:
+    """Measure on the host, and reckon with what the devices were measured to take.
+
+    Args:
+        config: how often health is measured.
+        generator: seconds of the generator's forward and backward pass.
+        step: seconds of a whole step.
+        repeats: samples.
+    """
+    health = config.health
+    rng = np.random.default_rng(0)
+    window, crops = Window(), Pairs(*rng.uniform(size=(2, config.batch)))
+    window.add(Pairs(*rng.uniform(size=(2, health.window))), health.window)
+    records = synthetic_records(config, rng)
+    as_dict = dataclasses.asdict(config)
+    timings = in_turns(
+        {
+            "window": lambda: _seconds(lambda: window.add(crops, health.window), CALLS),
+            "verdicts": lambda: _seconds(lambda: judge(History.from_records(records, as_dict)), 1),
+        },
+        repeats,
+    )
+    of_window, of_verdicts = (timings[name].median for name in ("window", "verdicts"))
+    judged = health.judge_every * config.log_every
+    share = (
+        of_window
+        + (of_verdicts / judged if judged else 0.0)
+        + (2 * generator / health.adversarial_every if health.adversarial_every else 0.0)
+    ) / step
+    return HealthCost(of_window, of_verdicts, 2 * generator, step, share)
+
+
+def synthetic_records(config: Config, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Records of a run in which nothing is wrong, as many as a long one has; the values are made up."""
+    fixed = {"generator_update": 1.0, "discriminator_update": 1.0, "discriminator_loss_zero": 0.0, "not_finite": 0}
+    records: list[dict[str, Any]] = []
+    for number in range(1, RECORDS + 1):
+        step, epoch = number * config.log_every, 1 + (number - 1) * EPOCHS // RECORDS
+        values = dict(zip(MADE_UP, rng.uniform(0.4, 0.6, len(MADE_UP)), strict=True))
+        records.append({"kind": "step", "step": step, "epoch": epoch} | fixed | values)
+        if number * EPOCHS % RECORDS == 0:
+            validation = {"pesq": 2.0 + 0.01 * epoch, "loss": 0.2 - 0.001 * epoch, "scored": 8, "files": 8}
+            records.append(
+                {"kind": "epoch", "step": step, "epoch": epoch, "train": fixed | values} | {"validation": validation}
+            )
+    return records
+
+
+def health_table(cost: HealthCost, config: Config) -> Table:
+    """What is paid how often, and the share of a step."""
+    table = Table(title="health", title_justify="left")
+    for name in ("", "takes", "every", "a step"):
+        table.add_column(name, justify="right" if name else "left")
+    health = config.health
+    for name, seconds, every in (
+        ("sliding window", cost.window, 1),
+        (f"verdicts, {RECORDS:,} records", cost.verdicts, health.judge_every * config.log_every),
+        ("adversarial share", cost.passes, health.adversarial_every),
+    ):
+        paid = f"{1e3 * seconds / every:.2f} ms" if every else "–"
+        table.add_row(name, f"{1e3 * seconds:.2f} ms", f"{every} steps" if every else "never", paid)
+    table.add_row("share of a step", "", "", f"{cost.share:.2%} (goal: under {GOAL:.0%})")
+    return table
+
+
+def _seconds(work: Callable[[], object], calls: int) -> float:
+    began = time.perf_counter()
+    for _ in range(calls):
+        work()
+    return (time.perf_counter() - began) / calls
