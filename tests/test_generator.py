@@ -1,5 +1,6 @@
 """The generator: size, padding, shapes; test_parity.py compares its arithmetic with the published one."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import jax
@@ -10,6 +11,7 @@ from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models.generator import Generator, SubPixel
+from cmgan_jax.spectral import magnitude
 
 SMALL = GeneratorConfig(channels=4, blocks=1, heads=2, dense_depth=1, kernel=5, max_distance=3)
 BINS = 9
@@ -72,3 +74,27 @@ def test_sub_pixel_interleaves_the_halves_along_frequency() -> None:
 def test_wrong_shapes_are_named(shape: tuple[int, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         jax.eval_shape(Generator(SMALL).init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.complex64))
+
+
+def test_remat_keeps_less_and_changes_no_gradient() -> None:
+    """Dropout on: computed again, the masks must be the same. Equal but for the order of sums."""
+    config = replace(SMALL, dropout=0.2)
+    noisy = spectrum(np.random.default_rng(0), 2, 7, BINS)
+    variables = cast(dict[str, Any], Generator(config).init(jax.random.key(0), noisy))
+    found, kept = [], []
+    for remat in (False, True):
+        model = Generator(config, remat=remat)
+
+        def loss(params: Any, model: Generator = model) -> tuple[Array, Any]:
+            whole = {**variables, "params": params}
+            keys = {"dropout": jax.random.key(2)}
+            out, moved = model.apply(whole, noisy, train=True, mutable=["batch_stats"], rngs=keys)
+            return jnp.mean(magnitude(cast(Array, out)) ** 2), moved
+
+        value, pull, moved = jax.vjp(loss, variables["params"], has_aux=True)
+        kept.append(sum(leaf.nbytes for leaf in jax.tree.leaves(pull)))
+        found.append((value, pull(jnp.ones_like(value)), moved))
+    assert kept[1] < 0.7 * kept[0]
+    scale = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(found[0]))
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(other / scale, one / scale, atol=1e-5)

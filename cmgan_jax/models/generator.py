@@ -59,11 +59,12 @@ class Encoder(nn.Module):
 
 
 class TwoStage(nn.Module):
-    """A conformer over time, then one over frequency, a residual around each. Attributes as in `Conformer`."""
+    """A conformer over time, then one over frequency, a residual around each. Attributes as in `Generator`."""
 
     config: GeneratorConfig
     axis_name: str | None = None
     batchnorm_axis: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
@@ -72,11 +73,13 @@ class TwoStage(nn.Module):
         # The batch stays the leading factor of the sequences: dropout counts on it.
         over_time = x.transpose(0, 2, 1, 3).reshape(batch * bins, frames, channels)
         mask = None if valid is None else jnp.repeat(valid, bins, axis=0)
-        conformer = Conformer(self.config, self.axis_name, self.batchnorm_axis, name="time")
+        # `train` is the second argument after the module itself.
+        kind = nn.remat(Conformer, static_argnums=(2,)) if self.remat else Conformer
+        conformer = kind(self.config, self.axis_name, self.batchnorm_axis, name="time")
         over_time = over_time + conformer(over_time, train, mask)
         over_bins = over_time.reshape(batch, bins, frames, channels).transpose(0, 2, 1, 3)
         over_bins = over_bins.reshape(batch * frames, bins, channels)
-        conformer = Conformer(self.config, self.axis_name, self.batchnorm_axis, name="frequency")
+        conformer = kind(self.config, self.axis_name, self.batchnorm_axis, name="frequency")
         over_bins = over_bins + conformer(over_bins, train)
         return over_bins.reshape(batch, frames, bins, channels)
 
@@ -132,12 +135,14 @@ class Generator(nn.Module):
         axis_name: mapped axis that splits the batch; None: not split.
         batchnorm_axis: mapped axis over which batch norm shares its statistics; None: each device its own.
         dtype: of products and of what passes between layers, float32 or bfloat16; see `layers`.
+        remat: compute conformers again in the backward pass instead of keeping what they computed.
     """
 
     config: GeneratorConfig
     axis_name: str | None = None
     batchnorm_axis: str | None = None
     dtype: str = "float32"
+    remat: bool = False
 
     @nn.compact
     def __call__(self, noisy: Array, train: bool = False, frames: Array | None = None) -> Array:
@@ -162,7 +167,8 @@ class Generator(nn.Module):
         x = jnp.stack([magnitude(noisy), noisy.real, noisy.imag], axis=-1).astype(self.dtype)
         x = Encoder(self.config, name="encoder")(x, valid)
         for i in range(self.config.blocks):
-            x = TwoStage(self.config, self.axis_name, self.batchnorm_axis, name=f"block_{i}")(x, train, valid)
+            block = TwoStage(self.config, self.axis_name, self.batchnorm_axis, self.remat, name=f"block_{i}")
+            x = block(x, train, valid)
         mask = MaskDecoder(self.config, name="mask_decoder")(x, valid)
         # mask · magnitude · (cos, sin) of the noisy phase is mask · noisy: no trigonometry.
         return mask * noisy + ComplexDecoder(self.config, name="complex_decoder")(x, valid)

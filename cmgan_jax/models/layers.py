@@ -35,9 +35,10 @@ def uniform_bias(fan_in: int) -> Callable[..., Array]:
     return init
 
 
-def _operands(x: Array, kernel: Array, bias: Array | None, **_: Any) -> tuple[Array, Array, Array | None]:
+def _operands(*operands: Any, **_: Any) -> list[Any]:
     """What `nn.Dense` and `nn.Conv` compute with: a bias in float32, for its gradient sums over all positions."""
-    return x, kernel.astype(x.dtype), bias
+    x, kernel, bias = operands
+    return [x, kernel.astype(x.dtype), bias]
 
 
 def dense(x: Array, features: int, name: str, use_bias: bool = True) -> Array:
