@@ -34,7 +34,7 @@ Clamp = Literal["never", "windows", "always"]
 class WindowConfig:
     """How long signals are cut."""
 
-    whole: float = 24.0
+    whole: float = 20.0
     """Seconds of audio that are enhanced as a whole, as the published evaluation does up to 16 s."""
     window: float = 8.0
     """Longer audio is enhanced in overlapping windows of so many seconds; also a stream's latency."""
