@@ -22,7 +22,8 @@ from cmgan_jax.benchmarking.pesq_cost import measure_pesq
 from cmgan_jax.benchmarking.report import OURS, Row, Setup
 from cmgan_jax.benchmarking.work import program_work
 from cmgan_jax.benchmarking.workload import PROGRAMS, Waits, Workload
-from cmgan_jax.config import Config, Precision, check
+from cmgan_jax.config import Config, Precision
+from cmgan_jax.config_check import check
 from cmgan_jax.data.pipeline import training_batches
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config

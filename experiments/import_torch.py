@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from cmgan_jax.config import Config, check
+from cmgan_jax.config import Config
+from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.weights import PUBLISHED, refuse_other_bins
 from cmgan_jax.interop.naming import batches_tracked, discriminator_from_torch, generator_from_torch

@@ -14,7 +14,8 @@ from cmgan_jax.benchmarking import report, scaling
 from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
 from cmgan_jax.benchmarking.prediction import Assumptions, OneDevice, predict
 from cmgan_jax.benchmarking.scaling import HEAD, PREDICTED_HEAD, VIRTUAL, Point, measure_points, plan, rich_table
-from cmgan_jax.config import Config, Precision, check
+from cmgan_jax.config import Config, Precision
+from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training.records import write_json

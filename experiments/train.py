@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from cmgan_jax.config import Config, check
+from cmgan_jax.config import Config
+from cmgan_jax.config_check import check
 from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.prepare_demo import prepare_demo

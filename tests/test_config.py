@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cmgan_jax.config import Config, check
+from cmgan_jax.config import Config
+from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.models.generator import Generator

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmgan_jax.config import Config, check
+from cmgan_jax.config import Config
+from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.limits import LARGEST, LIMITS
 from cmgan_jax.recipes import flatten, from_dict, override, to_dict

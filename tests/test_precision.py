@@ -15,7 +15,7 @@ import pytest
 from jax import Array
 
 from cmgan_jax.benchmarking.material import make_corpus, make_crops
-from cmgan_jax.config import check
+from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.enhancer import Enhancer
 from cmgan_jax.models.attention import attend

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from cmgan_jax.config import Config, Policy, check
+from cmgan_jax.config import Config, Policy
+from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import RECIPES, flatten, make_config, override
 

@@ -9,7 +9,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cmgan_jax.checksums import damage
-from cmgan_jax.config import Config, check
+from cmgan_jax.config import Config
+from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop.naming import batches_tracked, generator_bins, generator_from_torch
 from cmgan_jax.interop.torch_file import read_torch_file

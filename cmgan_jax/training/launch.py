@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmgan_jax.config import Config, check
+from cmgan_jax.config import Config
+from cmgan_jax.config_check import check
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import flatten, from_dict, to_dict
