@@ -98,3 +98,35 @@ def test_remat_keeps_less_and_changes_no_gradient() -> None:
     scale = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(found[0]))
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_allclose(other / scale, one / scale, atol=1e-5)
+
+
+def test_a_bias_before_a_norm_gets_no_gradient_and_would_change_nothing() -> None:
+    """The norm takes each channel's mean away; every other bias has a gradient."""
+    rng = np.random.default_rng(2)
+    noisy = spectrum(rng, 2, 8, BINS)
+    model = Generator(SMALL)
+    variables = jax.jit(model.init)(jax.random.key(0), noisy)
+
+    @jax.jit
+    def loss(params: Any) -> Array:
+        out, _ = model.apply(
+            variables | {"params": params},
+            noisy,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(1)},
+        )
+        return jnp.sum(jnp.abs(out - noisy))
+
+    def before_norm(path: Any) -> bool:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        units = ("input", "down", "layer_0", "mask_decoder/reduce")
+        return name.endswith(("depthwise_bias", *(f"{unit}/conv/conv/bias" for unit in units)))
+
+    gradient = jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(variables["params"]))
+    zero = {path for path, leaf in gradient if "bias" in str(path[-1]) and not np.any(leaf)}
+    assert zero == {path for path, _ in gradient if before_norm(path)}
+    assert len(zero) == 8
+    params = variables["params"]
+    moved = jax.tree_util.tree_map_with_path(lambda path, leaf: leaf + before_norm(path), params)
+    np.testing.assert_allclose(loss(moved), loss(params), rtol=1e-5)

@@ -1,6 +1,7 @@
 """The conformer of CMGAN (Cao et al. 2022, figure 1b): half feed-forward, attention, convolution, half feed-forward."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -44,7 +45,8 @@ class Convolution(nn.Module):
             x = jnp.where(valid[..., None], x, 0.0)
         kernel = self.param("depthwise_kernel", uniform_bias(self.config.kernel), (self.config.kernel, inner))
         bias = self.param("depthwise_bias", uniform_bias(self.config.kernel), (inner,))
-        x = (depthwise(x, kernel) + bias).astype(x.dtype)
+        # The batch's mean takes the bias away again. For why its gradient is not left to rounding see `Conv`.
+        x = (depthwise(x, kernel) + jax.lax.stop_gradient(bias)).astype(x.dtype)
         x = BatchNorm(self.batchnorm_axis, name="batch_norm")(x, train)
         return dense(nn.silu(x), channels, "contract")
 

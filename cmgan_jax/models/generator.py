@@ -24,7 +24,7 @@ class ConvUnit(nn.Module):
     @nn.compact
     def __call__(self, x: Array, valid: Array | None = None) -> Array:
         """[B, T, F, C] -> [B, T, F', features]."""
-        x = Conv(self.features, self.kernel, self.padding, self.stride, self.dilation, name="conv")(x)
+        x = Conv(self.features, self.kernel, self.padding, self.stride, self.dilation, before_norm=True, name="conv")(x)
         return PReLU(name="prelu")(InstanceNorm(name="norm")(x, valid))
 
 

@@ -61,6 +61,7 @@ class Conv(nn.Module):
         padding: ((before, after) in time, (before, after) in frequency).
         stride: step in frequency.
         dilation: step in time between taps.
+        before_norm: a norm that takes each channel's mean away follows.
     """
 
     features: int
@@ -68,12 +69,14 @@ class Conv(nn.Module):
     padding: Padding = ((0, 0), (0, 0))
     stride: int = 1
     dilation: int = 1
+    before_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, T, F, C] -> [B, T', F', features]."""
         fan_in = self.kernel[0] * self.kernel[1] * x.shape[-1]
-        return nn.Conv(
+        convolution = _ConvBeforeNorm if self.before_norm else nn.Conv
+        return convolution(
             self.features,
             self.kernel,
             strides=(1, self.stride),
@@ -85,6 +88,18 @@ class Conv(nn.Module):
             promote_dtype=_operands,
             name="conv",
         )(x).astype(x.dtype)
+
+
+class _ConvBeforeNorm(nn.Conv):
+    """A convolution whose bias the norm behind it takes away again: it gets the gradient that it has, of exactly 0.
+
+    What is computed instead is rounding, which Adam makes steps as long as any other's: noise that depends on the
+    number of devices.
+    """
+
+    def param(self, name: str, *arguments: Any, **options: Any) -> Any:
+        value = super().param(name, *arguments, **options)
+        return jax.lax.stop_gradient(value) if name == "bias" else value
 
 
 def _convolve(x: Array, kernel: Array, strides: Any, padding: Any, *, rhs_dilation: Any, **_: Any) -> Array:
