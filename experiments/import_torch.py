@@ -23,7 +23,7 @@ from cmgan_jax.runs import ABOUT
 from cmgan_jax.spectral import frame_count
 from cmgan_jax.training import provenance
 from cmgan_jax.training.checkpoint import CheckpointStore
-from cmgan_jax.training.loop import Position
+from cmgan_jax.training.position import Position
 from cmgan_jax.training.records import write_json
 from cmgan_jax.training.state import RUN_ONCE, TrainState, start_training
 from experiments._cli import run

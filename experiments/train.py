@@ -1,4 +1,7 @@
-"""Train a CMGAN: `python -m experiments.train --data DIR|demo --recipe NAME --preset NAME --out runs/NAME`."""
+"""Train a CMGAN: `python -m experiments.train --data DIR|demo --recipe NAME --preset NAME --out runs/NAME`.
+
+With `--distributed` it is started once a host, and all of them train one model.
+"""
 
 import argparse
 import sys
@@ -7,19 +10,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from rich.console import Console
 
 from cmgan_jax.config import Config
 from cmgan_jax.config_check import check
 from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.prepare_demo import prepare_demo
+from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config
 from cmgan_jax.runs import ABOUT, find
 from cmgan_jax.training.display import Display
+from cmgan_jax.training.hosts import Hosts
 from cmgan_jax.training.launch import Wishes, launch, read_about, refuse_occupied
 from cmgan_jax.training.loop import Outcome
 from experiments._cli import run
-from experiments._runtime import cache_programs, prepare_devices
+from experiments._runtime import Cluster, cache_programs, joined, prepare_devices
 
 DEMO = "demo"
 DEMO_FOLDER = Path("data/demo")
@@ -40,11 +46,20 @@ class Arguments:
     skip_bad: bool = False
     """Go on without the files that the check refuses."""
     devices: int = 0
-    """Devices that share a step; 0: all that the batch divides over. On a CPU more are made of its cores."""
+    """Devices of this host that share a step; 0: all that the batch divides over. On a CPU more are made of its
+    cores."""
     resume: bool = False
     """Go on with the run in --out."""
     overwrite: bool = False
     """Delete the run in --out first."""
+    distributed: bool = False
+    """Train on several hosts: start this once on each, with one --out on a file system that all share."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0; SLURM, Open MPI and Kubernetes need neither this nor the next two."""
+    process_id: int | None = None
+    """Number of this process, from 0."""
+    num_processes: int | None = None
+    """How many processes there are."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
@@ -85,6 +100,18 @@ def source_arguments(source: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def find_cluster(arguments: Arguments) -> Cluster | None:
+    """How the hosts find each other; None: there is one.
+
+    Raises:
+        UserError: flags of a distributed run without `--distributed`.
+    """
+    cluster = Cluster(arguments.coordinator, arguments.process_id, arguments.num_processes)
+    if not arguments.distributed and cluster != Cluster():
+        raise UserError("--coordinator, --process-id and --num-processes go with --distributed")
+    return cluster if arguments.distributed else None
+
+
 def find_corpus(arguments: Arguments, display: Display) -> Corpus:
     """The corpus that the arguments name, every file checked; the demo's is made first where it is not there."""
     folder = Path(arguments.data) if arguments.data else None
@@ -117,14 +144,26 @@ def main() -> int:
     """Parse, check, train; the status is 128 + signal where one ended the run."""
     arguments = parse(sys.argv[1:])
     check(arguments.config)
-    wishes = Wishes(arguments.out, arguments.devices, arguments.resume, arguments.overwrite)
-    refuse_occupied(wishes)
     prepare_devices(arguments.devices, arguments.config.batch)
     cache_programs()
-    with Display() as display:
-        corpus = find_corpus(arguments, display)
+    with joined(find_cluster(arguments)) as hosts:
+        outcome = train(arguments, hosts)
+    if hosts.first:
+        print(closing(outcome, arguments.out))
+    return 128 + outcome.interrupted if outcome.interrupted else 0
+
+
+def train(arguments: Arguments, hosts: Hosts) -> Outcome:
+    """Check what is there, and train; the first host speaks."""
+    wishes = Wishes(arguments.out, arguments.devices, arguments.resume, arguments.overwrite)
+    hosts.agree(lambda: refuse_occupied(wishes) if hosts.first else None)
+    with Display(None if hosts.first else Console(quiet=True)) as display:
+        if arguments.data == DEMO:
+            # By one host; the others find it made.
+            hosts.agree(lambda: prepare_demo(DEMO_FOLDER, progress=display.note) if hosts.first else None)
+        corpus = hosts.agree(lambda: find_corpus(arguments, display))
         display.note(corpus.describe())
-        outcome = launch(
+        return launch(
             arguments.config,
             corpus,
             wishes,
@@ -136,8 +175,6 @@ def main() -> int:
                 skip_bad=arguments.skip_bad,
             ),
         )
-    print(closing(outcome, arguments.out))
-    return 128 + outcome.interrupted if outcome.interrupted else 0
 
 
 if __name__ == "__main__":

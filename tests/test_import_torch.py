@@ -23,7 +23,7 @@ from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.recipes import from_dict
 from cmgan_jax.runs import Checkpoint
 from cmgan_jax.training.checkpoint import read_run
-from cmgan_jax.training.loop import Position
+from cmgan_jax.training.position import Position
 from experiments import _cli, enhance, import_torch
 from experiments.export_torch import export_weights
 from experiments.import_torch import import_weights

@@ -51,7 +51,7 @@ def test_a_mapped_step_takes_what_was_put_as_it_is(four: Placement) -> None:
 
 def test_as_many_devices_as_divide_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     present = jax.devices()[:4]
-    monkeypatch.setattr(parallel.jax, "local_devices", lambda: present)
+    monkeypatch.setattr(parallel.jax, "local_devices", lambda process_index: present)
     for batch, expected in ((16, 4), (6, 3), (2, 2), (5, 1)):
         assert choose_devices(0, batch) == present[:expected]
     assert choose_devices(2, 16) == present[:2]
@@ -59,6 +59,22 @@ def test_as_many_devices_as_divide_the_batch(monkeypatch: pytest.MonkeyPatch) ->
         (5, 10, r"--devices 5: this machine has 4 \(cpu\)"),
         (3, 16, r"--devices 3: a batch of 16 .*\[1, 2, 4\] would fit"),
         (-1, 16, "--devices -1: .*0 .*or more"),
+    ):
+        with pytest.raises(UserError, match=words):
+            choose_devices(count, batch)
+
+
+def test_devices_of_several_hosts_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hosts, of four devices and of three: as many of each as divide the batch."""
+    first, second = jax.devices()[:4], jax.devices()[:3]
+    monkeypatch.setattr(parallel.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(parallel.jax, "local_devices", lambda process_index: (first, second)[process_index])
+    assert choose_devices(0, 16) == first[:2] + second[:2]
+    assert choose_devices(1, 16) == first[:1] + second[:1]
+    for count, batch, words in (
+        (4, 16, r"--devices 4: this machine has 3 \(cpu\) on each of 2 hosts"),
+        (3, 16, r"a batch of 16 .*\[1, 2\] would fit"),
+        (0, 5, r"a batch of 5 does not split evenly over 2 hosts; \[1\] hosts would fit"),
     ):
         with pytest.raises(UserError, match=words):
             choose_devices(count, batch)

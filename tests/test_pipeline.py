@@ -109,6 +109,20 @@ def test_batches_have_the_promised_shape_and_are_cut_from_the_files(pairs: Corpu
     assert {start for name, start in seen if name == "p1_05"} == {0}
 
 
+def test_hosts_have_the_rows_of_one_batch_and_their_number_may_change(pairs: Corpus) -> None:
+    """Expected: the batches of one host, which two have in halves; the state of three batches is the same number."""
+    whole = batches(pairs, config(), 4)
+    halves = [pipeline.training_batches(pairs, config(), host=host, hosts=2) for host in range(2)]
+    for batch in whole[:3]:
+        for rows, iterator in zip((slice(0, 2), slice(2, 4)), halves, strict=True):
+            assert equal(next(iterator), {"clean": batch["clean"][rows], "noisy": batch["noisy"][rows]})
+    alone = pipeline.training_batches(pairs, config())
+    alone.set_state(halves[1].get_state())
+    assert equal(next(alone), whole[3])
+    for iterator in (alone, *halves):
+        iterator.close()
+
+
 def test_every_pass_has_every_item_once_in_an_order_of_its_own() -> None:
     """The definition: item i of the stream is perm(seed, i // n)[i % n]."""
     orders = [[pipeline.stream_position(10, 7, 10 * p + k) for k in range(10)] for p in range(3)]

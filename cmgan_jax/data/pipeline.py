@@ -2,7 +2,7 @@
 
 Training is one endless stream of items. Which item stands at an index, and every draw made for it, depend on the
 seed and that index only; batch k holds the items from k · batch on. So a step can be reached without the steps
-before it, and neither the number of threads nor of devices changes what is learnt from.
+before it, and neither the number of threads nor of devices nor of hosts changes what is learnt from.
 """
 
 import hashlib
@@ -34,7 +34,9 @@ class Crops(TypedDict):
     noisy: np.ndarray
 
 
-def training_batches(corpus: Corpus, config: Config, start_step: int = 0) -> grain.DatasetIterator:
+def training_batches(
+    corpus: Corpus, config: Config, start_step: int = 0, host: int = 0, hosts: int = 1
+) -> grain.DatasetIterator:
     """Batches of random crops without end, decoded and mixed in threads ahead of their use.
 
     The iterator's `get_state` is a small dictionary ready for JSON: the number of batches taken. `close` ends its
@@ -44,13 +46,19 @@ def training_batches(corpus: Corpus, config: Config, start_step: int = 0) -> gra
         corpus: the checked files.
         config: `seed`, `batch`, the crop and `data`'s numbers.
         start_step: batches to pass over; nothing is decoded for them.
+        host: which of the hosts that share a batch this is, from 0.
+        hosts: how many share it: this one has the `host`-th part of every batch, and decodes no more.
 
     Returns:
-        An iterator of `Crops` [B, S]. Its `next` raises AudioError where a file has gone or is damaged.
+        An iterator of `Crops` [B / hosts, S]. Its `next` raises AudioError where a file has gone or is damaged.
     """
     options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
-    items = grain.MapDataset.range(_STREAM).map(partial(training_item, corpus, config))
-    batches = iter(items.batch(config.batch).to_iter_dataset(options))
+    share = config.batch // hosts
+    indices = grain.MapDataset.range(_STREAM).map(
+        lambda number: number // share * config.batch + host * share + number % share
+    )
+    items = indices.map(partial(training_item, corpus, config))
+    batches = iter(items.batch(share).to_iter_dataset(options))
     batches.set_state({"next_index": start_step})
     return batches
 

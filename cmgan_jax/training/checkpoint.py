@@ -32,6 +32,9 @@ class CheckpointStore:
     One is written under another name, sealed with checksums, and renamed: what bears a step's number is whole. Those
     before it are deleted afterwards.
 
+    Of several hosts the first one writes: each has the whole state, so that none needs to wait for another's files, or
+    for a host that has gone.
+
     Args:
         folder: the run folder.
         step: the step that the run begins at. What is left of later steps and of unfinished saves is deleted: an
@@ -42,7 +45,8 @@ class CheckpointStore:
         self._folders = {kind: folder.resolve() / kind for kind in KEEP}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
-        if jax.process_index() == 0:
+        self._first = jax.process_index() == 0
+        if self._first:
             for kind in self._folders.values():
                 kind.mkdir(exist_ok=True)
                 for path in kind.iterdir():
@@ -60,7 +64,7 @@ class CheckpointStore:
         """
         if self._writing is not None:
             raise ValueError("ask for `failure` of the save before the next one")
-        if step not in steps_in(self._folders[LATEST]):
+        if self._first and step not in steps_in(self._folders[LATEST]):
             host = jax.tree.map(np.array, state)
             self._writing = self._thread.submit(self._write, step, host, copy.deepcopy(run), best)
 
@@ -78,27 +82,22 @@ class CheckpointStore:
     def _write(self, step: int, state: TrainState, run: dict[str, Any], best: bool) -> None:
         latest = self._folders[LATEST]
         staging = latest / f"{step}{UNFINISHED}"
-        # Naming the processes makes orbax wait for them through the coordinator: this is not the thread in which
-        # programs may run on the devices.
-        processes = ocp.options.MultiprocessingOptions(active_processes=set(range(jax.process_count())))
         try:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=processes) as writer:
+            with _checkpointer() as writer:
                 items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
                 writer.save(staging, items, force=True)
-            if jax.process_index() == 0:
-                checksums.write(staging)
-                if best:
-                    self._copy(staging, step)
-                staging.rename(latest / str(step))
-                for kind, count in KEEP.items():
-                    for old in steps_in(self._folders[kind])[:-count]:
-                        delete(self._folders[kind] / str(old))
+            checksums.write(staging)
+            if best:
+                self._copy(staging, step)
+            staging.rename(latest / str(step))
+            for kind, count in KEEP.items():
+                for old in steps_in(self._folders[kind])[:-count]:
+                    delete(self._folders[kind] / str(old))
         finally:
-            if jax.process_index() == 0:
-                for kind in self._folders.values():
-                    # Orbax itself writes under this name and more; after a success nothing is left.
-                    for rest in kind.glob(f"{step}{UNFINISHED}*"):
-                        shutil.rmtree(rest, ignore_errors=True)
+            for kind in self._folders.values():
+                # Orbax itself writes under this name and more; after a success nothing is left.
+                for rest in kind.glob(f"{step}{UNFINISHED}*"):
+                    shutil.rmtree(rest, ignore_errors=True)
 
     def _copy(self, whole: Path, step: int) -> None:
         target = self._folders[BEST] / str(step)
@@ -149,7 +148,7 @@ def read_run(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> TrainState:
-    """Read the state onto the devices of a placement, whatever devices wrote it.
+    """Read the state onto this host's devices of a placement, whatever devices and hosts wrote it.
 
     Raises:
         UserError: the folder does not hold what the config describes.
@@ -162,5 +161,14 @@ def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> Tra
 
 
 def _read(checkpoint: Checkpoint, **items: Any) -> Any:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+    with _checkpointer() as reader:
         return reader.restore(Path(str(checkpoint)).resolve(), ocp.args.Composite(**items))
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Orbax for this process alone: it waits for no other."""
+    alone = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=alone, active_processes={alone})
+    # The handler must be told as well: it makes folders, too, and else meets the other processes for that.
+    handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=options))
+    return ocp.Checkpointer(handler, multiprocessing_options=options)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from cmgan_jax.recipes import flatten, from_dict, to_dict
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.training import checkpoint, lock, provenance
 from cmgan_jax.training.display import Display
-from cmgan_jax.training.loop import Outcome, Position, Run
+from cmgan_jax.training.hosts import Hosts
+from cmgan_jax.training.loop import Outcome, Run
 from cmgan_jax.training.parallel import Placement, choose_devices
 from cmgan_jax.training.pesq_targets import injection_shares
+from cmgan_jax.training.position import Position
 from cmgan_jax.training.records import write_json
 from cmgan_jax.training.state import TrainState, initialise
 
@@ -45,7 +48,7 @@ class Wishes:
 
     Attributes:
         folder: the run folder.
-        devices: how many; 0: all that the batch divides over.
+        devices: how many of each host; 0: all that the batch divides over.
         resume: go on with the run that the folder holds.
         overwrite: delete the run that the folder holds.
     """
@@ -124,13 +127,13 @@ def launch(
     source: dict[str, Any] | None = None,
     initial: TrainState | None = None,
 ) -> Outcome:
-    """Begin or resume a run, and train it to its end.
+    """Begin or resume a run, and train it to its end. Several hosts call this together, for one folder that all see.
 
     Args:
         config: its numbers.
         corpus: what it trains on, already checked.
         wishes: folder, devices, resume.
-        display: what a person sees.
+        display: what a person sees; the first host's.
         source: the command line's words for the corpus, recorded so that a resume needs none.
         initial: networks to begin with; None: random weights.
 
@@ -138,29 +141,79 @@ def launch(
         UserError: numbers that cannot work, a folder that is occupied, a resume that would not be the same run.
     """
     check(config)
+    placement = Placement(choose_devices(wishes.devices, config.batch))
+    hosts = placement.hosts
+    if hosts.count > 1 and config.targets.late_discriminator:
+        raise UserError(
+            "--targets.late-discriminator is for one host: what is yet to be learnt lies on every host, and a "
+            "checkpoint holds the first one's; leave it out, or leave out --distributed"
+        )
+    placement.connect()
+    with ExitStack() as held:
+        hosts.agree(lambda: _claim(wishes, held) if hosts.first else None)
+        about = _about(config, corpus, placement, source)
+        state, position = hosts.agree(lambda: _begin(config, corpus, wishes, placement, about, display, initial))
+        _refuse_apart(hosts, about, position.step)
+        hosts.agree(lambda: write_json(wishes.folder / ABOUT, about) if hosts.first else None)
+        run = hosts.agree(lambda: Run(config, corpus, wishes.folder, placement, state, position, about, display))
+        return run.train()
+
+
+def _claim(wishes: Wishes, held: ExitStack) -> None:
+    """Make the folder this run's alone, until `held` is left."""
     refuse_occupied(wishes)
     wishes.folder.mkdir(parents=True, exist_ok=True)
-    with lock.hold(wishes.folder):
-        return _open(config, corpus, wishes, display, source, initial).train()
+    held.enter_context(lock.hold(wishes.folder))
+    if wishes.overwrite:
+        clear(wishes.folder)
 
 
-def _open(
-    config: Config,
-    corpus: Corpus,
-    wishes: Wishes,
-    display: Display,
-    source: dict[str, Any] | None,
-    initial: TrainState | None,
-) -> Run:
-    placement = Placement(choose_devices(wishes.devices, config.batch))
-    about = {
+def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:
+    """Hosts that would not do the same step of the same run must not begin.
+
+    Raises:
+        UserError: on every host: which one differs from the first, and in what.
+    """
+    mine = {
+        "config": about["config"],
+        "corpus": about["provenance"]["data"]["fingerprint"],
+        "number of devices": about["devices"],
+        "checkpoint to go on from": step,
+    }
+    first, *others = map(json.loads, hosts.tell(json.dumps(mine)))
+    apart = [
+        f"  host {index} has another {name} than host 0"
+        for index, other in enumerate(others, 1)
+        for name in mine
+        if other[name] != first[name]
+    ]
+    if apart:
+        remedy = "give all the same command, and folders of data and of the run that all hosts share"
+        raise UserError("\n".join([f"the hosts are not in one run; {remedy}:", *apart]))
+
+
+def _about(config: Config, corpus: Corpus, placement: Placement, source: dict[str, Any] | None) -> dict[str, Any]:
+    return {
         "config": to_dict(config),
         "source": source,
         "devices": len(placement.devices),
+        "hosts": placement.hosts.count,
         # The environment may set these beside the config.
         "injected_failures": dict(zip(("samples", "batches"), injection_shares(config.targets), strict=True)),
         "provenance": provenance.describe(corpus.fingerprint, corpus.describe()),
     }
+
+
+def _begin(
+    config: Config,
+    corpus: Corpus,
+    wishes: Wishes,
+    placement: Placement,
+    about: dict[str, Any],
+    display: Display,
+    initial: TrainState | None,
+) -> tuple[TrainState, Position]:
+    """What the run begins with: of the newest whole checkpoint, or of its first step."""
     found, saved = None, about
     if wishes.resume:
         found, damaged = checkpoint.newest_whole(wishes.folder)
@@ -172,12 +225,6 @@ def _open(
         # Imported weights have no devices to name.
         if (before := saved.get("devices", about["devices"])) != about["devices"]:
             display.note(f"devices: {about['devices']} instead of {before}; results are equal but for rounding")
-    elif wishes.overwrite:
-        clear(wishes.folder)
     if found:
-        state = checkpoint.restore(found, config, placement)
-        position = Position.from_dict(saved["position"])
-    else:
-        state, position = placement.replicate(initial or initialise(config)), Position()
-    write_json(wishes.folder / ABOUT, about)
-    return Run(config, corpus, wishes.folder, placement, state, position, about, display)
+        return checkpoint.restore(found, config, placement), Position.from_dict(saved["position"])
+    return placement.replicate(initial or initialise(config)), Position()

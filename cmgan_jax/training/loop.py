@@ -5,9 +5,11 @@ A checkpoint may be written after any step. The one of an epoch's last step is w
 
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
@@ -24,55 +26,18 @@ from cmgan_jax.runs import LATEST, steps_in
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.divergence import Diverged, is_finite, set_aside
-from cmgan_jax.training.health import Window
+from cmgan_jax.training.hosts import NONE, Wish
 from cmgan_jax.training.interruption import Interruption
 from cmgan_jax.training.meter import Meter
 from cmgan_jax.training.observer import Observer
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.pesq_targets import TargetScorer
+from cmgan_jax.training.position import Position
 from cmgan_jax.training.provenance import digest
-from cmgan_jax.training.records import Recorder
+from cmgan_jax.training.records import Recorder, Silence
 from cmgan_jax.training.state import TrainState, rate_factor
 from cmgan_jax.training.stepper import Measured, Stepper, first_device_copy
 from cmgan_jax.training.validation import Held, judge_crops, score_files
-
-
-@dataclass
-class Position:
-    """Where a run stands; saved in every checkpoint, so that a resumed run goes on as if nothing had happened.
-
-    Attributes:
-        step: updates attempted.
-        batches: state of the data iterator; None: at the beginning.
-        window: totals since the last step record.
-        epoch: totals since the epoch began.
-        judged: the discriminator's last predictions beside the true scores.
-        best: highest validation PESQ so far, with its epoch; None: no epoch has ended.
-        noisy: scores of the held-out files as they are.
-        not_finite: steps whose loss or gradient was not finite.
-        in_a_row: how many of them were the last ones.
-    """
-
-    step: int = 0
-    batches: Any = None
-    window: Meter = field(default_factory=Meter)
-    epoch: Meter = field(default_factory=Meter)
-    judged: Window = field(default_factory=Window)
-    best: dict[str, Any] | None = None
-    noisy: dict[str, Any] | None = None
-    not_finite: int = 0
-    in_a_row: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        held = {name: getattr(self, name).to_dict() for name in ("window", "epoch", "judged")}
-        return vars(self) | held
-
-    @classmethod
-    def from_dict(cls, saved: dict[str, Any]) -> "Position":
-        """What `to_dict` wrote."""
-        meters = {name: Meter(saved[name]) for name in ("window", "epoch")}
-        return cls(**{**saved, **meters, "judged": Window(saved["judged"])})
 
 
 @dataclass(frozen=True)
@@ -124,17 +89,21 @@ class Run:
         self._display = display
         self._steps_per_epoch = steps_per_epoch(corpus, config)
         self._held = Held(validation_crops(corpus, config), validation_files(corpus, config))
-        self._batches = training_batches(corpus, config)
+        self._hosts = placement.hosts
+        self._batches = training_batches(corpus, config, host=self._hosts.index, hosts=self._hosts.count)
         if position.batches is not None:
             self._batches.set_state(position.batches)
-        self._scorer = TargetScorer(config.targets, config.batch, config.seed, config.spectral.sample_rate)
+        rows = config.batch // self._hosts.count
+        self._scorer = TargetScorer(config.targets, rows, config.seed, config.spectral.sample_rate, self._hosts)
         self._stepper = Stepper(config, placement, self._scorer, state)
         self._corpus = corpus
         self._folder = folder
         self._store = CheckpointStore(folder, position.step)
-        self._recorder = Recorder(folder, position.step)
-        self._observer = Observer(folder, config, self._recorder, display, self._held)
+        recorder = Recorder(folder, position.step) if self._hosts.first else None
+        self._recorder = recorder or Silence()
+        self._observer = Observer(folder, config, recorder, display, self._held) if recorder else None
         self._interruption = Interruption()
+        self._agreed = NONE
         self._pace: tuple[float, int] | None = None
         self._saved = time.monotonic(), position.step
         self._records_fail = False
@@ -144,21 +113,30 @@ class Run:
         try:
             with self._interruption:
                 if self.position.noisy is None:
-                    self.position.noisy = score_files(None, self._held, self.config, self._scorer.pool).numbers
+                    self.position.noisy = self._hosts.from_first(
+                        lambda: score_files(None, self._held, self.config, self._scorer.pool).numbers
+                    )
                 self._display.note("compiling; the first step takes a minute or so, later starts find it in the cache")
-                while self.position.step < self._total and not self._interruption.signal:
+                while self.position.step < self._total and not self._stopping:
                     epoch = self.position.step // self._steps_per_epoch
                     self._steps(epoch)
                     ended = self.position.step == (epoch + 1) * self._steps_per_epoch
                     self._save(best=ended and self._end_epoch(epoch))
-                self._finish_saving()
+                self._hosts.agree(self._finish_saving)
         finally:
             self._scorer.close()
             self._batches.close()
             if lost := self._recorder.close():
                 self._display.note(f"{lost} records could not be written: metrics.jsonl lacks them")
             self._store.close()
-        return Outcome(self._interruption.signal, self.position.step, self.position.noisy, self.position.best)
+        return Outcome(self._stopping, self.position.step, self.position.noisy, self.position.best)
+
+    @property
+    def _stopping(self) -> signal.Signals | None:
+        """The signal to stop by. One host obeys at once; several after the step in which all have heard of it."""
+        if self._hosts.count == 1:
+            return self._interruption.signal
+        return signal.Signals(self._agreed.signal) if self._agreed.signal else None
 
     @property
     def _total(self) -> int:
@@ -168,18 +146,20 @@ class Run:
         """Steps to the end of an epoch. A step's numbers are read when the next is under way: no wait for devices."""
         end = (epoch + 1) * self._steps_per_epoch
         before: tuple[Crops, Measured, dict[str, float]] | None = None
-        while self.position.step < end and not self._interruption.signal:
+        while self.position.step < end and not self._stopping:
             clock = time.monotonic()
             batch = next(self._batches)
             waited = time.monotonic() - clock
-            measured = self._stepper(batch, self.position.step, epoch)
+            mine = Wish(self._interruption.signal or 0, self._save_is_due(self.position.step + 1))
+            measured = self._stepper(batch, self.position.step, epoch, mine)
+            self._agreed = measured.report.wish
             timing = {"data_wait_ms": 1e3 * waited, "step_ms": 1e3 * (time.monotonic() - clock)}
             if before is not None:
                 self._take(*before, self.position.step, epoch)
             before = batch, measured, timing
             self.position.step += 1
             self._note_failed_save(wait=False)
-            if self.position.step < end and self._save_is_due():
+            if self.position.step < end and self._agreed.save:
                 self._take(*before, self.position.step, epoch)
                 before = None
                 if not self.position.in_a_row:
@@ -200,7 +180,8 @@ class Run:
         self._display.show(Progress(epoch, self.config.epochs, step, self._total, self._seconds_left(step), numbers))
         if step % self.config.log_every == 0:
             self._record("step", step, {"epoch": epoch + 1} | numbers)
-            self._observer.after_window(step)
+            if self._observer:
+                self._observer.after_window(step)
             self.position.window = Meter()
 
     def _watch(self, numbers: dict[str, float], batch: Crops, step: int) -> None:
@@ -219,8 +200,12 @@ class Run:
         if self.position.in_a_row < self.config.patience:
             return
         names = names_of_batch(self._corpus, self.config, step - 1)
+        clean, noisy = (np.concatenate(self._hosts.exchange(batch[name])) for name in ("clean", "noisy"))
+        whole = Crops(clean=clean, noisy=noisy)
         try:
-            aside = set_aside(self._folder, batch, step=step, seed=self.config.seed, names=names)
+            aside = "kept by the first host"
+            if self._hosts.first:
+                aside = set_aside(self._folder, whole, step=step, seed=self.config.seed, names=names)
         except OSError as error:
             aside = f"lost ({_in_words(error)})"
         good = [saved for saved in steps_in(self._folder / LATEST) if saved <= step - self.position.in_a_row]
@@ -255,9 +240,15 @@ class Run:
     def _end_epoch(self, epoch: int) -> bool:
         """Validate, write the epoch's record; whether the model is the best so far, by PESQ."""
         generator, average, discriminator = self._validated()
-        validation = judge_crops(average, discriminator, self._held, self.config, self._scorer.pool)
-        scored = score_files(average, self._held, self.config, self._scorer.pool)
-        validation |= scored.numbers
+        enhanced: dict[str, Any] = {}
+
+        def validate() -> dict[str, Any]:
+            numbers = judge_crops(average, discriminator, self._held, self.config, self._scorer.pool)
+            scored = score_files(average, self._held, self.config, self._scorer.pool)
+            enhanced.update(scored.enhanced)
+            return numbers | scored.numbers
+
+        validation = self._hosts.from_first(validate)
         best = self.position.best
         improved = validation["pesq"] is not None and (best is None or validation["pesq"] > best["pesq"])
         if improved:
@@ -273,7 +264,8 @@ class Run:
         self._record("epoch", self.position.step, record)
         self.position.epoch, self.position.window = Meter(), Meter()
         self._display.note(_sentence(epoch, self.config.epochs, record))
-        self._observer.after_epoch(self.position.step, epoch + 1, scored.enhanced)
+        if self._observer:
+            self._observer.after_epoch(self.position.step, epoch + 1, enhanced)
         return improved
 
     def _validated(self) -> tuple[Any, Any, Any]:
@@ -291,15 +283,25 @@ class Run:
             self._display.note(f"step {step}: records are written again")
         self._records_fail = error is not None
 
-    def _save_is_due(self) -> bool:
+    def _save_is_due(self, step: int) -> bool:
         number, unit = self.config.save_interval
-        began, step = self._saved
-        passed = (time.monotonic() - began) / 60 if unit == "min" else self.position.step - step
+        began, saved = self._saved
+        passed = (time.monotonic() - began) / 60 if unit == "min" else step - saved
         return 0 < number <= passed
 
     def _save(self, best: bool = False) -> None:
-        """Begin a checkpoint; it is written while the run goes on."""
+        """Begin a checkpoint; it is written while the run goes on. Hosts agree on what it holds; the first writes it.
+
+        Raises:
+            UserError: they do not.
+        """
         self._note_failed_save(wait=True)
+        if self._hosts.count > 1 and (apart := self._hosts.unlike_first(digest(self._stepper.state))):
+            raise UserError(
+                f"{self._folder}: after step {self.position.step} the parameters of host {apart} are not those of "
+                f"host 0, so nothing is saved of it; {self._kept()}. Go on with --resume, and see which host's "
+                "devices compute wrongly if it happens again"
+            )
         self.position.batches = self._batches.get_state()
         run = self._about | {"position": self.position.to_dict()}
         self._store.save(self.position.step, self._stepper.snapshot(), run, best)

@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cmgan_jax.errors import UserError
 from cmgan_jax.shapes import AXIS
+from cmgan_jax.training.hosts import Hosts
 
 
 class Placement:
@@ -18,18 +19,26 @@ class Placement:
     State is replicated *without* a leading axis and mapped with `in_axes=None`; the same code moves to `shard_map`
     when pmap goes. Everything is put to its final sharding before the first call, since another one recompiles.
 
+    The devices may be those of several hosts. Each puts its own rows and its own replica, on its own devices, and gets
+    back the same: the hosts meet in the mapped programs alone.
+
     Attributes:
-        devices: those devices, in order.
+        devices: those devices, in order: host by host.
+        local: those of them that are this host's.
+        hosts: which host this is among them.
     """
 
     def __init__(self, devices: Sequence[Any]):
         self.devices = tuple(devices)
-        mesh = Mesh(np.asarray(self.devices), (AXIS,))
+        self.local = tuple(device for device in self.devices if device.process_index == jax.process_index())
+        processes = sorted({device.process_index for device in self.devices})
+        self.hosts = Hosts(processes.index(jax.process_index()), len(processes))
+        mesh = Mesh(np.asarray(self.local), (AXIS,))
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec(AXIS))
 
     def replicate(self, tree: Any) -> Any:
-        """Put every leaf, whole, on every device."""
+        """Put every leaf, whole, on every device; all hosts have the same ones."""
         return jax.device_put(tree, self._replicated)
 
     def copy(self, tree: Any) -> Any:
@@ -43,7 +52,7 @@ class Placement:
         )
 
     def split(self, tree: Any) -> Any:
-        """Put leaves [batch, ...] as [D, batch / D, ...], a row a device, in order.
+        """Put this host's leaves [b, ...] on its D devices as [D, b / D, ...], a row a device, in order.
 
         Raises:
             ValueError: the leading axis is no multiple of the number of devices.
@@ -56,37 +65,47 @@ class Placement:
             step, AXIS, in_axes=in_axes, out_axes=out_axes, donate_argnums=donate, devices=list(self.devices)
         )
 
+    def connect(self) -> None:
+        """Let the devices of several hosts meet while none is compiling: gloo gives up on them after 30 s."""
+        if self.hosts.count > 1:
+            meet = self.map(lambda x: jax.lax.psum(x, AXIS), 0, None)
+            jax.block_until_ready(meet(self.split(np.ones(len(self.local), np.float32))))
+
     def _rows(self, leaf: Any) -> np.ndarray:
         leaf = np.asarray(leaf)
-        if leaf.shape[0] % len(self.devices):
-            raise ValueError(f"a batch of {leaf.shape[0]} does not split over {len(self.devices)} devices")
-        return leaf.reshape(len(self.devices), -1, *leaf.shape[1:])
+        if leaf.shape[0] % len(self.local):
+            raise ValueError(f"a batch of {leaf.shape[0]} does not split over {len(self.local)} devices")
+        return leaf.reshape(len(self.local), -1, *leaf.shape[1:])
 
 
 def gather(rows: Array) -> np.ndarray:
-    """Bring [D, B, ...] to the host as [D · B, ...]; waits for the devices."""
+    """Bring this host's rows, [D, B, ...], from its devices as [D · B, ...]; waits for them."""
     host = np.asarray(rows)
     return host.reshape(-1, *host.shape[2:])
 
 
 def choose_devices(count: int, batch: int) -> list[Any]:
-    """The first `count` local devices.
+    """The first `count` devices of every host.
 
     Args:
-        count: how many; 0: all, as far as the batch divides over them.
+        count: how many of each host's; 0: all, as far as the batch divides over them.
         batch: the global batch.
 
     Raises:
         UserError: more than there are, below 0, or a number that does not divide the batch.
     """
-    present = jax.local_devices()
+    hosts = jax.process_count()
+    present = [jax.local_devices(process_index=index) for index in range(hosts)]
+    fewest = min(map(len, present))
+    fitting = [n for n in range(1, fewest + 1) if batch % (n * hosts) == 0]
+    each = f" on each of {hosts} hosts" if hosts > 1 else ""
     if count < 0:
         raise UserError(f"--devices {count}: it must be 0 (all that the batch divides over) or more")
-    if count == 0:
-        count = max(n for n in range(1, len(present) + 1) if batch % n == 0)
-    if count > len(present):
-        raise UserError(f"--devices {count}: this machine has {len(present)} ({present[0].platform})")
-    if batch % count:
-        fitting = [n for n in range(1, len(present) + 1) if batch % n == 0]
-        raise UserError(f"--devices {count}: a batch of {batch} does not split evenly; {fitting} would fit")
-    return present[:count]
+    if not fitting:
+        fewer = [n for n in range(1, hosts) if batch % n == 0]
+        raise UserError(f"a batch of {batch} does not split evenly over {hosts} hosts; {fewer} hosts would fit")
+    if count > fewest:
+        raise UserError(f"--devices {count}: this machine has {fewest} ({present[0][0].platform}){each}")
+    if (count or fitting[-1]) not in fitting:
+        raise UserError(f"--devices {count}{each}: a batch of {batch} does not split evenly; {fitting} would fit")
+    return [device for devices in present for device in devices[: count or fitting[-1]]]

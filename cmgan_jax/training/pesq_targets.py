@@ -21,6 +21,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.scoring.pesq_pool import PesqPool
 from cmgan_jax.scoring.pesq_score import Failure, Score, failed
 from cmgan_jax.shapes import check_shape
+from cmgan_jax.training.hosts import ALONE, NONE, Hosts, Wish
 
 UNKNOWN = 0.5
 """Target where no score of the batch is valid."""
@@ -28,6 +29,11 @@ INJECT_FAILURES = "CMGAN_INJECT_PESQ_FAILURES"
 """Environment variable that takes the place of `TargetConfig.inject_failures`, for experiments."""
 INJECT_BATCH_FAILURES = "CMGAN_INJECT_PESQ_BATCH_FAILURES"
 """Environment variable that takes the place of `TargetConfig.inject_batch_failures`, for experiments."""
+
+_REASONS = tuple(Failure)
+_SCORED = len(_REASONS)
+# What hosts tell each other of an item.
+_ROW = np.dtype([("pesq", np.float64), ("reason", np.uint8)])
 
 # Keeps these draws apart from others that start from the same seed.
 _INJECTION = 0x5045_5351
@@ -51,19 +57,21 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """What scoring one batch gave.
+    """What scoring one global batch gave.
 
     Attributes:
         pesq: float64[B], raw MOS-LQO; NaN where it failed.
         failures: how many failed, by reason (`Failure`); reasons that did not occur are absent.
         waited: seconds that `PendingTargets.collect` took.
         mean: mean PESQ of those scored; NaN if none was.
+        wish: what all hosts do after this step.
     """
 
     pesq: np.ndarray
     failures: dict[str, int]
     waited: float
     mean: float
+    wish: Wish = NONE
 
 
 def target_of(pesq: np.ndarray, clip: bool) -> np.ndarray:
@@ -99,11 +107,11 @@ def fill(scores: Sequence[Score], policy: Policy, clip: bool) -> Targets:
     return Targets(value.astype(np.float32), weight.astype(np.float32), valid, made)
 
 
-def nothing_to_learn(batch: int) -> tuple[Targets, ScoreReport]:
+def nothing_to_learn(batch: int, wish: Wish = NONE) -> tuple[Targets, ScoreReport]:
     """What a late discriminator is taught in the first step: no update, and no score that could have failed."""
     nothing = np.zeros(batch, np.float32)
     targets = Targets(np.full_like(nothing, UNKNOWN), nothing, nothing.astype(bool), made=False)
-    return targets, ScoreReport(np.full(batch, np.nan), {}, 0.0, math.nan)
+    return targets, ScoreReport(np.full(batch, np.nan), {}, 0.0, math.nan, wish)
 
 
 def injection_shares(config: TargetConfig, environment: Mapping[str, str] = os.environ) -> tuple[float, float]:
@@ -140,29 +148,33 @@ def draw_injected(shares: tuple[float, float], batch: int, seed: int, step: int)
 
 @dataclass(frozen=True)
 class PendingTargets:
-    """A batch that is being scored; `collect` waits for it."""
+    """A batch that is being scored, by each host its rows; `collect` waits for it."""
 
     scores: Sequence[Future[Score]]
     policy: Policy
     clip: bool
+    hosts: Hosts = ALONE
 
-    def collect(self) -> tuple[Targets, ScoreReport]:
-        """Wait for the scores.
+    def collect(self, wish: Wish = NONE) -> tuple[Targets, ScoreReport]:
+        """Wait for the scores, of all hosts.
+
+        Args:
+            wish: this host's.
 
         Returns:
-            The targets, and what scoring gave.
+            The targets of the global batch, and what scoring it gave.
 
         Raises:
             UserError: no worker can be started any more.
             CancelledError: the scorer was closed.
         """
         began = time.monotonic()
-        scores = [future.result() for future in self.scores]
+        scores, wish = _of_all(self.hosts, [future.result() for future in self.scores], wish)
         waited = time.monotonic() - began
         raw = np.array([score.pesq for score in scores], dtype=np.float64)
         valid = [score.pesq for score in scores if score.failure is None]
         failures = Counter(str(score.failure) for score in scores if score.failure is not None)
-        report = ScoreReport(raw, dict(failures), waited, float(np.mean(valid)) if valid else math.nan)
+        report = ScoreReport(raw, dict(failures), waited, float(np.mean(valid)) if valid else math.nan, wish)
         return fill(scores, self.policy, self.clip), report
 
 
@@ -171,9 +183,10 @@ class TargetScorer:
 
     Args:
         config: policy, workers, time limit, injected failures.
-        batch: B, items of a step.
+        batch: B, items of a step on this host.
         seed: root of the draws of injected failures.
         sample_rate: Hz, of what is scored.
+        hosts: those that score a share each.
 
     Attributes:
         pool: the scoring processes, for other use between steps.
@@ -182,15 +195,16 @@ class TargetScorer:
         UserError: numbers that cannot work, or workers that do not start.
     """
 
-    def __init__(self, config: TargetConfig, batch: int, seed: int, sample_rate: int):
+    def __init__(self, config: TargetConfig, batch: int, seed: int, sample_rate: int, hosts: Hosts = ALONE):
         self._config = config
+        self._hosts = hosts
         self._seed = seed
         self._shares = injection_shares(config)
         workers = config.workers or max(1, min(free_cores(), batch))
         self.pool = PesqPool(workers, time_limit=config.time_limit, sample_rate=sample_rate, annotate=_annotation)
 
     def submit(self, step: int, clean: np.ndarray, estimate: np.ndarray) -> PendingTargets:
-        """Start scoring a batch.
+        """Start scoring this host's rows of a batch.
 
         Args:
             step: counted from 0 over the whole run, so that a resumed run draws the same failures.
@@ -202,12 +216,14 @@ class TargetScorer:
         """
         check_shape("clean", clean.shape, ("B", "S"))
         check_shape("estimate", estimate.shape, clean.shape)
-        injected = draw_injected(self._shares, len(clean), self._seed, step)
+        # Of the global batch, so that the number of hosts does not change which ones fail.
+        drawn = draw_injected(self._shares, len(clean) * self._hosts.count, self._seed, step)
+        injected = self._hosts.share(drawn)
         scores = [
             _done(failed(Failure.injected)) if fails else self.pool.score(*pair)
             for fails, *pair in zip(injected, clean, estimate, strict=True)
         ]
-        return PendingTargets(scores, self._config.policy, self._config.clip)
+        return PendingTargets(scores, self._config.policy, self._config.clip, self._hosts)
 
     def close(self) -> None:
         """End the scoring processes. Closing twice does no harm."""
@@ -232,6 +248,24 @@ def free_cores() -> int:
 def _annotation(name: str) -> TraceAnnotation:
     """A span of a profile."""
     return TraceAnnotation(name)
+
+
+def _of_all(hosts: Hosts, scores: Sequence[Score], wish: Wish) -> tuple[Sequence[Score], Wish]:
+    """Scores of the global batch; a signal that any host has, and whether the first would save."""
+    if hosts.count == 1:
+        return scores, wish
+    rows = np.array([(score.pesq, _code(score)) for score in scores] + [(wish.save, wish.signal)], _ROW)
+    told = hosts.exchange(rows)
+    every = [
+        Score(float(pesq), None if reason == _SCORED else _REASONS[reason], 0.0)
+        for pesq, reason in told[:, :-1].reshape(-1)
+    ]
+    last = told[:, -1]
+    return every, Wish(int(max(last["reason"])), bool(last["pesq"][0]))
+
+
+def _code(score: Score) -> int:
+    return _SCORED if score.failure is None else _REASONS.index(score.failure)
 
 
 def _done(score: Score) -> Future[Score]:

@@ -10,6 +10,7 @@ from jax.profiler import TraceAnnotation
 
 from cmgan_jax.config import Config
 from cmgan_jax.training.health import SMALL_LOSS, Pairs, adversarial_part, bias_and_error
+from cmgan_jax.training.hosts import NONE, Wish
 from cmgan_jax.training.parallel import Placement, gather
 from cmgan_jax.training.pesq_targets import (
     PendingTargets,
@@ -107,13 +108,14 @@ class Stepper:
         _, clean, estimate, magnitudes = self._late
         return replace(self.state, unlearnt=Unlearnt(clean, estimate, *map(gather, magnitudes)))
 
-    def __call__(self, batch: dict[str, np.ndarray], step: int, epoch: int) -> Measured:
+    def __call__(self, batch: dict[str, np.ndarray], step: int, epoch: int, wish: Wish = NONE) -> Measured:
         """Run one step.
 
         Args:
-            batch: `clean` and `noisy`, float32[batch, S] in [-1, 1].
+            batch: `clean` and `noisy`, float32[batch, S] in [-1, 1]: this host's rows.
             step: updates attempted before this one.
             epoch: counted from 0; sets the learning rates.
+            wish: this host's for what follows; the report has what all do.
         """
         generator_rate, discriminator_rate = self._rates_of(epoch)
         state, put = self.state, self._placement
@@ -149,12 +151,13 @@ class Stepper:
                 )
                 backward_metrics[name] = asked[-1]["generator_gradient_norm"]
         with TraceAnnotation("wait for PESQ"):
-            targets, report = scored.pending.collect() if scored.pending else nothing_to_learn(len(estimate))
+            pending = scored.pending
+            targets, report = pending.collect(wish) if pending else nothing_to_learn(len(estimate), wish)
         discriminator, update_metrics = self._steps.update(
             replace(state.discriminator, batch_stats=forward.discriminator_stats),
             *scored.magnitudes,
-            put.split(targets.value),
-            put.split(targets.weight),
+            put.split(put.hosts.share(targets.value)),
+            put.split(put.hosts.share(targets.weight)),
             put.replicate(np.asarray(targets.made)),
             discriminator_rate,
         )
@@ -178,5 +181,5 @@ class Stepper:
 
 
 def first_device_copy(tree: Any, placement: Placement) -> Any:
-    """A replicated tree on the first device alone, for programs that are not mapped."""
-    return jax.device_put(tree, placement.devices[0])
+    """A replicated tree on this host's first device alone, for programs that are not mapped."""
+    return jax.device_put(tree, placement.local[0])

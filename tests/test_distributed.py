@@ -1,0 +1,212 @@
+"""Two processes with two devices each, on one machine: equal to one with four, and what happens when one dies."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cmgan_jax.config import Config
+from cmgan_jax.data import audio
+from cmgan_jax.data.corpus import CorpusSource
+from cmgan_jax.data.inspection import open_corpus
+from cmgan_jax.data.synthetic_noise import make_noise
+from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
+from cmgan_jax.recipes import make_config, override
+from cmgan_jax.runs import Checkpoint, steps_in
+from cmgan_jax.training import checkpoint
+from cmgan_jax.training.display import Display
+from cmgan_jax.training.launch import Wishes, launch
+from cmgan_jax.training.parallel import Placement
+from cmgan_jax.training.records import read_metrics
+from experiments._runtime import HOST_GONE
+
+NUMBERS = {
+    "epochs": 1,
+    "steps_per_epoch": 10,
+    "log_every": 1,
+    "generator.blocks": 0,
+    "generator.dense_depth": 1,
+    "generator.channels": 2,
+    "discriminator.channels": 1,
+    "targets.inject_failures": 0.3,
+    "targets.policy": "mean_fill",
+}
+CONFIG = override(make_config("recommended", "tiny"), NUMBERS)
+PATIENCE = 400
+"""Seconds for what takes half a minute on two free cores."""
+
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pairs of three synthesised speakers."""
+    root = tmp_path_factory.mktemp("corpus")
+    for i, speaker in enumerate(make_speakers(3)):
+        for take in range(2):
+            clean = 0.1 * synthesise(1.0, speaker, seed=10 * i + take)
+            noisy = clean + 0.02 * make_noise("pink", 1.0, seed=10 * i + take)[: clean.size]
+            for kind, wave in (("clean", clean), ("noisy", noisy)):
+                audio.write(root / "train" / kind / f"p{i + 1}_{take:03d}.wav", wave, 16_000)
+    return root
+
+
+@pytest.fixture(scope="module")
+def one(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What both processes together are to be equal to: a run of this one with four devices."""
+    out = tmp_path_factory.mktemp("runs") / "one"
+    train_alone(CONFIG, folder, out)
+    return out
+
+
+def train_alone(config: Config, folder: Path, out: Path, resume: bool = False) -> int:
+    source = {"data": str(folder), "speech": [], "noise": [], "skip_bad": False}
+    corpus = open_corpus(CorpusSource(data=folder), config)
+    return launch(config, corpus, Wishes(out, devices=4, resume=resume), Display(), source).step
+
+
+Start = Callable[..., list["subprocess.Popen[str]"]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts both processes of a run; what is left of them at the end is killed."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def both(out: Path, *flags: str, data: tuple[Path, Path] | None = None) -> list[subprocess.Popen[str]]:
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        common = ["--out", str(out), "--devices", "2", *flags, "--distributed", "--coordinator", f"localhost:{port}"]
+        # A resumed run knows its numbers and its corpus.
+        if data:
+            common += ["--preset", "tiny"]
+            common += [word for name, value in NUMBERS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        for index in range(2):
+            words = [*common, "--num-processes", "2", "--process-id", str(index)]
+            words += ["--data", str(data[index])] if data else []
+            begun.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "experiments.train", *words],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env={**os.environ, "XLA_FLAGS": "", "PYTHONPATH": os.getcwd()},
+                )
+            )
+        return begun[-2:]
+
+    yield both
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(reached: Callable[[], bool], processes: list["subprocess.Popen[str]"]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not reached():
+        assert time.monotonic() < deadline, "the run does not get on"
+        ended = [process.communicate() for process in processes if process.poll() is not None]
+        assert not ended, ended
+        time.sleep(0.2)
+
+
+def steps_of(out: Path) -> int:
+    return max(record["step"] for record in read_metrics(out, "step"))
+
+
+def parameters(out: Path, step: int) -> dict[str, np.ndarray]:
+    state = checkpoint.restore(Checkpoint(out, "latest", step), CONFIG, Placement(jax.devices()[:1]))
+    leaves = jax.tree_util.tree_leaves_with_path((state.generator.params, state.discriminator.params))
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def children(pid: int) -> set[int]:
+    """Processes whose parent is or was this one: the scoring workers."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return {int(word) for word in listed.split()}
+
+
+def kill(victim: "subprocess.Popen[str]", survivor: "subprocess.Popen[str]") -> None:
+    """Kill one; the other ends within a minute, says what to do, and leaves no scoring worker behind."""
+    workers = children(survivor.pid)
+    assert workers
+    victim.send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    _, complaint = survivor.communicate(timeout=60)
+    print(f"the other ended {time.monotonic() - killed:.1f} s after")
+    assert survivor.returncode == HOST_GONE, complaint
+    assert complaint.strip().endswith("the run goes on from its last checkpoint")
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_two_processes_are_one_run(folder: Path, one: Path, tmp_path: Path, start: Start):
+    """Expected: what one process with four devices comes to, but for rounding; the seeds are the same."""
+    two = tmp_path / "two"
+    first, second = start(two, data=(folder, folder))
+    said, complaint = first.communicate(timeout=PATIENCE)
+    assert first.returncode == 0, complaint
+    assert "best checkpoint:" in said
+    silence, complaint = second.communicate(timeout=PATIENCE)
+    assert second.returncode == 0, complaint
+    # Gloo itself reports that it is connected.
+    assert [line for line in silence.splitlines() if "[Gloo]" not in line] == []
+    expected = parameters(one, 10)
+    for name, ours in parameters(two, 10).items():
+        np.testing.assert_allclose(ours, expected[name], rtol=0, atol=1e-5, err_msg=name)
+    mine, theirs = read_metrics(two, "step"), read_metrics(one, "step")
+    assert [record["step"] for record in mine] == list(range(1, 11))
+    # Scores that failed are filled with the mean of those that did not, of both processes.
+    assert [record["failures"] for record in mine] == [record["failures"] for record in theirs]
+    assert 0 < sum(sum(record["failures"].values()) for record in mine) < 40
+    for name in ("pesq", "target_spread", "generator_loss", "discriminator_loss", "valid_share"):
+        np.testing.assert_allclose([r[name] for r in mine], [r[name] for r in theirs], rtol=1e-3)
+    # One host goes on where two left.
+    assert train_alone(override(CONFIG, {"epochs": 2}), folder, two, resume=True) == 20
+
+
+def test_two_go_on_where_one_left_and_where_one_died(one: Path, tmp_path: Path, start: Start):
+    out = tmp_path / "run"
+    shutil.copytree(one, out)
+    both = start(out, "--resume", "--save-every", "1steps", "--epochs", "1000")
+    wait_until(lambda: steps_of(out) >= 13, both)
+    kill(both[1], both[0])
+    reached = steps_in(out / "latest")[-1]
+    assert reached >= 11
+    both = start(out, "--resume")
+    wait_until(lambda: steps_of(out) >= reached + 2, both)
+    # Either is asked; both leave, after the same step.
+    both[1].send_signal(signal.SIGTERM)
+    for process in both:
+        said, complaint = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 128 + signal.SIGTERM, said + complaint
+    assert steps_in(out / "latest")[-1] == steps_of(out)
+
+
+def test_the_first_may_die_too(folder: Path, tmp_path: Path, start: Start):
+    """Before the first step; the others hear of it at once, since it is the one that tells them."""
+    out = tmp_path / "run"
+    both = start(out, data=(folder, folder))
+    wait_until(lambda: (out / "latest").exists() and bool(children(both[1].pid)), both)
+    kill(both[0], both[1])
+
+
+def test_what_one_cannot_begin_none_begins(folder: Path, tmp_path: Path, start: Start):
+    both = start(tmp_path / "run", data=(folder, tmp_path / "nothing"))
+    for process in both:
+        _, complaint = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 2
+        assert "nothing" in complaint
+        assert "Traceback" not in complaint
