@@ -12,7 +12,7 @@ from jax import Array, export
 
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.artefact import NEEDS_FLATBUFFERS, write_artefact
-from cmgan_jax.evaluation.enhance import WindowConfig, enhance_padded, network, variables_of
+from cmgan_jax.evaluation.enhance import WindowConfig, enhanced_rows, network, variables_of
 from cmgan_jax.evaluation.weights import Weights, load
 from cmgan_jax.training import provenance
 from experiments._cli import run
@@ -55,7 +55,7 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
     leaves, tree = jax.tree.flatten(of_whole)
 
     def program(weights: list[Array], padded: Array, frames: Array) -> Any:
-        return enhance_padded(jax.tree.unflatten(tree, weights), padded, frames, config=config)
+        return enhanced_rows(jax.tree.unflatten(tree, weights), padded, frames, config=config)
 
     lower = export.export(jax.jit(program), platforms=platforms or None)
     arguments = [jax.ShapeDtypeStruct(np.shape(leaf), jnp.float32) for leaf in leaves]

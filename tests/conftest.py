@@ -1,6 +1,9 @@
 """Shared fixtures: four CPU devices, a cache of compiled programs, and the optional shared material."""
 
+import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +25,12 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared (reference numbers and recordings) is absent")
     return SHARED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_go_with_their_module() -> Iterator[None]:
+    """Each kernel of a compiled program takes memory maps, and beyond 65,530 of them (Linux) XLA crashes."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()

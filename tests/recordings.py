@@ -5,6 +5,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from cmgan_jax.data import audio
+from cmgan_jax.data.synthetic_noise import make_noise
+from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
+
 RATE = 16_000
 
 
@@ -29,4 +33,15 @@ def make_folders(root: Path) -> Path:
         noise = 0.02 * np.random.default_rng(9 + i).normal(size=clean.size).astype(np.float32)
         for folder, share in (("clean", 0.0), ("noisy", 1.0), ("enhanced", 0.5)):
             store(root / folder / f"{name}.wav", clean + share * noise)
+    return root
+
+
+def make_pairs(root: Path, speakers: int) -> Path:
+    """Two pairs of each of so many synthesised speakers, in the layout of VoiceBank+DEMAND."""
+    for i, speaker in enumerate(make_speakers(speakers)):
+        for take in range(2):
+            clean = 0.1 * synthesise(1.0, speaker, seed=10 * i + take)
+            noisy = clean + 0.02 * make_noise("pink", 1.0, seed=10 * i + take)[: clean.size]
+            for kind, wave in (("clean", clean), ("noisy", noisy)):
+                audio.write(root / "train" / kind / f"p{i + 1}_{take:03d}.wav", wave, RATE)
     return root

@@ -13,13 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from recordings import make_pairs
 
 from cmgan_jax.config import Config
-from cmgan_jax.data import audio
 from cmgan_jax.data.corpus import CorpusSource
 from cmgan_jax.data.inspection import open_corpus
-from cmgan_jax.data.synthetic_noise import make_noise
-from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs import Checkpoint, steps_in
 from cmgan_jax.training import checkpoint
@@ -50,14 +48,7 @@ pytestmark = pytest.mark.timeout(3 * PATIENCE)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six pairs of three synthesised speakers."""
-    root = tmp_path_factory.mktemp("corpus")
-    for i, speaker in enumerate(make_speakers(3)):
-        for take in range(2):
-            clean = 0.1 * synthesise(1.0, speaker, seed=10 * i + take)
-            noisy = clean + 0.02 * make_noise("pink", 1.0, seed=10 * i + take)[: clean.size]
-            for kind, wave in (("clean", clean), ("noisy", noisy)):
-                audio.write(root / "train" / kind / f"p{i + 1}_{take:03d}.wav", wave, 16_000)
-    return root
+    return make_pairs(tmp_path_factory.mktemp("corpus"), 3)
 
 
 @pytest.fixture(scope="module")

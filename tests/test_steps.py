@@ -117,7 +117,7 @@ def test_devices_agree_on_the_raw_gradients() -> None:
         operands = placement.split(batch_of(TINY)), placement.split(weights * 0.5), placement.split(weights)
         found.append(mapped(state.generator, state.discriminator, *operands))
     for single, several in zip(*found, strict=True):
-        # Of the largest entry: biases before a norm have gradients of about 0, whose rounding is all there is.
+        # Of the largest entry: small ones are differences of sums as large as it.
         scale = max(np.max(np.abs(leaf)) for leaf in host(single))
         for a, b in zip(host(single), host(several), strict=True):
             np.testing.assert_allclose(b / scale, a / scale, rtol=0, atol=1e-5)

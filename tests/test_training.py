@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recordings import make_pairs
 
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio
 from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
-from cmgan_jax.data.synthetic_noise import make_noise
-from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs import Checkpoint, find, steps_in
@@ -37,14 +36,7 @@ TIMING = ("_ms", "crops_per_second")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight pairs of four synthesised speakers, in the layout of VoiceBank+DEMAND."""
-    root = tmp_path_factory.mktemp("corpus")
-    for i, speaker in enumerate(make_speakers(4)):
-        for take in range(2):
-            clean = 0.1 * synthesise(1.0, speaker, seed=10 * i + take)
-            noisy = clean + 0.02 * make_noise("pink", 1.0, seed=10 * i + take)[: clean.size]
-            for kind, wave in (("clean", clean), ("noisy", noisy)):
-                audio.write(root / "train" / kind / f"p{i + 1}_{take:03d}.wav", wave, 16_000)
-    return root
+    return make_pairs(tmp_path_factory.mktemp("corpus"), 4)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ agree only as far as a window is like the whole; how far, and what memory it tak
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, cast, get_args
 
 import jax
@@ -80,8 +79,7 @@ def rooms(windows: Layout) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(together | alone | set(parts[: SHAPES - len(together | alone)])))
 
 
-@partial(jax.jit, static_argnames=("config",), compiler_options=CPU_OPTIONS)
-def enhance_padded(variables: Any, padded: Array, frames: Array, *, config: Config) -> Array:
+def enhanced_rows(variables: Any, padded: Array, frames: Array, *, config: Config) -> Array:
     """Enhance a batch of padded waveforms.
 
     Args:
@@ -96,6 +94,10 @@ def enhance_padded(variables: Any, padded: Array, frames: Array, *, config: Conf
     spectrum = compress(padded_stft(padded, config.spectral), config.spectral)
     enhanced = Generator(config.generator, dtype=config.dtype).apply(variables, spectrum, train=False, frames=frames)
     return istft(uncompress(cast(Array, enhanced), config.spectral), config.spectral, frames)
+
+
+enhance_padded = jax.jit(enhanced_rows, static_argnames=("config",), compiler_options=CPU_OPTIONS)
+"""`enhanced_rows`, compiled; what is exported is compiled elsewhere."""
 
 
 def network(variables: Any, config: Config, windows: WindowConfig | None = None) -> Network:
