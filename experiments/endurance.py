@@ -52,9 +52,18 @@ def sample(process: int, step: int) -> Sample:
     """
     folder = Path("/proc") / str(process)
     status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-    children = (folder / "task" / str(process) / "children").read_text().split()
+    # Each thread has its own children; one that has just ended has none.
+    lists = (_content(thread / "children") for thread in (folder / "task").iterdir())
+    children = [child for listed in lists for child in listed.split()]
     files = len(list((folder / "fd").iterdir()))
     return Sample(step, int(status["VmRSS"].split()[0]) / 1024, files, int(status["Threads"]), len(children))
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def watch(arguments: Arguments) -> list[Sample]:
@@ -96,7 +105,7 @@ def verdict(samples: list[Sample], arguments: Arguments) -> tuple[list[str], boo
         before, after = (statistics.median(getattr(s, name) for s in part) for part in (first, last))
         fits = after <= before * (1 + arguments.growth) if name == "memory" else after == before
         holds &= fits
-        change = f"{after / before - 1:+.2%}"
+        change = f"{after / before - 1:+.2%}" if before else "none before"
         lines.append(f"{name}: {before:g}{unit} -> {after:g}{unit} ({change}){'' if fits else '  GREW'}")
     return lines, holds
 

@@ -1,6 +1,8 @@
 """What growth looks like, and that it is told."""
 
 import os
+import subprocess
+import threading
 from dataclasses import replace
 
 import pytest
@@ -32,3 +34,33 @@ def test_a_process_is_sampled() -> None:
     assert mine.memory > 10
     assert mine.files >= 3
     assert mine.threads >= 1
+
+
+def test_children_of_every_thread_count() -> None:
+    """Scoring workers are started by another thread than the main one."""
+    before = sample(os.getpid(), 0).processes
+    begun: list[subprocess.Popen[bytes]] = []
+    ready, leave = threading.Event(), threading.Event()
+
+    def start() -> None:
+        begun.append(subprocess.Popen(["sleep", "60"]))
+        ready.set()
+        leave.wait(60)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    assert ready.wait(60)
+    try:
+        assert sample(os.getpid(), 0).processes == before + 1
+    finally:
+        leave.set()
+        begun[0].kill()
+        begun[0].wait()
+        thread.join()
+
+
+def test_nothing_before_is_no_division() -> None:
+    none = [replace(each, processes=0) for each in STEADY]
+    lines, holds = verdict(none, Arguments())
+    assert holds
+    assert lines[-1] == "processes: 0 -> 0 (none before)"
