@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,15 @@ def prepare_devices(count: int, batch: int) -> None:
     # Whoever forces a number of host devices by flag has chosen already, and JAX refuses both.
     if count > 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", count)
+
+
+@contextmanager
+def fresh_programs() -> Iterator[None]:
+    """An empty cache of programs, so that compiling is timed; a cache all the same, for a second start's time."""
+    with tempfile.TemporaryDirectory() as programs:
+        jax.config.update("jax_compilation_cache_dir", programs)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        yield
 
 
 def cache_programs() -> None:

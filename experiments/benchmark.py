@@ -29,6 +29,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training.records import write_json
 from experiments._cli import run
+from experiments._runtime import fresh_programs
 from experiments.yardstick.client import MODES, Theirs, Yardstick, require_torch
 
 Part = Literal["train", "pesq", "enhance"]
@@ -255,10 +256,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
 def main() -> None:
     """Parse, measure, write."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.benchmark", config=(tyro.conf.FlagCreatePairsOff,))
-    with tempfile.TemporaryDirectory() as programs:
-        # Empty, so that compiling is timed; a cache all the same, so that a second start can be timed too.
-        jax.config.update("jax_compilation_cache_dir", programs)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    with fresh_programs():
         found = measure(arguments, Console(highlight=False))
     if arguments.json is not None:
         write_json(arguments.json, found)

@@ -1,7 +1,6 @@
 """How training scales with devices: `python -m experiments.scaling --preset demo --devices 1 2 --page scaling.html`."""
 
 import json
-import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training.records import write_json
 from experiments._cli import run
-from experiments._runtime import prepare_devices
+from experiments._runtime import fresh_programs, prepare_devices
 
 ASSUMED = OneDevice(
     batch=4,
@@ -176,9 +175,7 @@ def main() -> None:
     arguments = tyro.cli(Arguments, prog="python -m experiments.scaling", config=(tyro.conf.FlagCreatePairsOff,))
     _, batch = checked(arguments)
     prepare_devices(max(arguments.devices), batch)
-    with tempfile.TemporaryDirectory() as programs:
-        jax.config.update("jax_compilation_cache_dir", programs)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    with fresh_programs():
         found = measure(arguments, Console(highlight=False))
     if arguments.json is not None:
         write_json(arguments.json, found)

@@ -3,8 +3,9 @@
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,3 +35,22 @@ def _programs_go_with_their_module() -> Iterator[None]:
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
         gc.collect()
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is traced: Python runs `views` once a trace of the forward program, `apply_gradient` of the other two."""
+    from cmgan_jax.training import steps
+
+    names: list[str] = []
+
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            names.append(function.__name__)
+            return function(*arguments, **named)
+
+        return call
+
+    for name in ("views", "apply_gradient"):
+        monkeypatch.setattr(steps, name, counting(getattr(steps, name)))
+    return names
