@@ -200,8 +200,6 @@ class Config:
     precision: Precision = "fp32"
     """In which the networks compute. `bf16`: products, convolutions and what passes between layers in bfloat16;
     parameters, statistics, norms, softmax, losses and spectra in float32 all the same."""
-    remat: bool = False
-    """Compute conformers again in the backward pass: less memory for more arithmetic, so that a larger batch fits."""
     log_every: int = 20
     """Steps between records in metrics.jsonl."""
     save_every: str = "10min"

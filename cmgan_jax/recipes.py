@@ -122,13 +122,17 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+GONE = {"remat"}
+"""Fields of earlier revisions that never changed what a run computes: `remat`, since it always does now."""
+
+
 def from_dict(numbers: dict[str, Any]) -> Config:
     """The config that `to_dict` wrote, also after a trip through JSON; a field that is absent has its default.
 
     Raises:
         UserError: a field is unknown to this version, or a section holds no fields.
     """
-    return _build(Config, numbers, "config")
+    return _build(Config, {name: value for name, value in numbers.items() if name not in GONE}, "config")
 
 
 def _build(cls: type, numbers: dict[str, Any], where: str) -> Any:

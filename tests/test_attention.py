@@ -11,8 +11,8 @@ import pytest
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
-from cmgan_jax.models import chunks
 from cmgan_jax.models.attention import RelativeAttention, attend, shift
+from cmgan_jax.models.layers import row_numbers
 
 SEQUENCES, HEADS, POSITIONS, WIDTH = 7, 2, 5, 3
 RNG = np.random.default_rng(0)
@@ -65,15 +65,9 @@ def with_gradients(function: Callable[..., Array], operands: tuple[np.ndarray, .
     return jax.jit(both)(*operands)
 
 
-# Scores that fit a chunk: one sequence at a time; three, three and one; all at once.
-@pytest.mark.parametrize(
-    ("elements", "masked"), [(1, False), (3 * POSITIONS**2, False), (3 * POSITIONS**2, True), (10**6, True)]
-)
-def test_attend_equals_the_gathered_form(
-    cases: dict[bool, Case], elements: int, masked: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Values and the gradients of all four operands, whatever the chunks."""
-    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {"cpu": elements})
+@pytest.mark.parametrize("masked", [False, True])
+def test_attend_equals_the_gathered_form(cases: dict[bool, Case], masked: bool) -> None:
+    """Values and the gradients of all four operands."""
     operands, cotangent, valid, expected = cases[masked]
     # `attend` wants the largest distance first, the gathered form's table has it last.
     found = with_gradients(lambda q, k, v, table: attend(q, k, v, table[::-1], valid), operands, cotangent)
@@ -81,23 +75,17 @@ def test_attend_equals_the_gathered_form(
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_chunks_bound_the_memory_of_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither pass, nor what one leaves for the other, holds the scores of all sequences: 64 · 2 · 64 · 64 floats."""
-    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {"cpu": 64**2})
-    part = jax.ShapeDtypeStruct((64, HEADS, 64, WIDTH), jnp.float32)
-    table = jax.ShapeDtypeStruct((2 * 64 - 1, WIDTH), jnp.float32)
-    gradient = jax.grad(lambda *operands: jnp.sum(jnp.square(attend(*operands))), argnums=(0, 1, 2, 3))
-    memory = jax.jit(gradient).lower(part, part, part, table).compile().memory_analysis()
-    assert memory is not None
-    assert memory.temp_size_in_bytes < 4 * 64 * HEADS * 64 * 64 / 2
-
-
 def test_module_clamps_distances_and_orders_heads_and_halves() -> None:
     """Layer norm, key before value in their joint projection, heads as leading parts of the width; clamp at 2 of 5."""
     channels, positions, limit = HEADS * WIDTH, 6, 2
     module = RelativeAttention(GeneratorConfig(channels=channels, heads=HEADS, max_distance=limit, dropout=0.0))
     x = normal(2, positions, channels) * 3 + 1
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, False))
+    numbers = row_numbers(len(x), None)
+
+    def apply(module: RelativeAttention, x: Array) -> Array:
+        return module(x, numbers, module.distances(positions), False)
+
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, method=apply))
     variables = jax.tree.map(lambda leaf: normal(*leaf.shape), shapes)
     params = variables["params"]
     assert params["positions"].shape == (2 * limit + 1, WIDTH)
@@ -117,5 +105,5 @@ def test_module_clamps_distances_and_orders_heads_and_halves() -> None:
     )
     merged = np.concatenate([out[:, h] for h in range(HEADS)], axis=-1)
     expected = merged @ params["output"]["kernel"] + params["output"]["bias"]
-    found = jax.jit(lambda v: module.apply(v, x, False))(variables)
+    found = jax.jit(lambda v: module.apply(v, x, method=apply))(variables)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from cmgan_jax import checksums
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.weights import load_checkpoint, refuse_damaged
-from cmgan_jax.recipes import make_config
+from cmgan_jax.models.generator import split_blocks
+from cmgan_jax.recipes import make_config, to_dict
 from cmgan_jax.runs import Checkpoint, steps_in
 from cmgan_jax.training.checkpoint import CheckpointStore, newest_whole, read_run, restore
 from cmgan_jax.training.parallel import Placement
@@ -202,3 +204,21 @@ def test_evaluation_refuses_a_damaged_one_and_names_the_others(two: Path) -> Non
     harm(two / "latest" / "1", "missing")
     with pytest.raises(UserError, match="no other in its run that is whole"):
         load_checkpoint(two / "latest" / "2")
+
+
+def test_a_checkpoint_whose_blocks_lie_apart_is_used_but_not_gone_on_from(
+    store: CheckpointStore, shapes: TrainState, placement: Placement, tmp_path: Path
+) -> None:
+    """As earlier revisions wrote them. What is used comes back stacked, block by block in order."""
+    rng = np.random.default_rng(0)
+    state = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
+    network = state.generator
+    params, stats = network.params, network.batch_stats
+    apart = replace(network, params=split_blocks(params), batch_stats=split_blocks(stats))
+    store.save(1, replace(state, generator=apart, average=None), {"config": to_dict(CONFIG)})
+    assert store.failure(wait=True) is None
+    checkpoint = Checkpoint(tmp_path, "latest", 1)
+    with pytest.raises(UserError, match="earlier revision"):
+        restore(checkpoint, CONFIG, placement)
+    found = load_checkpoint(Path(str(checkpoint))).generator
+    jax.tree.map(np.testing.assert_array_equal, found, {"params": params, "batch_stats": stats})

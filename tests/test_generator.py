@@ -10,6 +10,7 @@ import pytest
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
+from cmgan_jax.models import chunks
 from cmgan_jax.models.generator import Generator, SubPixel
 from cmgan_jax.spectral import magnitude
 
@@ -38,12 +39,14 @@ def test_padded_items_equal_items_of_their_own_length() -> None:
     rng = np.random.default_rng(0)
     lengths = (12, 7)
     items = [spectrum(rng, 1, frames, BINS) for frames in lengths]
-    # Statistics and one-dimensional parameters away from 0 and 1, where a mistake could hide; no initialiser compiled.
+    # Statistics, scales and biases away from 0 and 1, where a mistake could hide; no initialiser compiled.
     shapes = jax.eval_shape(Generator(SMALL).init, jax.random.key(0), items[0])
-    variables = jax.tree.map(
-        lambda leaf: rng.uniform(-0.4 if leaf.ndim > 1 else 0.4, 0.4 + (leaf.ndim == 1), leaf.shape).astype(np.float32),
-        shapes,
-    )
+
+    def draw(path: Any, leaf: Any) -> np.ndarray:
+        low, high = (-0.4, 0.4) if str(path[-1].key).endswith(("kernel", "positions")) else (0.4, 1.4)
+        return rng.uniform(low, high, leaf.shape).astype(np.float32)
+
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
 
     @jax.jit
     def enhance(noisy: Array, frames: Array | None = None) -> Array:
@@ -76,28 +79,44 @@ def test_wrong_shapes_are_named(shape: tuple[int, ...], words: str) -> None:
         jax.eval_shape(Generator(SMALL).init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.complex64))
 
 
-def test_remat_keeps_less_and_changes_no_gradient() -> None:
-    """Dropout on: computed again, the masks must be the same. Equal but for the order of sums."""
-    config = replace(SMALL, dropout=0.2)
-    noisy = spectrum(np.random.default_rng(0), 2, 7, BINS)
+def training_pass(config: GeneratorConfig, noisy: np.ndarray) -> tuple[Any, Any, Any]:
+    """Loss, gradient and moved statistics with dropout on; and the bytes kept for the gradient."""
     variables = cast(dict[str, Any], Generator(config).init(jax.random.key(0), noisy))
-    found, kept = [], []
-    for remat in (False, True):
-        model = Generator(config, remat=remat)
 
-        def loss(params: Any, model: Generator = model) -> tuple[Array, Any]:
-            whole = {**variables, "params": params}
-            keys = {"dropout": jax.random.key(2)}
-            out, moved = model.apply(whole, noisy, train=True, mutable=["batch_stats"], rngs=keys)
-            return jnp.mean(magnitude(cast(Array, out)) ** 2), moved
+    def loss(params: Any) -> tuple[Array, Any]:
+        whole = {**variables, "params": params}
+        keys = {"dropout": jax.random.key(2)}
+        out, moved = Generator(config).apply(whole, noisy, train=True, mutable=["batch_stats"], rngs=keys)
+        return jnp.mean(magnitude(cast(Array, out)) ** 2), moved
 
-        value, pull, moved = jax.vjp(loss, variables["params"], has_aux=True)
-        kept.append(sum(leaf.nbytes for leaf in jax.tree.leaves(pull)))
-        found.append((value, pull(jnp.ones_like(value)), moved))
-    assert kept[1] < 0.7 * kept[0]
+    value, pull, moved = jax.vjp(loss, variables["params"], has_aux=True)
+    kept = sum(leaf.nbytes for leaf in jax.tree.leaves(pull))
+    return value, (pull(jnp.ones_like(value)), moved), kept
+
+
+def test_how_many_sequences_are_computed_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout on: computed again, and in another chunk, the masks must be the same. Equal but for the order of sums."""
+    noisy = spectrum(np.random.default_rng(0), 2, 7, BINS)
+    found = []
+    # One sequence; 4 of 10 and of 14, so that the last chunk lacks some; all.
+    for elements in (1, 4 * 7 * 7 * 2, 10**9):
+        monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {"cpu": elements})
+        value, rest, _ = training_pass(replace(SMALL, dropout=0.2), noisy)
+        found.append((value, rest))
     scale = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(found[0]))
-    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
-        np.testing.assert_allclose(other / scale, one / scale, atol=1e-5)
+    for other in found[1:]:
+        for one, two in zip(jax.tree.leaves(found[0]), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(two / scale, one / scale, atol=1e-5)
+
+
+def test_a_block_keeps_few_values_for_each_position() -> None:
+    """By hand, in channels' widths: 4 inputs and sums of residuals, query, key, value and attention's result, the
+    stage's input between, 2 × 2 around batch norm (as computed, and cut into chunks): 13 a conformer."""
+    noisy = spectrum(np.random.default_rng(0), 2, 64, 33)
+    one, three = (training_pass(replace(SMALL, dropout=0.2, blocks=n), noisy)[2] for n in (1, 3))
+    width = 4 * SMALL.channels * 2 * 64 * 17
+    # Beside them: attention's sums, numbers of sequences, parameters.
+    assert (three - one) / 2 < 2 * 13 * width * 1.15
 
 
 def test_a_bias_before_a_norm_gets_no_gradient_and_would_change_nothing() -> None:

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from jax import Array
 
-from cmgan_jax.models.layers import BatchNorm, Conv, Dropout, InstanceNorm, PReLU, convolve, depthwise, layer_norm
+from cmgan_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    Dropout,
+    InstanceNorm,
+    LayerNorm,
+    PReLU,
+    convolve,
+    depthwise,
+    row_numbers,
+)
 from cmgan_jax.shapes import AXIS
 
 RNG = np.random.default_rng(0)
@@ -78,7 +88,8 @@ def test_convolution_has_the_derivative_of_the_plain_form(
 
 
 def kept(seed: int, x: np.ndarray, rate: float = 0.2) -> np.ndarray:
-    return np.asarray(Dropout(rate).apply({}, x, True, rngs={"dropout": jax.random.key(seed)}))
+    numbers = row_numbers(len(x), None)
+    return np.asarray(Dropout(rate).apply({}, x, numbers, True, rngs={"dropout": jax.random.key(seed)}))
 
 
 def test_dropout_keeps_the_share_and_the_expectation() -> None:
@@ -101,16 +112,19 @@ def test_dropout_keeps_the_share_and_the_expectation() -> None:
 
 def test_dropout_is_off_in_evaluation_and_at_rate_0() -> None:
     x = normal(3, 4)
-    np.testing.assert_array_equal(Dropout(0.2).apply({}, x, False), x)
-    np.testing.assert_array_equal(Dropout(0.0).apply({}, x, True), x)
+    numbers = row_numbers(len(x), None)
+    np.testing.assert_array_equal(Dropout(0.2).apply({}, x, numbers, False), x)
+    np.testing.assert_array_equal(Dropout(0.0).apply({}, x, numbers, True), x)
 
 
 def test_dropout_does_not_depend_on_the_number_of_devices() -> None:
     x = normal(8, 5, 3)
     key = jax.random.key(3)
-    spread = jax.pmap(
-        lambda rows, key: Dropout(0.5, AXIS).apply({}, rows, True, rngs={"dropout": key}), AXIS, in_axes=(0, None)
-    )
+
+    def drop(rows: Array, key: Array) -> Any:
+        return Dropout(0.5).apply({}, rows, row_numbers(len(rows), AXIS), True, rngs={"dropout": key})
+
+    spread = jax.pmap(drop, AXIS, in_axes=(0, None))
     np.testing.assert_array_equal(np.reshape(spread(x.reshape(4, 2, 5, 3), key), x.shape), kept(3, x, 0.5))
 
 
@@ -129,12 +143,12 @@ def test_batch_norm_biased_to_normalise_unbiased_to_remember() -> None:
     x = normal(8, 2, 3) * 3 + 7
     mean, variance = x.mean((0, 1), dtype=np.float64), x.var((0, 1), dtype=np.float64)
 
-    found, moved = train(BatchNorm(), variables, x)
+    found, moved = train(BatchNorm(3), variables, x)
     np.testing.assert_allclose(found, batch_normed(variables, x, mean, variance), atol=1e-5)
     np.testing.assert_allclose(moved["mean"], 0.9 * np.array([1, 2, 3]) + 0.1 * mean, rtol=1e-5)
     np.testing.assert_allclose(moved["variance"], 0.9 * np.array([4, 5, 6]) + 0.1 * variance * 16 / 15, rtol=1e-5)
 
-    evaluated: Any = BatchNorm().apply(variables, x, False)
+    evaluated: Any = BatchNorm(3).apply(variables, x, False)
     np.testing.assert_allclose(
         evaluated, batch_normed(variables, x, np.array([1, 2, 3]), np.array([4, 5, 6])), atol=1e-5
     )
@@ -144,9 +158,9 @@ def test_batch_norm_over_four_devices_is_that_of_the_whole_batch() -> None:
     variables = statistics([1, 2, 3], [4, 5, 6])
     # Devices see different means: an average of their own variances would be far too small.
     x = normal(8, 2, 3) + np.repeat(np.arange(4, dtype=np.float32) * 10, 2)[:, None, None]
-    whole, expected = train(BatchNorm(), variables, x)
+    whole, expected = train(BatchNorm(3), variables, x)
 
-    found, moved = jax.pmap(lambda rows: train(BatchNorm(AXIS), variables, rows), AXIS)(x.reshape(4, 2, 2, 3))
+    found, moved = jax.pmap(lambda rows: train(BatchNorm(3, AXIS), variables, rows), AXIS)(x.reshape(4, 2, 2, 3))
     np.testing.assert_allclose(np.reshape(found, x.shape), whole, atol=1e-5)
     for name, statistic in expected.items():
         np.testing.assert_allclose(moved[name], np.tile(statistic, (4, 1)), rtol=1e-5)
@@ -180,14 +194,8 @@ def test_prelu_has_a_slope_for_each_channel() -> None:
 
 def test_layer_norm_survives_a_large_mean() -> None:
     """E[x²] - E[x]² in float32 would lose a variance of 1 beside a mean of 3000."""
-
-    class Norm(nn.Module):
-        @nn.compact
-        def __call__(self, x: Array) -> Array:
-            return layer_norm(x, "norm")
-
     x = normal(4, 64) + 3000
-    found, _ = Norm().init_with_output(jax.random.key(0), x)
+    found, _ = LayerNorm().init_with_output(jax.random.key(0), x)
     exact = x.astype(np.float64)
     expected = (exact - exact.mean(-1, keepdims=True)) / np.sqrt(exact.var(-1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(found, expected, atol=2e-3)

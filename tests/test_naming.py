@@ -22,7 +22,7 @@ from cmgan_jax.interop.naming import (
 )
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.models.generator import Generator
+from cmgan_jax.models.generator import Generator, split_blocks
 
 # Every size differs from every other and from the published one, so that no two can be mistaken for each other.
 SMALL = GeneratorConfig(
@@ -86,7 +86,7 @@ def test_device_arrays_are_taken_too(discriminator: Any) -> None:
 def test_layouts(generator: Any, discriminator: Any) -> None:
     # Expected: torch's documented layouts, out × in × height × width, written out index by index.
     state_dict = generator_to_torch(generator)
-    block = generator["params"]["block_1"]["frequency"]
+    block = split_blocks(generator["params"])["block_1"]["frequency"]
     kernel = generator["params"]["mask_decoder"]["dense"]["layer_2"]["conv"]["conv"]["kernel"]
     assert state_dict["mask_decoder.dense_block.conv3.weight"][4, 17, 1, 2] == kernel[1, 2, 17, 4]
     torch = "TSCB_2.freq_conformer"
@@ -95,7 +95,7 @@ def test_layouts(generator: Any, discriminator: Any) -> None:
     assert state_dict[f"{torch}.attn.fn.rel_pos_emb.weight"][18, 2] == block["attention"]["positions"][18, 2]
     assert state_dict[f"{torch}.conv.net.2.weight"][47, 5, 0] == block["convolution"]["expand"]["kernel"][5, 47]
     assert state_dict[f"{torch}.conv.net.4.conv.weight"][23, 0, 1] == block["convolution"]["depthwise_kernel"][1, 23]
-    norm = generator["batch_stats"]["block_1"]["frequency"]["convolution"]["batch_norm"]
+    norm = split_blocks(generator["batch_stats"])["block_1"]["frequency"]["convolution"]["batch_norm"]
     np.testing.assert_array_equal(state_dict[f"{torch}.conv.net.5.running_mean"], norm["mean"])
     np.testing.assert_array_equal(state_dict[f"{torch}.conv.net.5.running_var"], norm["variance"])
 

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +18,7 @@ from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.enhancer import Enhancer
 from cmgan_jax.models.attention import attend
-from cmgan_jax.models.layers import BatchNorm, InstanceNorm, PReLU, convolve, dense, depthwise, layer_norm
+from cmgan_jax.models.layers import BatchNorm, Dense, InstanceNorm, LayerNorm, PReLU, convolve, depthwise
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs import Checkpoint
 from cmgan_jax.shapes import AXIS
@@ -39,24 +38,6 @@ SMALL = override(
 RNG = np.random.default_rng(0)
 
 
-class Norm(nn.Module):
-    """`layer_norm` as a module."""
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[..., C] -> [..., C]."""
-        return layer_norm(x, "norm")
-
-
-class Linear(nn.Module):
-    """`dense` as a module."""
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[..., C] -> [..., 3]."""
-        return dense(x, 3, "linear")
-
-
 def halved(values: Any) -> Array:
     return jnp.asarray(values, jnp.bfloat16)
 
@@ -69,7 +50,7 @@ def distance(found: Any, expected: Any) -> float:
 
 @pytest.mark.parametrize(
     "module",
-    [Norm(), InstanceNorm(), PReLU(0.3), partial(BatchNorm(), train=True), partial(BatchNorm(), train=False)],
+    [LayerNorm(), InstanceNorm(), PReLU(0.3), partial(BatchNorm(4), train=True), partial(BatchNorm(4), train=False)],
     ids=["layer", "instance", "prelu", "batch", "running"],
 )
 def test_norms_and_slopes_round_once(module: Any) -> None:
@@ -100,13 +81,13 @@ def test_depthwise_sums_its_taps_in_float32() -> None:
 def test_bias_gradient_sums_over_positions_in_float32() -> None:
     """20,000 ones: a sum in bfloat16 stops at 256, where 1 is less than half of the last digit."""
     x = jnp.ones((20_000, 2), jnp.bfloat16)
-    variables = Linear().init(jax.random.key(0), x)
+    variables = Dense(3).init(jax.random.key(0), x)
 
     def total(variables: Any) -> Array:
-        return jnp.sum(cast(Array, Linear().apply(variables, x)).astype(jnp.float32))
+        return jnp.sum(cast(Array, Dense(3).apply(variables, x)).astype(jnp.float32))
 
     gradient = cast(dict[str, Any], jax.grad(total)(variables))
-    np.testing.assert_array_equal(gradient["params"]["linear"]["bias"], 20_000.0)
+    np.testing.assert_array_equal(gradient["params"]["bias"], 20_000.0)
 
 
 def test_attention_keeps_its_softmax_in_float32() -> None:
@@ -172,8 +153,13 @@ def test_estimates_and_losses_are_near(passes: dict[str, Any]) -> None:
     exact, found = passes["fp32"], passes["bf16"]
     assert ROUNDING / 4 < distance(found[4], exact[4]) < 10 / 3 * 50**0.5 * ROUNDING
     for name in [name for name in exact[3] if "loss" in name]:
-        # Means over many values, whose errors cancel but for a bias.
-        np.testing.assert_allclose(found[3][name], exact[3][name], rtol=8 * ROUNDING, atol=1e-3, err_msg=name)
+        one, other = found[3][name], exact[3][name]
+        if name == "loss_adversarial" or "discriminator" in name:
+            # The root of a mean of squares over few verdicts is off by no more than they are.
+            np.testing.assert_allclose(np.sqrt(one), np.sqrt(other), atol=4 * ROUNDING, err_msg=name)
+        else:
+            # Means over many values, whose errors cancel but for a bias.
+            np.testing.assert_allclose(one, other, rtol=8 * ROUNDING, atol=1e-3, err_msg=name)
     assert distance(found[2], exact[2]) < ROUNDING
 
 

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cmgan_jax.compilation import CPU_OPTIONS
 from cmgan_jax.config import Config, SpectralConfig
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.pieces import Network, window_stream
@@ -96,7 +95,7 @@ def enhanced_rows(variables: Any, padded: Array, frames: Array, *, config: Confi
     return istft(uncompress(cast(Array, enhanced), config.spectral), config.spectral, frames)
 
 
-enhance_padded = jax.jit(enhanced_rows, static_argnames=("config",), compiler_options=CPU_OPTIONS)
+enhance_padded = jax.jit(enhanced_rows, static_argnames=("config",))
 """`enhanced_rows`, compiled; what is exported is compiled elsewhere."""
 
 
@@ -174,6 +173,6 @@ def clamp_distances(variables: Any, config: Config) -> Any:
 
     def clamp(path: Any, leaf: Any) -> Any:
         names = [entry.key for entry in path]
-        return jnp.asarray(leaf)[nearest] if names[-1] == "positions" and "time" in names else leaf
+        return jnp.asarray(leaf)[:, nearest] if names[-1] == "positions" and "time" in names else leaf
 
     return jax.tree_util.tree_map_with_path(clamp, variables)

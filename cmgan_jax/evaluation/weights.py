@@ -14,6 +14,7 @@ from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop.naming import batches_tracked, generator_bins, generator_from_torch
 from cmgan_jax.interop.torch_file import read_torch_file
+from cmgan_jax.models.generator import stack_blocks
 from cmgan_jax.recipes import from_dict, make_config
 from cmgan_jax.runs import KEEP, find, steps_in
 
@@ -118,11 +119,13 @@ def load_checkpoint(path: Path, step: int | None = None) -> Networks:
         check(config)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{found}: the checkpoint cannot be read ({error}). Use another one.") from error
+    variables = {
+        "params": state.get("average") or generator["params"],
+        "batch_stats": generator.get("batch_stats", {}),
+    }
     return Networks(
-        generator={
-            "params": state.get("average") or generator["params"],
-            "batch_stats": generator.get("batch_stats", {}),
-        },
+        # Blocks lay apart in checkpoints of earlier revisions.
+        generator={kind: stack_blocks(collection) for kind, collection in variables.items()},
         discriminator={key: discriminator[key] for key in ("params", "batch_stats")},
         config=config,
         origin=found,

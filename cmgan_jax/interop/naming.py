@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from cmgan_jax.config import DiscriminatorConfig, GeneratorConfig
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop.tables import COUNTER, Entry, discriminator_table, generator_table
+from cmgan_jax.models.generator import split_blocks, stack_blocks
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _LISTED = 40  # names a message lists before it only counts
@@ -37,7 +38,8 @@ def generator_from_torch(content: Mapping[str, Any]) -> tuple[GeneratorConfig, d
     """
     state_dict = find_state_dict(content, "generator")
     config, bins = _generator_sizes(_shapes(state_dict))
-    return config, _from_torch("generator", list(generator_table(config, bins)), state_dict)
+    variables = _from_torch("generator", list(generator_table(config, bins)), state_dict)
+    return config, {kind: stack_blocks(collection) for kind, collection in variables.items()}
 
 
 def discriminator_from_torch(content: Mapping[str, Any]) -> tuple[DiscriminatorConfig, dict[str, Any]]:
@@ -63,7 +65,7 @@ def generator_to_torch(variables: Mapping[str, Any], batches: int = 0) -> dict[s
     Raises:
         UserError: the variables are not those of a generator; the message lists what differs.
     """
-    flat = flatten_dict(variables, sep="/")
+    flat = flatten_dict({kind: split_blocks(collection) for kind, collection in variables.items()}, sep="/")
     # Only the two counts decide which names there are; the other sizes are read off the result.
     named = GeneratorConfig(
         blocks=_count(flat, r"params/(block_\d+)/"), dense_depth=_count(flat, r"params/encoder/dense/(layer_\d+)/")

@@ -1,4 +1,4 @@
-"""Self-attention with relative positions (Shaw et al. 2018), in memory that does not grow with the square of N."""
+"""Self-attention with relative positions (Shaw et al. 2018)."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy as np
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
-from cmgan_jax.models.chunks import by_chunks
-from cmgan_jax.models.layers import Dropout, dense, layer_norm
+from cmgan_jax.models.chunks import kept
+from cmgan_jax.models.layers import Dense, Dropout, LayerNorm
 
 
 def shift(scores: Array) -> Array:
@@ -37,10 +37,10 @@ def unshift(scores: Array) -> Array:
 
 @jax.custom_vjp
 def attend(query: Array, key: Array, value: Array, distances: Array, valid: Array | None = None) -> Array:
-    """Softmax attention with a relative term for many independent sequences.
+    """Softmax attention with a relative term.
 
-    Scores and softmax are float32 whatever the operands are. They are computed for a few sequences at a time and again
-    in the backward pass, so that they never leave the cache (CPU) or fill the memory (GPU).
+    Scores and softmax are float32 whatever the operands are. The backward pass computes them again, from the result
+    and the logarithm of each sum, which are kept (`chunks.KEPT`).
 
     Args:
         query: [sequences, H, N, K].
@@ -61,53 +61,41 @@ def _product(axes: str, known: Array, other: Array) -> Array:
 
 
 def _scores(query: Array, key: Array, distances: Array, valid: Array | None) -> Array:
-    """One sequence's [H, N, N]."""
+    """[sequences, H, N, N]."""
     query = (query * np.float32(query.shape[-1] ** -0.5)).astype(query.dtype)
-    scores = _product("hik,hjk->hij", query, key) + shift(_product("hik,mk->him", query, distances))
-    return scores if valid is None else jnp.where(valid, scores, -jnp.inf)
+    scores = _product("shik,shjk->shij", query, key) + shift(_product("shik,mk->shim", query, distances))
+    return scores if valid is None else jnp.where(valid[:, None, None], scores, -jnp.inf)
 
 
 def _attend_forward(query: Array, key: Array, value: Array, distances: Array, valid: Array | None) -> tuple[Array, Any]:
     distances = jnp.pad(distances, ((0, 1), (0, 0)))
-
-    def one(sequence: tuple[Any, ...]) -> tuple[Array, Array]:
-        q, k, v, mask = sequence
-        scores = _scores(q, k, distances, mask)
-        largest = jnp.max(scores, axis=-1)
-        weights = jnp.exp(scores - largest[..., None])
-        total = jnp.sum(weights, axis=-1)
-        out = _product("hij,hjk->hik", weights.astype(v.dtype), v) / total[..., None]
-        return out.astype(q.dtype), largest + jnp.log(total)
-
-    out, normaliser = by_chunks(one, (query, key, value, valid), query.shape[-2] ** 2)
-    return out, (query, key, value, distances, valid, out, normaliser)
+    scores = _scores(query, key, distances, valid)
+    largest = jnp.max(scores, axis=-1)
+    weights = jnp.exp(scores - largest[..., None])
+    total = jnp.sum(weights, axis=-1)
+    out = _product("shij,shjk->shik", weights.astype(value.dtype), value) / total[..., None]
+    out, log_total = kept(out.astype(query.dtype)), kept(largest + jnp.log(total))
+    return out, (query, key, value, distances, valid, out, log_total)
 
 
 def _attend_backward(residual: Any, gradient: Array) -> tuple[Array, Array, Array, Array, None]:
-    *operands, out, normaliser = residual
-    query, key, value, distances, valid = operands
+    query, key, value, distances, valid, out, log_total = residual
     scale = np.float32(query.shape[-1] ** -0.5)
-
-    def one(sequence: tuple[Any, ...]) -> tuple[Array, ...]:
-        q, k, v, mask, o, log_total, g = sequence
-        # From the saved logarithm of the sum the probabilities come in one pass, without another maximum.
-        weights = jnp.exp(_scores(q, k, distances, mask) - log_total[..., None])
-        of_weights = _product("hik,hjk->hij", g, v)
-        along = jnp.sum(g.astype(jnp.float32) * o.astype(jnp.float32), axis=-1, keepdims=True)
-        of_scores = (weights * (of_weights - along)).astype(q.dtype)
-        by_distance = unshift(of_scores)
-        of_query = _product("hij,hjk->hik", of_scores, k) + _product("him,mk->hik", by_distance, distances)
-        return (
-            (of_query * scale).astype(q.dtype),
-            (_product("hij,hik->hjk", of_scores, q) * scale).astype(k.dtype),
-            _product("hij,hik->hjk", weights.astype(g.dtype), g).astype(v.dtype),
-            _product("him,hik->mk", by_distance, q) * scale,
-        )
-
-    of_query, of_key, of_value, of_distances = by_chunks(
-        one, (query, key, value, valid, out, normaliser, gradient), query.shape[-2] ** 2
+    # From the saved logarithm of the sum the probabilities come in one pass, without another maximum.
+    weights = jnp.exp(_scores(query, key, distances, valid) - log_total[..., None])
+    of_weights = _product("shik,shjk->shij", gradient, value)
+    along = jnp.sum(gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1, keepdims=True)
+    of_scores = (weights * (of_weights - along)).astype(query.dtype)
+    by_distance = unshift(of_scores)
+    of_query = _product("shij,shjk->shik", of_scores, key) + _product("shim,mk->shik", by_distance, distances)
+    return (
+        (of_query * scale).astype(query.dtype),
+        (_product("shij,shik->shjk", of_scores, query) * scale).astype(key.dtype),
+        _product("shij,shik->shjk", weights.astype(gradient.dtype), gradient).astype(value.dtype),
+        # In this order the product is two and a half times as fast on a CPU.
+        _product("shik,shim->km", query, by_distance).T[:-1] * scale,
+        None,
     )
-    return of_query, of_key, of_value, jnp.sum(of_distances, axis=0)[:-1], None
 
 
 attend.defvjp(_attend_forward, _attend_backward)
@@ -117,14 +105,31 @@ class RelativeAttention(nn.Module):
     """Pre-normed multi-head self-attention with one table of relative positions shared by the heads."""
 
     config: GeneratorConfig
-    axis_name: str | None = None
 
-    @nn.compact
-    def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
+    def setup(self) -> None:
+        """Parts and parameters."""
+        c = self.config
+        self.norm = LayerNorm()
+        self.query = Dense(c.channels, use_bias=False)
+        self.key_value = Dense(2 * c.channels, use_bias=False)
+        self.output = Dense(c.channels)
+        self.positions = self.param(
+            "positions", nn.initializers.normal(1.0), (2 * c.max_distance + 1, c.channels // c.heads)
+        )
+        self.dropout = Dropout(c.dropout)
+
+    def distances(self, positions: int) -> Array:
+        """Embeddings of the distances between so many positions, as `attend` takes them; far ones count as farthest."""
+        limit = self.config.max_distance
+        return self.positions[np.clip(np.arange(positions - 1, -positions, -1), -limit, limit) + limit]
+
+    def __call__(self, x: Array, numbers: Array, distances: Array, train: bool, valid: Array | None = None) -> Array:
         """Attend along N.
 
         Args:
             x: [sequences, N, C].
+            numbers: of the sequences; see `Dropout`.
+            distances: of N positions.
             train: whether dropout is on.
             valid: bool[sequences, N], positions that exist; None: all.
 
@@ -133,16 +138,11 @@ class RelativeAttention(nn.Module):
         """
         sequences, positions, channels = x.shape
         heads, width = self.config.heads, channels // self.config.heads
-        x = layer_norm(x, "norm")
-        query = dense(x, channels, "query", use_bias=False)
-        key_value = dense(x, 2 * channels, "key_value", use_bias=False)
-        key, value = jnp.split(key_value, 2, axis=-1)
+        x = self.norm(x)
+        query, (key, value) = self.query(x), jnp.split(self.key_value(x), 2, axis=-1)
         query, key, value = (
-            part.reshape(sequences, positions, heads, width).transpose(0, 2, 1, 3) for part in (query, key, value)
+            kept(part.reshape(sequences, positions, heads, width).transpose(0, 2, 1, 3)) for part in (query, key, value)
         )
-        limit = self.config.max_distance
-        table = self.param("positions", nn.initializers.normal(1.0), (2 * limit + 1, width))
-        distances = np.clip(np.arange(positions - 1, -positions, -1), -limit, limit) + limit
-        out = attend(query, key, value, table[distances], valid)
+        out = attend(query, key, value, distances, valid)
         out = out.transpose(0, 2, 1, 3).reshape(sequences, positions, channels)
-        return Dropout(self.config.dropout, self.axis_name)(dense(out, channels, "output"), train)
+        return self.dropout(self.output(out), numbers, train)

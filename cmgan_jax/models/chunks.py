@@ -4,23 +4,52 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
-CHUNK_ELEMENTS = {"cpu": 40_000}
+CHUNK_ELEMENTS = {"cpu": 1_000_000}
 """Elements of the largest intermediate that are computed at once: what stays in a core's cache (CPU, measured)."""
 CHUNK_DEFAULT = 2**26
 
+KEPT = "kept"
+"""Name of what the backward pass is spared to compute again."""
 
-def by_chunks(function: Callable[[Any], Any], operands: Any, elements: int) -> Any:
-    """Apply a function of one sequence to each of many.
+
+def kept(x: Array) -> Array:
+    """The same array, marked as one that the backward pass finds instead of computing it again."""
+    return checkpoint_name(x, KEPT)
+
+
+ONLY_KEPT = jax.checkpoint_policies.save_only_these_names(KEPT)
+"""For `jax.checkpoint`: everything that is not marked is computed again."""
+
+
+def by_chunks(function: Callable[..., Any], operands: tuple[Any, ...], elements: int) -> Any:
+    """Apply a function to a few sequences at a time.
+
+    For the backward pass the operands alone are kept. What the function computes on its way is computed again there,
+    chunk by chunk, so neither pass ever holds it for all sequences.
 
     Args:
-        function: from one sequence's slices of the operands to arrays.
-        operands: a pytree of arrays [sequences, ...].
+        function: from chunks [size, ...] of the operands to a pytree of arrays [size, ...].
+        operands: pytrees of arrays [sequences, ...].
         elements: of the largest intermediate for one sequence.
 
     Returns:
-        What the function gives, stacked: [sequences, ...].
+        What the function gives, for all: arrays [sequences, ...].
     """
     limit = CHUNK_ELEMENTS.get(jax.default_backend(), CHUNK_DEFAULT)
     sequences = jax.tree.leaves(operands)[0].shape[0]
-    return jax.lax.map(function, operands, batch_size=min(sequences, max(1, limit // elements)))
+    count = -(-sequences // max(1, limit // elements))
+    size = -(-sequences // count)
+
+    def cut(x: Array) -> Array:
+        # What the last chunk lacks is more of the last sequence: computed, not used, and finite.
+        padding = [(0, count * size - sequences)] + [(0, 0)] * (x.ndim - 1)
+        return jnp.pad(x, padding, mode="edge").reshape(count, size, *x.shape[1:])
+
+    # The loop itself keeps XLA from sharing work between the passes.
+    again = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False, policy=ONLY_KEPT)
+    done = jax.lax.map(again, jax.tree.map(cut, operands))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:sequences], done)

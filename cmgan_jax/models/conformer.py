@@ -1,5 +1,9 @@
 """The conformer of CMGAN (Cao et al. 2022, figure 1b): half feed-forward, attention, convolution, half feed-forward."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,48 +11,57 @@ from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models.attention import RelativeAttention
-from cmgan_jax.models.layers import BatchNorm, Dropout, dense, depthwise, layer_norm, uniform_bias
+from cmgan_jax.models.chunks import by_chunks, kept
+from cmgan_jax.models.layers import BatchNorm, Dense, Dropout, LayerNorm, depthwise, row_numbers, uniform_bias
 
 
 class FeedForward(nn.Module):
     """Layer norm, expansion, SiLU, dropout, contraction, dropout."""
 
     config: GeneratorConfig
-    axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """[sequences, N, C] -> [sequences, N, C], without the residual and its half."""
+    def __call__(self, x: Array, numbers: Array, train: bool) -> Array:
+        """[sequences, N, C] -> [sequences, N, C], without the residual and its half; numbers: see `Dropout`."""
         channels = x.shape[-1]
         hidden = channels * self.config.feed_forward_factor
-        x = dense(layer_norm(x, "norm"), hidden, "expand")
-        x = Dropout(self.config.dropout, self.axis_name)(nn.silu(x), train)
-        x = dense(x, channels, "contract")
-        return Dropout(self.config.dropout, self.axis_name)(x, train)
+        x = Dense(hidden, name="expand")(LayerNorm(name="norm")(x))
+        x = Dropout(self.config.dropout)(nn.silu(x), numbers, train)
+        x = Dense(channels, name="contract")(x)
+        return Dropout(self.config.dropout)(x, numbers, train)
 
 
 class Convolution(nn.Module):
-    """Layer norm, pointwise, GLU, depthwise, batch norm, SiLU, pointwise."""
+    """Layer norm, pointwise, GLU, depthwise, batch norm, SiLU, pointwise.
+
+    In two parts, since batch norm needs to have seen all sequences before any goes on.
+    """
 
     config: GeneratorConfig
-    axis_name: str | None = None
     batchnorm_axis: str | None = None
 
-    @nn.compact
-    def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
-        """[sequences, N, C] -> [sequences, N, C]; positions outside valid: bool[sequences, N] count as padding."""
-        channels = x.shape[-1]
-        inner = channels * self.config.convolution_factor
-        x = dense(layer_norm(x, "norm"), 2 * inner, "expand")
-        x = nn.glu(x)
+    def setup(self) -> None:
+        """Parts and parameters."""
+        c = self.config
+        inner = c.channels * c.convolution_factor
+        self.norm = LayerNorm()
+        self.expand = Dense(2 * inner)
+        self.depthwise_kernel = self.param("depthwise_kernel", uniform_bias(c.kernel), (c.kernel, inner))
+        self.depthwise_bias = self.param("depthwise_bias", uniform_bias(c.kernel), (inner,))
+        self.batch_norm = BatchNorm(inner, self.batchnorm_axis)
+        self.contract = Dense(c.channels)
+
+    def before_norm(self, x: Array, valid: Array | None) -> Array:
+        """[sequences, N, C] -> [sequences, N, inner]; positions outside valid: bool[sequences, N] are padding."""
+        x = nn.glu(self.expand(self.norm(x)))
         if valid is not None:
             x = jnp.where(valid[..., None], x, 0.0)
-        kernel = self.param("depthwise_kernel", uniform_bias(self.config.kernel), (self.config.kernel, inner))
-        bias = self.param("depthwise_bias", uniform_bias(self.config.kernel), (inner,))
         # The batch's mean takes the bias away again. For why its gradient is not left to rounding see `Conv`.
-        x = (depthwise(x, kernel) + jax.lax.stop_gradient(bias)).astype(x.dtype)
-        x = BatchNorm(self.batchnorm_axis, name="batch_norm")(x, train)
-        return dense(nn.silu(x), channels, "contract")
+        return (depthwise(x, self.depthwise_kernel) + jax.lax.stop_gradient(self.depthwise_bias)).astype(x.dtype)
+
+    def after_norm(self, x: Array, moments: tuple[Array, Array]) -> Array:
+        """[sequences, N, inner] -> [sequences, N, C], without the residual; moments: of `batch_norm`."""
+        return self.contract(nn.silu(self.batch_norm.normalise(x, moments)))
 
 
 class Conformer(nn.Module):
@@ -64,12 +77,41 @@ class Conformer(nn.Module):
     axis_name: str | None = None
     batchnorm_axis: str | None = None
 
-    @nn.compact
+    def setup(self) -> None:
+        """Parts and parameters."""
+        c = self.config
+        self.feed_forward_1, self.feed_forward_2 = FeedForward(c), FeedForward(c)
+        self.attention = RelativeAttention(c)
+        self.convolution = Convolution(c, self.batchnorm_axis)
+        self.norm = LayerNorm()
+
     def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
         """[sequences, N, C] -> [sequences, N, C]; valid: bool[sequences, N] or None."""
-        config, axis = self.config, self.axis_name
-        x = x + 0.5 * FeedForward(config, axis, name="feed_forward_1")(x, train)
-        x = x + RelativeAttention(config, axis, name="attention")(x, train, valid)
-        x = x + Convolution(config, axis, self.batchnorm_axis, name="convolution")(x, train, valid)
-        x = x + 0.5 * FeedForward(config, axis, name="feed_forward_2")(x, train)
-        return layer_norm(x, "norm")
+        numbers = row_numbers(x.shape[0], self.axis_name)
+        distances = self.attention.distances(x.shape[1])
+        x, inner = self._by_chunks(Conformer.before_norm, (x, numbers, valid), distances, train)
+        moments = self.convolution.batch_norm.moments(inner, train)
+        return self._by_chunks(Conformer.after_norm, (x, numbers, inner), moments, train)
+
+    def before_norm(self, x: Array, numbers: Array, valid: Array | None, distances: Array, train: bool) -> Any:
+        """From the beginning to the depthwise convolution: [sequences, N, C] and [sequences, N, inner]."""
+        x = kept(x + 0.5 * self.feed_forward_1(x, numbers, train))
+        x = x + self.attention(x, numbers, distances, train, valid)
+        return x, self.convolution.before_norm(x, valid)
+
+    def after_norm(self, x: Array, numbers: Array, inner: Array, moments: tuple[Array, Array], train: bool) -> Array:
+        """From batch norm to the end: [sequences, N, C]."""
+        x = kept(x + self.convolution.after_norm(inner, moments))
+        x = kept(x + 0.5 * self.feed_forward_2(x, numbers, train))
+        return self.norm(x)
+
+    def _by_chunks(self, method: Callable[..., Any], operands: tuple[Any, ...], shared: Any, train: bool) -> Any:
+        """A method over a few sequences at a time; `shared` is the same for all of them."""
+        if self.is_initializing():
+            return method(self, *operands, shared, train)
+        _, positions, channels = operands[0].shape
+        largest = max(self.config.heads * positions, channels * self.config.feed_forward_factor) * positions
+        rngs = {"dropout": self.make_rng("dropout")} if train and self.config.dropout else None
+        # A module of its own, with the same variables, since JAX may not loop over what is bound to this one.
+        alone = partial(self.clone(parent=None).apply, dict(self.variables), method=method, rngs=rngs)
+        return by_chunks(lambda *chunk: alone(*chunk, shared, train), operands, largest)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cmgan_jax.config import DiscriminatorConfig
-from cmgan_jax.models.layers import Dropout, InstanceNorm, PReLU, uniform_bias, uniform_kernel
+from cmgan_jax.models.layers import Dropout, InstanceNorm, PReLU, row_numbers, uniform_bias, uniform_kernel
 from cmgan_jax.shapes import check_shape
 
 NORM_EPSILON = 1e-12
@@ -110,7 +110,7 @@ class Discriminator(nn.Module):
         # Two small products and a sigmoid: nothing to be gained by less than float32.
         x = jnp.max(x, axis=(1, 2)).astype(jnp.float32)
         x = SpectralDense(4 * self.config.channels, name="hidden")(x, train)
-        x = Dropout(self.config.dropout, self.axis_name)(x, train)
+        x = Dropout(self.config.dropout)(x, row_numbers(x.shape[0], self.axis_name), train)
         x = SpectralDense(1, name="output")(PReLU(name="hidden_prelu")(x), train)[:, 0]
         slope = self.param("slope", nn.initializers.ones, (1,))
         return nn.sigmoid(slope * x)

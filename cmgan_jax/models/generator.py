@@ -1,15 +1,41 @@
 """TSCNet, the generator of CMGAN (Cao et al. 2022): encoder, two-stage conformers, mask and complex decoders."""
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
+from cmgan_jax.models.chunks import ONLY_KEPT
 from cmgan_jax.models.conformer import Conformer
 from cmgan_jax.models.layers import Conv, InstanceNorm, PReLU
 from cmgan_jax.shapes import check_shape
 from cmgan_jax.spectral import magnitude
+
+BLOCKS = "blocks"
+"""Name of the variables of all two-stage blocks, stacked: [block, ...]."""
+
+
+def stack_blocks(collection: dict[str, Any]) -> dict[str, Any]:
+    """Variables with a subtree `block_0`, `block_1`, … for each block, as the generator has them: one, stacked."""
+    names = sorted((name for name in collection if name.startswith("block_")), key=lambda name: int(name[6:]))
+    others = {name: tree for name, tree in collection.items() if name not in names}
+    if not names:
+        return others
+    return others | {BLOCKS: jax.tree.map(lambda *leaves: np.stack(leaves), *(collection[name] for name in names))}
+
+
+def split_blocks(collection: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `stack_blocks`."""
+    others = {name: tree for name, tree in collection.items() if name != BLOCKS}
+    stacked = collection.get(BLOCKS, {})
+    count = min((len(leaf) for leaf in jax.tree.leaves(stacked)), default=0)
+    return others | {f"block_{i}": jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)}
 
 
 class ConvUnit(nn.Module):
@@ -64,7 +90,6 @@ class TwoStage(nn.Module):
     config: GeneratorConfig
     axis_name: str | None = None
     batchnorm_axis: str | None = None
-    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
@@ -73,13 +98,11 @@ class TwoStage(nn.Module):
         # The batch stays the leading factor of the sequences: dropout counts on it.
         over_time = x.transpose(0, 2, 1, 3).reshape(batch * bins, frames, channels)
         mask = None if valid is None else jnp.repeat(valid, bins, axis=0)
-        # `train` is the second argument after the module itself.
-        kind = nn.remat(Conformer, static_argnums=(2,)) if self.remat else Conformer
-        conformer = kind(self.config, self.axis_name, self.batchnorm_axis, name="time")
+        conformer = Conformer(self.config, self.axis_name, self.batchnorm_axis, name="time")
         over_time = over_time + conformer(over_time, train, mask)
         over_bins = over_time.reshape(batch, bins, frames, channels).transpose(0, 2, 1, 3)
         over_bins = over_bins.reshape(batch * frames, bins, channels)
-        conformer = kind(self.config, self.axis_name, self.batchnorm_axis, name="frequency")
+        conformer = Conformer(self.config, self.axis_name, self.batchnorm_axis, name="frequency")
         over_bins = over_bins + conformer(over_bins, train)
         return over_bins.reshape(batch, frames, bins, channels)
 
@@ -135,14 +158,12 @@ class Generator(nn.Module):
         axis_name: mapped axis that splits the batch; None: not split.
         batchnorm_axis: mapped axis over which batch norm shares its statistics; None: each device its own.
         dtype: of products and of what passes between layers, float32 or bfloat16; see `layers`.
-        remat: compute conformers again in the backward pass instead of keeping what they computed.
     """
 
     config: GeneratorConfig
     axis_name: str | None = None
     batchnorm_axis: str | None = None
     dtype: str = "float32"
-    remat: bool = False
 
     @nn.compact
     def __call__(self, noisy: Array, train: bool = False, frames: Array | None = None) -> Array:
@@ -164,11 +185,18 @@ class Generator(nn.Module):
         if sizes["F"] % 2 == 0:
             raise ValueError(f"compressed spectrum has {sizes['F']} bins; the halving needs an odd number")
         valid = None if frames is None else jnp.arange(sizes["T"]) < frames[:, None]
+        again = partial(nn.remat, policy=ONLY_KEPT)
         x = jnp.stack([magnitude(noisy), noisy.real, noisy.imag], axis=-1).astype(self.dtype)
-        x = Encoder(self.config, name="encoder")(x, valid)
-        for i in range(self.config.blocks):
-            block = TwoStage(self.config, self.axis_name, self.batchnorm_axis, self.remat, name=f"block_{i}")
-            x = block(x, train, valid)
-        mask = MaskDecoder(self.config, name="mask_decoder")(x, valid)
+        x = again(Encoder)(self.config, name="encoder")(x, valid)
+        if self.config.blocks:
+            # A loop over their stacked variables: one block to compile instead of all.
+            through = nn.scan(
+                lambda block, x, _: (block(x, train, valid), None),
+                variable_axes={"params": 0, "batch_stats": 0},
+                split_rngs={"params": True, "dropout": True},
+                length=self.config.blocks,
+            )
+            x, _ = through(TwoStage(self.config, self.axis_name, self.batchnorm_axis, name=BLOCKS), x, None)
+        mask = again(MaskDecoder)(self.config, name="mask_decoder")(x, valid)
         # mask · magnitude · (cos, sin) of the noisy phase is mask · noisy: no trigonometry.
-        return mask * noisy + ComplexDecoder(self.config, name="complex_decoder")(x, valid)
+        return mask * noisy + again(ComplexDecoder)(self.config, name="complex_decoder")(x, valid)

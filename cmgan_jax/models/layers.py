@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cmgan_jax.models.chunks import by_chunks
+from cmgan_jax.models.chunks import kept
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -35,21 +35,39 @@ def uniform_bias(fan_in: int) -> Callable[..., Array]:
     return init
 
 
+class Dense(nn.Module):
+    """Linear layer over the last axis, with PyTorch's initial distribution."""
+
+    features: int
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[..., C] -> [..., features]."""
+        kernel = self.param("kernel", uniform_kernel, (x.shape[-1], self.features))
+        out = x @ kernel.astype(x.dtype)
+        if not self.use_bias:
+            return out
+        # In float32, for its gradient sums over all positions.
+        bias = self.param("bias", uniform_bias(x.shape[-1]), (self.features,))
+        return (out + bias).astype(x.dtype)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm over the last axis; variance in two passes, as the reference has it."""
+
+    epsilon: float = EPSILON
+    use_fast_variance: bool = False
+
+    def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
+        """[..., C] -> [..., C]."""
+        return super().__call__(x, mask=mask).astype(x.dtype)
+
+
 def _operands(*operands: Any, **_: Any) -> list[Any]:
-    """What `nn.Dense` and `nn.Conv` compute with: a bias in float32, for its gradient sums over all positions."""
+    """What `nn.Conv` computes with: a bias in float32, for its gradient sums over all positions."""
     x, kernel, bias = operands
     return [x, kernel.astype(x.dtype), bias]
-
-
-def dense(x: Array, features: int, name: str, use_bias: bool = True) -> Array:
-    """Linear layer over the last axis, with PyTorch's initial distribution; inside a module's `__call__`."""
-    init = {"kernel_init": uniform_kernel, "bias_init": uniform_bias(x.shape[-1])}
-    return nn.Dense(features, use_bias, promote_dtype=_operands, name=name, **init)(x).astype(x.dtype)
-
-
-def layer_norm(x: Array, name: str) -> Array:
-    """Layer norm over the last axis; variance in two passes, as the reference has it; inside a module's `__call__`."""
-    return nn.LayerNorm(EPSILON, use_fast_variance=False, dtype=x.dtype, name=name)(x)
 
 
 class Conv(nn.Module):
@@ -76,7 +94,7 @@ class Conv(nn.Module):
         """[B, T, F, C] -> [B, T', F', features]."""
         fan_in = self.kernel[0] * self.kernel[1] * x.shape[-1]
         convolution = _ConvBeforeNorm if self.before_norm else nn.Conv
-        return convolution(
+        convolved = convolution(
             self.features,
             self.kernel,
             strides=(1, self.stride),
@@ -88,6 +106,7 @@ class Conv(nn.Module):
             promote_dtype=_operands,
             name="conv",
         )(x).astype(x.dtype)
+        return kept(convolved)
 
 
 class _ConvBeforeNorm(nn.Conv):
@@ -207,69 +226,99 @@ class BatchNorm(nn.Module):
     """Batch norm as PyTorch has it: biased variance to normalise, unbiased in the running statistic.
 
     Attributes:
+        channels: C.
         axis_name: mapped axis over which statistics are shared; None: each device has its own.
         momentum: share of the new statistic (PyTorch's convention; Flax's is the complement).
     """
 
+    channels: int
     axis_name: str | None = None
     momentum: float = 0.1
 
-    @nn.compact
+    def setup(self) -> None:
+        """Parts and parameters."""
+        self.scale = self.param("scale", nn.initializers.ones, (self.channels,))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        self.running_mean = self.variable("batch_stats", "mean", jnp.zeros, (self.channels,))
+        self.running_variance = self.variable("batch_stats", "variance", jnp.ones, (self.channels,))
+
     def __call__(self, x: Array, train: bool) -> Array:
         """[..., C] -> [..., C]; in training the statistics of the batch are used and `batch_stats` moves."""
-        channels, kind = x.shape[-1], x.dtype
-        x = x.astype(jnp.float32)
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
-        running_variance = self.variable("batch_stats", "variance", jnp.ones, (channels,))
-        if not train:
-            mean, variance = running_mean.value, running_variance.value
-        else:
-            axes = tuple(range(x.ndim - 1))
-            count = x.size // channels
-            mean = self._across(jnp.mean(x, axes))
-            variance = self._across(jnp.mean(jnp.square(x - mean), axes))
-            if not self.is_initializing():
-                if self.axis_name is not None:
-                    count *= jax.lax.axis_size(self.axis_name)
-                unbiased = variance * (count / max(count - 1, 1))
-                running_mean.value += self.momentum * (mean - running_mean.value)
-                running_variance.value += self.momentum * (unbiased - running_variance.value)
-        return ((x - mean) * (jax.lax.rsqrt(variance + EPSILON) * scale) + bias).astype(kind)
+        return self.normalise(x, self.moments(x, train))
 
-    def _across(self, statistic: Array) -> Array:
-        if self.axis_name is None or self.is_initializing():
-            return statistic
-        return jax.lax.pmean(statistic, self.axis_name)
+    def moments(self, x: Array, train: bool) -> tuple[Array, Array]:
+        """Mean and variance, float32[C] each, to normalise [..., C] with; in training those of x, remembered."""
+        if not train:
+            return self.running_mean.value, self.running_variance.value
+        mean, variance = self._of_batch(x)
+        if not self.is_initializing():
+            count = x.size // self.channels
+            if self.axis_name is not None:
+                count *= jax.lax.axis_size(self.axis_name)
+            unbiased = variance * (count / max(count - 1, 1))
+            self.running_mean.value += self.momentum * (mean - self.running_mean.value)
+            self.running_variance.value += self.momentum * (unbiased - self.running_variance.value)
+        return mean, variance
+
+    def normalise(self, x: Array, moments: tuple[Array, Array]) -> Array:
+        """[..., C] -> [..., C] by what `moments` gave."""
+        mean, variance = moments
+        normal = (x.astype(jnp.float32) - mean) * (jax.lax.rsqrt(variance + EPSILON) * self.scale) + self.bias
+        return normal.astype(x.dtype)
+
+    def _of_batch(self, x: Array) -> tuple[Array, Array]:
+        across = lambda statistic: statistic  # noqa: E731
+        if self.axis_name is not None and not self.is_initializing():
+            across = partial(jax.lax.pmean, axis_name=self.axis_name)
+
+        @jax.checkpoint
+        def moments(x: Array) -> tuple[Array, Array]:
+            x = x.astype(jnp.float32)
+            axes = tuple(range(x.ndim - 1))
+            mean = across(jnp.mean(x, axes))
+            return mean, across(jnp.mean(jnp.square(x - mean), axes))
+
+        return moments(x)
 
 
 class Dropout(nn.Module):
     """Dropout whose mask is a hash of the element's number in the global batch.
 
     A counter hash costs next to nothing beside a random generator, and because the counter runs over the *global*
-    batch the masks do not depend on how many devices share it. Mixing: the 32-bit finaliser of MurmurHash3.
+    batch the masks depend neither on how many devices share it nor on how many rows are computed at once. Mixing: the
+    32-bit finaliser of MurmurHash3.
 
     Attributes:
         rate: probability that an element becomes 0.
-        axis_name: mapped axis along which the leading axis of the batch is split; None: not split.
     """
 
     rate: float
-    axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """Any shape whose leading axis is (or begins with) the batch."""
+    def __call__(self, x: Array, numbers: Array, train: bool) -> Array:
+        """Drop.
+
+        Args:
+            x: [rows, ...].
+            numbers: uint32[rows], of each row in the global batch: `row_numbers`.
+            train: whether dropout is on.
+        """
         if not train or self.rate == 0.0:
             return x
         seeds = jax.random.bits(self.make_rng("dropout"), (2,), jnp.uint32)
-        counter = jnp.arange(x.size, dtype=jnp.uint32).reshape(x.shape)
-        if self.axis_name is not None:
-            counter += jax.lax.axis_index(self.axis_name).astype(jnp.uint32) * np.uint32(x.size)
+        of_row = np.arange(x[0].size, dtype=np.uint32).reshape(x.shape[1:])
+        counter = jnp.expand_dims(numbers * np.uint32(x[0].size), tuple(range(1, x.ndim))) + of_row
         bits = _mix(_mix(counter ^ seeds[0]) ^ seeds[1])
         keep = bits >= np.uint32(self.rate * 2**32)
         return jnp.where(keep, x / (1 - self.rate), 0.0)
+
+
+def row_numbers(rows: int, axis_name: str | None) -> Array:
+    """Numbers of a device's rows in the global batch, uint32[rows]; axis_name: mapped axis that splits it, or None."""
+    numbers = jnp.arange(rows, dtype=jnp.uint32)
+    if axis_name is not None:
+        numbers += jax.lax.axis_index(axis_name).astype(jnp.uint32) * np.uint32(rows)
+    return numbers
 
 
 def _mix(bits: Array) -> Array:
@@ -291,15 +340,17 @@ def depthwise(x: Array, kernel: Array) -> Array:
     Returns:
         [sequences, N, C]: sum over k of kernel[k] · x[n + k - width // 2].
     """
-    # In a loop also because it is a boundary: outside one, XLA repeats all taps inside every operation that reads them.
-    return by_chunks(lambda sequence: _taps(sequence, kernel), x, x[0].size)
+    width, positions = kernel.shape[0], x.shape[1]
+    # A barrier, since XLA would compute all that x comes from again for every tap.
+    padded = jax.lax.optimization_barrier(_padded(x, width // 2))
+    taps = padded[:, :positions] * kernel[0]
+    for k in range(1, width):
+        taps += padded[:, k : k + positions] * kernel[k]
+    return taps.astype(x.dtype)
 
 
-def _taps(sequence: Array, kernel: Array) -> Array:
-    width, positions = kernel.shape[0], sequence.shape[0]
-    padded = jnp.pad(sequence, ((width // 2, width // 2), (0, 0))).astype(jnp.float32)
-    taps = sum((padded[k : k + positions] * kernel[k] for k in range(1, width)), padded[:positions] * kernel[0])
-    return taps.astype(sequence.dtype)
+def _padded(x: Array, half: int) -> Array:
+    return jnp.pad(x, ((0, 0), (half, half), (0, 0))).astype(jnp.float32)
 
 
 def _depthwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -309,16 +360,9 @@ def _depthwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Arr
 def _depthwise_backward(residual: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = residual
     width, positions = kernel.shape[0], x.shape[1]
-    half = width // 2
-
-    # One sequence at a time stays in cache; `width` reductions over the whole array read it `width` times.
-    def add(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        padded = jnp.pad(pair[0], ((half, half), (0, 0))).astype(jnp.float32)
-        taps = [jnp.sum(padded[k : k + positions] * pair[1], axis=0) for k in range(width)]
-        return total + jnp.stack(taps), None
-
-    of_kernel, _ = jax.lax.scan(add, jnp.zeros_like(kernel), (x, gradient))
-    return depthwise(gradient, kernel[::-1]), of_kernel
+    padded = jax.lax.optimization_barrier(_padded(x, width // 2))
+    of_kernel = [jnp.sum(padded[:, k : k + positions] * gradient, axis=(0, 1)) for k in range(width)]
+    return depthwise(gradient, kernel[::-1]), jnp.stack(of_kernel)
 
 
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)

@@ -153,6 +153,11 @@ def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> Tra
     Raises:
         UserError: the folder does not hold what the config describes.
     """
+    if "block_0" in _parameters(checkpoint):
+        raise UserError(
+            f"{checkpoint}: an earlier revision wrote it, which kept each block's parameters apart. Its model can be "
+            "used (experiments.enhance, evaluate, compare --start), but a run cannot go on from it"
+        )
     target = placement.describe(jax.eval_shape(partial(random_state, config)))
     try:
         return _read(checkpoint, state=ocp.args.StandardRestore(target))["state"]
@@ -160,15 +165,26 @@ def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> Tra
         raise UserError(f"{checkpoint}: the checkpoint cannot be read ({error}). Use another one.") from error
 
 
+def _parameters(checkpoint: Checkpoint) -> Any:
+    """What the generator's parameters are called; nothing where the checkpoint does not tell."""
+    try:
+        with _checkpointer(state=ocp.PyTreeCheckpointHandler()) as reader:
+            return reader.metadata(Path(str(checkpoint)).resolve()).item_metadata["state"].tree["generator"]["params"]
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        return {}
+
+
 def _read(checkpoint: Checkpoint, **items: Any) -> Any:
     with _checkpointer() as reader:
         return reader.restore(Path(str(checkpoint)).resolve(), ocp.args.Composite(**items))
 
 
-def _checkpointer() -> ocp.Checkpointer:
-    """Orbax for this process alone: it waits for no other."""
+def _checkpointer(**items: Any) -> ocp.Checkpointer:
+    """Orbax for this process alone: it waits for no other. Items: handlers of those whose metadata is asked for."""
     alone = jax.process_index()
     options = ocp.options.MultiprocessingOptions(primary_host=alone, active_processes={alone})
     # The handler must be told as well: it makes folders, too, and else meets the other processes for that.
-    handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=options))
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=options), **items
+    )
     return ocp.Checkpointer(handler, multiprocessing_options=options)

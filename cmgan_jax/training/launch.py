@@ -28,7 +28,6 @@ from cmgan_jax.training.state import TrainState, initialise
 FREE = {
     "epochs",
     "precision",
-    "remat",
     "log_every",
     "save_every",
     "patience",

@@ -101,7 +101,7 @@ def generator_forward(
     noisy, clean, reference = views(batch, config)
     clean_magnitude = magnitude(clean)
     batchnorm_axis = AXIS if config.optimiser.cross_device_batchnorm else None
-    enhance = Generator(config.generator, AXIS, batchnorm_axis, config.dtype, config.remat)
+    enhance = Generator(config.generator, AXIS, batchnorm_axis, config.dtype)
     judge = Discriminator(config.discriminator, AXIS, config.dtype)
 
     def loss(params: Any) -> tuple[Array, tuple[Any, ...]]:

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jax import Array
 
-from cmgan_jax.compilation import CPU_OPTIONS
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.evaluation.enhance import enhance
@@ -68,7 +67,7 @@ class Judged(NamedTuple):
     estimate: Array
 
 
-@partial(jax.jit, static_argnames=("config",), compiler_options=CPU_OPTIONS)
+@partial(jax.jit, static_argnames=("config",))
 def judge_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *, config: Config) -> Judged:
     """Enhance crops in evaluation mode, take the losses of each, and ask the discriminator.
 
