@@ -25,7 +25,7 @@ from cmgan_jax.recipes import PRESETS, make_config
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.records import write_json
 from experiments._cli import run
-from experiments._runtime import cache_programs, prepare_devices
+from experiments._runtime import cache_programs, limit_arenas, prepare_devices
 from experiments.train import Arguments as TrainArguments
 from experiments.train import find_corpus
 
@@ -108,6 +108,7 @@ def main() -> int:
         report(arguments)
         return 0
     items = plan(chosen(arguments), arguments.seeds, arguments.config, arguments.out)
+    limit_arenas()
     prepare_devices(arguments.devices, items[0].config.batch)
     cache_programs()
     with Display() as display:

@@ -25,7 +25,7 @@ from cmgan_jax.training.hosts import Hosts
 from cmgan_jax.training.launch import Wishes, launch, read_about, refuse_occupied
 from cmgan_jax.training.loop import Outcome
 from experiments._cli import run
-from experiments._runtime import Cluster, cache_programs, joined, prepare_devices
+from experiments._runtime import Cluster, cache_programs, joined, limit_arenas, prepare_devices
 
 DEMO = "demo"
 DEMO_FOLDER = Path("data/demo")
@@ -144,6 +144,7 @@ def main() -> int:
     """Parse, check, train; the status is 128 + signal where one ended the run."""
     arguments = parse(sys.argv[1:])
     check(arguments.config)
+    limit_arenas()
     prepare_devices(arguments.devices, arguments.config.batch)
     cache_programs()
     with joined(find_cluster(arguments)) as hosts:

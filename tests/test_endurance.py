@@ -1,12 +1,16 @@
 """What growth looks like, and that it is told."""
 
+import ctypes
 import os
 import subprocess
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from experiments._runtime import ARENAS
 from experiments.endurance import Arguments, Sample, sample, verdict
 
 STEADY = [Sample(step, 1000.0, 40, 20, 2) for step in range(0, 2000, 10)]
@@ -64,3 +68,38 @@ def test_nothing_before_is_no_division() -> None:
     lines, holds = verdict(none, Arguments())
     assert holds
     assert lines[-1] == "processes: 0 -> 0 (none before)"
+
+
+USE_MEMORY = """
+import ctypes, pathlib, sys, threading
+from experiments._runtime import limit_arenas
+
+limit_arenas()
+all_here = threading.Barrier(24)
+
+def use():
+    kept = bytearray(2000)
+    all_here.wait()
+
+threads = [threading.Thread(target=use) for _ in range(24)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="not glibc")
+def test_many_threads_keep_memory_in_few_arenas(tmp_path: Path) -> None:
+    """24 threads at once; as it is, glibc has 8 arenas a core for them. A number in the environment comes first."""
+    for environment, arenas in (({}, ARENAS), ({"MALLOC_ARENA_MAX": "2"}, 2)):
+        told = tmp_path / f"{arenas}.xml"
+        kept = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+        command = [sys.executable, "-c", USE_MEMORY, str(told)]
+        subprocess.run(command, check=True, env=kept | environment, timeout=300)
+        assert told.read_text().count("<heap nr=") == arenas
