@@ -1,6 +1,8 @@
 """Checkpoints: written behind the run's back, whole or absent, and known when damaged."""
 
+import ctypes
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -20,6 +22,7 @@ from cmgan_jax.runs import Checkpoint, steps_in
 from cmgan_jax.training.checkpoint import CheckpointStore, newest_whole, read_run, restore
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
+from experiments.endurance import sample
 
 CONFIG = make_config("recommended", "tiny")
 
@@ -85,6 +88,24 @@ def test_two_are_kept_and_one_best(store: CheckpointStore, shapes: TrainState, t
     assert steps_in(tmp_path / "best") == [3]
     assert checksums.damage(tmp_path / "best" / "3") is None
     assert sorted(path.name for path in tmp_path.glob("*/*")) == ["3", "3", "4"]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
+def test_a_save_gives_free_memory_back(store: CheckpointStore, shapes: TrainState) -> None:
+    """100 MB are used and freed below a byte that is not, so that glibc by itself would keep them."""
+    assert save(store, 1, filled(shapes, 1)) is None
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    blocks = [libc.malloc(100_000) for _ in range(1000)]
+    above = libc.malloc(100_000)
+    for block in blocks:
+        ctypes.memset(block, 1, 100_000)
+        libc.free(block)
+    before = sample(os.getpid(), 0).memory
+    assert save(store, 2, filled(shapes, 2)) is None
+    fell = before - sample(os.getpid(), 0).memory
+    libc.free(above)
+    assert fell > 60
 
 
 @pytest.fixture

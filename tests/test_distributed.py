@@ -16,12 +16,14 @@ import pytest
 from recordings import make_pairs
 
 from cmgan_jax.config import Config
+from cmgan_jax.data import pipeline
 from cmgan_jax.data.corpus import CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs import Checkpoint, steps_in
 from cmgan_jax.training import checkpoint
 from cmgan_jax.training.display import Display
+from cmgan_jax.training.divergence import Diverged
 from cmgan_jax.training.launch import Wishes, launch
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.records import read_metrics
@@ -39,6 +41,13 @@ NUMBERS = {
     "targets.policy": "mean_fill",
 }
 CONFIG = override(make_config("recommended", "tiny"), NUMBERS)
+TRAIN = ("-m", "experiments.train")
+DIVERGE = (
+    "-c",
+    "from cmgan_jax.training import stepper; stepper.rate_factor = lambda *_: 1e18\n"
+    "from experiments import _cli, train; _cli.run(train.main)",
+)
+"""A training whose rate no config may have: it sends every parameter to 1e15, and from then on nothing is finite."""
 PATIENCE = 400
 """Seconds for what takes half a minute on two free cores."""
 
@@ -73,7 +82,9 @@ def start() -> Iterator[Start]:
     """Starts both processes of a run; what is left of them at the end is killed."""
     begun: list[subprocess.Popen[str]] = []
 
-    def both(out: Path, *flags: str, data: tuple[Path, Path] | None = None) -> list[subprocess.Popen[str]]:
+    def both(
+        out: Path, *flags: str, data: tuple[Path, Path] | None = None, program: tuple[str, str] = TRAIN
+    ) -> list[subprocess.Popen[str]]:
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -87,7 +98,7 @@ def start() -> Iterator[Start]:
             words += ["--data", str(data[index])] if data else []
             begun.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "experiments.train", *words],
+                    [sys.executable, *program, *words],
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
@@ -192,6 +203,25 @@ def test_the_first_may_die_too(folder: Path, tmp_path: Path, start: Start):
     both = start(out, data=(folder, folder))
     wait_until(lambda: (out / "latest").exists() and bool(children(both[1].pid)), both)
     kill(both[0], both[1])
+
+
+def test_steps_that_are_not_finite_stop_both(folder: Path, tmp_path: Path, start: Start):
+    """Each has two rows of the batch; all four are left, as one process would have trained on them."""
+    out = tmp_path / "run"
+    both = start(out, "--patience", "3", "--save-every", "1steps", data=(folder, folder), program=DIVERGE)
+    for process in both:
+        _, complaint = process.communicate(timeout=PATIENCE)
+        assert process.returncode == Diverged.status, complaint
+        assert "Traceback" not in complaint
+        assert f"last good checkpoint:  {out / 'latest' / '1'}\n" in complaint
+        assert f"batch of step 4:  {out / 'not_finite_4.npz'}  (files " in complaint
+    assert checkpoint.newest_whole(out) == (Checkpoint(out, "latest", 1), [])
+    assert [path.name for path in out.glob("not_finite*")] == ["not_finite_4.npz"]
+    batches = pipeline.training_batches(open_corpus(CorpusSource(data=folder), CONFIG), CONFIG, start_step=3)
+    with np.load(out / "not_finite_4.npz") as aside:
+        for side, expected in next(batches).items():
+            np.testing.assert_array_equal(aside[side], expected)
+    batches.close()
 
 
 def test_what_one_cannot_begin_none_begins(folder: Path, tmp_path: Path, start: Start):

@@ -1,6 +1,8 @@
 """A run of steps that are not finite stops, says from where to go on, and leaves the batch."""
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.training import divergence, stepper
+from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.divergence import WATCHED, Diverged
 from cmgan_jax.training.launch import Wishes, launch
@@ -29,6 +32,26 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return open_corpus(CorpusSource(data=folder), CONFIG)
 
 
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is being written until somebody waits for it."""
+    waited_for = threading.Event()
+    failure, write = CheckpointStore.failure, CheckpointStore._write
+
+    def waiting(self: CheckpointStore, wait: bool) -> BaseException | None:
+        if wait and self._writing is not None:
+            waited_for.set()
+        return failure(self, wait)
+
+    def writing(self: CheckpointStore, *arguments: Any) -> None:
+        waited_for.wait(60)
+        write(self, *arguments)
+
+    monkeypatch.setattr(CheckpointStore, "failure", waiting)
+    monkeypatch.setattr(CheckpointStore, "_write", writing)
+
+
+@pytest.mark.usefixtures("slow_disk")
 def test_it_stops_with_the_last_good_checkpoint_and_the_batch(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,14 @@ def test_growth_is_told(name: str, amount: float) -> None:
     assert [line.split(":")[0] for line in lines if line.endswith("GREW")] == [name]
 
 
+def test_threads_that_linger_after_a_save_are_no_growth() -> None:
+    """Of 100 steps they are there for 40 in the beginning, and for 80 once the machine is free."""
+    lingering = [replace(s, threads=26) if s.step % 100 < (40 if s.step < 1000 else 80) else s for s in STEADY]
+    lines, holds = verdict(lingering, Arguments())
+    assert holds
+    assert lines[2] == "threads: 20 -> 20 (+0.00%)"
+
+
 def test_a_process_is_sampled() -> None:
     mine = sample(os.getpid(), 7)
     assert mine.step == 7

@@ -5,6 +5,7 @@ config, the provenance, the position, the data iterator and the running totals. 
 """
 
 import copy
+import ctypes
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -98,12 +99,23 @@ class CheckpointStore:
                 # Orbax itself writes under this name and more; after a success nothing is left.
                 for rest in kind.glob(f"{step}{UNFINISHED}*"):
                     shutil.rmtree(rest, ignore_errors=True)
+            _give_back()
 
     def _copy(self, whole: Path, step: int) -> None:
         target = self._folders[BEST] / str(step)
         copied = target.with_name(f"{step}{UNFINISHED}")
         shutil.copytree(whole, copied)
         copied.rename(target)
+
+
+def _give_back() -> None:
+    """Give free memory back to the system, where that is glibc's to do.
+
+    Orbax writes in a dozen threads that live for one save, between the buffers of steps, which then come to lie
+    elsewhere: what is in use stays the same, but from save to save glibc holds more of it free. It takes 6 ms.
+    """
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def delete(folder: Path) -> None:

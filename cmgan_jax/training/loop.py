@@ -25,7 +25,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.runs import LATEST, steps_in
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
-from cmgan_jax.training.divergence import Diverged, is_finite, set_aside
+from cmgan_jax.training.divergence import Diverged, account, is_finite
 from cmgan_jax.training.hosts import NONE, Wish
 from cmgan_jax.training.interruption import Interruption
 from cmgan_jax.training.meter import Meter
@@ -199,24 +199,15 @@ class Run:
             self._display.note(f"step {step}: the loss or a gradient is not finite; no update is made from it")
         if self.position.in_a_row < self.config.patience:
             return
-        names = names_of_batch(self._corpus, self.config, step - 1)
+        # The last good checkpoint may be the one that is being written.
+        self._note_failed_save(wait=True)
         clean, noisy = (np.concatenate(self._hosts.exchange(batch[name])) for name in ("clean", "noisy"))
         whole = Crops(clean=clean, noisy=noisy)
-        try:
-            aside = "kept by the first host"
-            if self._hosts.first:
-                aside = set_aside(self._folder, whole, step=step, seed=self.config.seed, names=names)
-        except OSError as error:
-            aside = f"lost ({_in_words(error)})"
-        good = [saved for saved in steps_in(self._folder / LATEST) if saved <= step - self.position.in_a_row]
-        raise Diverged(
-            f"{self._folder}: stopped at step {step}: the loss or a gradient was not finite in the last "
-            f"{self.position.in_a_row} steps, and no update was made from them\n"
-            f"last good checkpoint:  {self._folder / LATEST / str(good[-1]) if good else 'none yet'}\n"
-            f"batch of step {step}:  {aside}  (files {', '.join(names)})\n"
-            "going on with --resume comes to the same steps; a lower --optimiser.generator-rate or a "
-            "--optimiser.clip-norm may not"
+        names = names_of_batch(self._corpus, self.config, step - 1)
+        told = self._hosts.from_first(
+            lambda: account(self._folder, whole, step, self.position.in_a_row, self.config.seed, names)
         )
+        raise Diverged(told)
 
     def _means(self, meter: Meter, epoch: int) -> dict[str, Any]:
         optimiser, numbers = self.config.optimiser, meter.summary()
