@@ -12,7 +12,7 @@ from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models.attention import RelativeAttention, attend, shift
-from cmgan_jax.models.layers import row_numbers
+from cmgan_jax.models.dropout import row_numbers
 
 SEQUENCES, HEADS, POSITIONS, WIDTH = 7, 2, 5, 3
 RNG = np.random.default_rng(0)

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 from jax import Array
 
+from cmgan_jax.models.dropout import Dropout, row_numbers
 from cmgan_jax.models.layers import (
     BatchNorm,
     Conv,
-    Dropout,
     InstanceNorm,
     LayerNorm,
     PReLU,
     convolve,
     depthwise,
-    row_numbers,
 )
 from cmgan_jax.shapes import AXIS
 

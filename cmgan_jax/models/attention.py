@@ -10,7 +10,8 @@ from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models.chunks import kept
-from cmgan_jax.models.layers import Dense, Dropout, LayerNorm
+from cmgan_jax.models.dropout import Dropout
+from cmgan_jax.models.layers import Dense, LayerNorm
 
 
 def shift(scores: Array) -> Array:
