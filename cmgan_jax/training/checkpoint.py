@@ -165,15 +165,15 @@ def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> Tra
     Raises:
         UserError: the folder does not hold what the config describes.
     """
-    if "block_0" in _parameters(checkpoint):
-        raise UserError(
-            f"{checkpoint}: an earlier revision wrote it, which kept each block's parameters apart. Its model can be "
-            "used (experiments.enhance, evaluate, compare --start), but a run cannot go on from it"
-        )
     target = placement.describe(jax.eval_shape(partial(random_state, config)))
     try:
         return _read(checkpoint, state=ocp.args.StandardRestore(target))["state"]
     except (ValueError, KeyError, FileNotFoundError) as error:
+        if "block_0" in _parameters(checkpoint):
+            raise UserError(
+                f"{checkpoint}: an earlier revision wrote it, which kept each block's parameters apart. Its model can "
+                "be used (experiments.enhance, evaluate, compare --start), but a run cannot go on from it"
+            ) from error
         raise UserError(f"{checkpoint}: the checkpoint cannot be read ({error}). Use another one.") from error
 
 
