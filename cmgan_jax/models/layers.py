@@ -267,18 +267,19 @@ class BatchNorm(nn.Module):
         return normal.astype(x.dtype)
 
     def _of_batch(self, x: Array) -> tuple[Array, Array]:
-        across = lambda statistic: statistic  # noqa: E731
-        if self.axis_name is not None and not self.is_initializing():
-            across = partial(jax.lax.pmean, axis_name=self.axis_name)
-
         @jax.checkpoint
         def moments(x: Array) -> tuple[Array, Array]:
             x = x.astype(jnp.float32)
             axes = tuple(range(x.ndim - 1))
-            mean = across(jnp.mean(x, axes))
-            return mean, across(jnp.mean(jnp.square(x - mean), axes))
+            mean = self._across(jnp.mean(x, axes))
+            return mean, self._across(jnp.mean(jnp.square(x - mean), axes))
 
         return moments(x)
+
+    def _across(self, statistic: Array) -> Array:
+        if self.axis_name is None or self.is_initializing():
+            return statistic
+        return jax.lax.pmean(statistic, self.axis_name)
 
 
 @jax.custom_vjp
