@@ -296,8 +296,7 @@ def depthwise(x: Array, kernel: Array) -> Array:
         [sequences, N, C]: sum over k of kernel[k] · x[n + k - width // 2].
     """
     width, positions = kernel.shape[0], x.shape[1]
-    # A barrier, since XLA would compute all that x comes from again for every tap.
-    padded = jax.lax.optimization_barrier(_padded(x, width // 2))
+    padded = _padded(x, width // 2)
     taps = padded[:, :positions] * kernel[0]
     for k in range(1, width):
         taps += padded[:, k : k + positions] * kernel[k]
@@ -315,7 +314,7 @@ def _depthwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Arr
 def _depthwise_backward(residual: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = residual
     width, positions = kernel.shape[0], x.shape[1]
-    padded = jax.lax.optimization_barrier(_padded(x, width // 2))
+    padded = _padded(x, width // 2)
     of_kernel = [jnp.sum(padded[:, k : k + positions] * gradient, axis=(0, 1)) for k in range(width)]
     return depthwise(gradient, kernel[::-1]), jnp.stack(of_kernel)
 
