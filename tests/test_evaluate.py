@@ -154,19 +154,20 @@ def test_an_interrupt_does_not_wait_for_what_is_being_scored(tmp_path):
     for folder in ("c", "e"):
         store(tmp_path / folder / "a.wav", np.tile(speech(10), 6))
     command = [sys.executable, "-m", "experiments.evaluate", "--clean", tmp_path / "c", "--enhanced", tmp_path / "e"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     workers: list[int] = []
-    while not workers and process.poll() is None:
-        time.sleep(0.05)
-        workers = scoring_workers(process.pid)
-    time.sleep(1.5)
-    for worker in workers:  # from here on PESQ, which takes seconds for a minute of audio, never ends
-        os.kill(worker, signal.SIGSTOP)
-    process.send_signal(signal.SIGINT)
-    try:
-        out, err = process.communicate(timeout=20)
-    finally:
-        process.kill()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while not workers and process.poll() is None:
+                time.sleep(0.01)
+                workers = scoring_workers(process.pid)
+            for worker in workers:  # stopped as soon as it is there: on no machine is PESQ done before that
+                os.kill(worker, signal.SIGSTOP)
+            time.sleep(1.5)  # the other metrics are done, and PESQ alone is waited for
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
     assert workers
     assert not any(os.path.exists(f"/proc/{worker}") for worker in workers)
