@@ -81,7 +81,7 @@ def test_a_checkpoint_enhances_what_is_scored(folders, monkeypatch, capsys):
     store(folders / "clean" / "p004_d.wav", speech(1))
     words = ("--checkpoint", "runs/x", "--step", 7, "--data", folders, "--keep", folders / "kept")
     assert run(monkeypatch, *words, "--json", folders / "r.json") == 1
-    assert loaded == [(Path("runs/x"), 7)]
+    assert loaded == [(Path("runs/x"), 7, folders / "noisy")]
     out = capsys.readouterr().out
     assert "2 scored of 4" in out
     assert "cannot be enhanced: audio holds NaN" in out
@@ -151,19 +151,26 @@ def scoring_workers(parent: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the worker is found through Linux's /proc")
 def test_an_interrupt_does_not_wait_for_what_is_being_scored(tmp_path):
+    store(tmp_path / "minute.wav", np.tile(speech(10), 6))
     for folder in ("c", "e"):
-        store(tmp_path / folder / "a.wav", np.tile(speech(10), 6))
+        (tmp_path / folder).mkdir()
+        for name in "abcdefghijklmnopqrst":  # PESQ takes a second of each: long enough to be found at it
+            (tmp_path / folder / f"{name}.wav").symlink_to(tmp_path / "minute.wav")
     command = [sys.executable, "-m", "experiments.evaluate", "--clean", tmp_path / "c", "--enhanced", tmp_path / "e"]
     workers: list[int] = []
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # Whoever runs tests side by side may ignore Ctrl-C, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
+    with process:
         try:
             while not workers and process.poll() is None:
-                time.sleep(0.01)
+                time.sleep(0.05)
                 workers = scoring_workers(process.pid)
-            for worker in workers:  # stopped as soon as it is there: on no machine is PESQ done before that
+            time.sleep(1.5)
+            workers = scoring_workers(process.pid)
+            for worker in workers:  # from here on the scores that are being made never come
                 os.kill(worker, signal.SIGSTOP)
-            time.sleep(1.5)  # the other metrics are done, and PESQ alone is waited for
-            assert process.poll() is None
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
         finally:
