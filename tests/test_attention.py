@@ -11,8 +11,10 @@ import pytest
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
-from cmgan_jax.models.attention import RelativeAttention, attend, shift
+from cmgan_jax.models import chunks, relative
+from cmgan_jax.models.attention import RelativeAttention, attend
 from cmgan_jax.models.dropout import row_numbers
+from cmgan_jax.models.relative import relative_gradients, relative_scores, shift
 
 SEQUENCES, HEADS, POSITIONS, WIDTH = 7, 2, 5, 3
 RNG = np.random.default_rng(0)
@@ -65,14 +67,36 @@ def with_gradients(function: Callable[..., Array], operands: tuple[np.ndarray, .
     return jax.jit(both)(*operands)
 
 
+# Of 7 sequences and 2 heads with 5 positions: all rows at a time; 2, so that the last ones lack one; 1.
+@pytest.mark.parametrize("scores", [1_000_000, 140, 1])
+@pytest.mark.parametrize("form", ["by distance", "by pair"])
 @pytest.mark.parametrize("masked", [False, True])
-def test_attend_equals_the_gathered_form(cases: dict[bool, Case], masked: bool) -> None:
-    """Values and the gradients of all four operands."""
+def test_attend_equals_the_gathered_form(
+    cases: dict[bool, Case], masked: bool, form: str, scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and the gradients of all four operands: in the form for a CPU and in that for a GPU, some rows at once."""
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {jax.default_backend(): scores})
+    monkeypatch.setattr(relative, "BY_DISTANCE", (jax.default_backend(),) if form == "by distance" else ())
     operands, cotangent, valid, expected = cases[masked]
     # `attend` wants the largest distance first, the gathered form's table has it last.
     found = with_gradients(lambda q, k, v, table: attend(q, k, v, table[::-1], valid), operands, cotangent)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_in_bfloat16_both_forms_round_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By pair, scores are rounded on their way through memory, to 8 bits: half a unit of the last is 2 ** -9."""
+    query, distances = jnp.asarray(normal(2, 3, 9, 4), jnp.bfloat16), jnp.asarray(normal(17, 4))
+    of_scores = jnp.asarray(normal(2, 3, 9, 9), jnp.bfloat16)
+    found = {}
+    for name, where in (("distance", (jax.default_backend(),)), ("pair", ())):
+        monkeypatch.setattr(relative, "BY_DISTANCE", where)
+        found[name] = relative_scores(query, distances), *relative_gradients(of_scores, query, distances)
+    assert all(leaf.dtype == jnp.float32 for leaf in (*found["distance"], *found["pair"]))
+    exact, rounded = found["distance"][0], found["pair"][0]
+    np.testing.assert_array_equal(rounded, exact.astype(jnp.bfloat16).astype(jnp.float32))
+    for one, other in zip(found["pair"][1:], found["distance"][1:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_module_clamps_distances_and_orders_heads_and_halves() -> None:

@@ -66,11 +66,12 @@ def test_depthwise_is_a_grouped_convolution(positions: int) -> None:
     ],
 )
 @pytest.mark.parametrize("bins", [9, 10])
+@pytest.mark.parametrize("ends", [(), (1,), (2, 3)])
 def test_convolution_has_the_derivative_of_the_plain_form(
-    kernel: tuple[int, int], stride: int, padding: Any, dilation: int, bins: int
+    kernel: tuple[int, int], stride: int, padding: Any, dilation: int, bins: int, ends: tuple[int, ...]
 ) -> None:
-    """Values and both gradients equal those of the library's convolution."""
-    x, weights = normal(2, 7, bins, 3), normal(*kernel, 3, 4)
+    """Values and both gradients equal those of the library's convolution, in one part or in several side by side."""
+    x, weights = normal(2, 7, bins, 5), normal(*kernel, 5, 4)
 
     def plain(x: Array, weights: Array) -> Array:
         numbers = ("NHWC", "HWIO", "NHWC")
@@ -79,7 +80,11 @@ def test_convolution_has_the_derivative_of_the_plain_form(
         )
 
     expected, pull_expected = jax.vjp(plain, x, weights)
-    found, pull = cast(Any, jax.vjp(lambda *both: convolve(*both, stride, padding, dilation), x, weights))
+
+    def in_parts(x: Array, weights: Array) -> Array:
+        return convolve(tuple(jnp.split(x, ends, axis=-1)), weights, stride, padding, dilation)
+
+    found, pull = cast(Any, jax.vjp(in_parts, x, weights))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     cotangent = normal(*expected.shape)
     for one, other in zip(pull(cotangent), pull_expected(cotangent), strict=True):

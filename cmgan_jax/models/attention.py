@@ -9,39 +9,19 @@ import numpy as np
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
-from cmgan_jax.models.chunks import kept
+from cmgan_jax.models.chunks import chunk_elements, kept
 from cmgan_jax.models.dropout import Dropout
 from cmgan_jax.models.layers import Dense, LayerNorm
-
-
-def shift(scores: Array) -> Array:
-    """Pick from a score per distance the score per position: out[i, j] = scores[i, N - 1 - i + j].
-
-    Args:
-        scores: [..., N, 2N]; column m belongs to the distance i - j = N - 1 - m, the last one to none.
-
-    Returns:
-        [..., N, N], by reading the same memory with rows one shorter, instead of a gather.
-    """
-    *lead, positions, _ = scores.shape
-    span = 2 * positions - 1
-    flat = scores.reshape(*lead, positions * 2 * positions)[..., : positions * span]
-    return flat.reshape(*lead, positions, span)[..., positions - 1 :]
-
-
-def unshift(scores: Array) -> Array:
-    """The transpose of `shift`: [..., N, N] to [..., N, 2N], 0 at distances that a row does not reach."""
-    *lead, positions, _ = scores.shape
-    flat = jnp.pad(scores, [(0, 0)] * len(lead) + [(0, 1), (positions - 1, 0)]).reshape(*lead, -1)
-    return flat[..., : positions * 2 * positions].reshape(*lead, positions, 2 * positions)
+from cmgan_jax.models.relative import product, relative_gradients, relative_scores, score_product
 
 
 @jax.custom_vjp
 def attend(query: Array, key: Array, value: Array, distances: Array, valid: Array | None = None) -> Array:
     """Softmax attention with a relative term.
 
-    Scores and softmax are float32 whatever the operands are. The backward pass computes them again, from the result
-    and the logarithm of each sum, which are kept (`chunks.KEPT`).
+    Scores are summed up and the softmax is computed in float32 whatever the operands are. The backward pass computes
+    them again, from the result and the logarithm of each sum, which are kept (`chunks.KEPT`). The forward pass takes as
+    many rows at a time as the cache holds scores of, which matters for recordings; the backward pass takes all.
 
     Args:
         query: [sequences, H, N, K].
@@ -56,27 +36,48 @@ def attend(query: Array, key: Array, value: Array, distances: Array, valid: Arra
     return _attend_forward(query, key, value, distances, valid)[0]
 
 
-def _product(axes: str, known: Array, other: Array) -> Array:
-    """A product in the type of its first operand, summed up in float32."""
-    return jnp.einsum(axes, known, other.astype(known.dtype), preferred_element_type=jnp.float32)
-
-
 def _scores(query: Array, key: Array, distances: Array, valid: Array | None) -> Array:
-    """[sequences, H, N, N]."""
+    """[sequences, H, R, N]."""
     query = (query * np.float32(query.shape[-1] ** -0.5)).astype(query.dtype)
-    scores = _product("shik,shjk->shij", query, key) + shift(_product("shik,mk->shim", query, distances))
+    scores = score_product("shik,shjk->shij", query, key) + relative_scores(query, distances)
     return scores if valid is None else jnp.where(valid[:, None, None], scores, -jnp.inf)
 
 
 def _attend_forward(query: Array, key: Array, value: Array, distances: Array, valid: Array | None) -> tuple[Array, Any]:
-    distances = jnp.pad(distances, ((0, 1), (0, 0)))
+    out, log_total = map(kept, _by_rows(query, key, value, distances, valid))
+    return out, (query, key, value, distances, valid, out, log_total)
+
+
+def _by_rows(query: Array, key: Array, value: Array, distances: Array, valid: Array | None) -> tuple[Array, Array]:
+    """As `_rows`, for as many positions at a time as their scores leave the cache room."""
+    sequences, heads, positions, width = query.shape
+    most = max(1, chunk_elements() // (sequences * heads * positions))
+    if most >= positions:
+        return _rows(query, key, value, distances, valid)
+    count = -(-positions // most)
+    size = -(-positions // count)
+    lacking = count * size - positions
+    blocks = jnp.pad(query, ((0, 0), (0, 0), (0, lacking), (0, 0))).reshape(sequences, heads, count, size, width)
+    # Rows beyond the last position are farther from the first than any; what they give is not used.
+    distances = jnp.pad(distances, ((lacking, 0), (0, 0)))
+
+    def block(index: Array, rows: Array) -> tuple[Array, Array]:
+        first = (count - 1 - index) * size
+        return _rows(rows, key, value, jax.lax.dynamic_slice_in_dim(distances, first, positions + size - 1), valid)
+
+    out, log_total = jax.lax.map(lambda operands: block(*operands), (jnp.arange(count), jnp.moveaxis(blocks, 2, 0)))
+    out = jnp.moveaxis(out, 0, 2).reshape(sequences, heads, -1, width)[:, :, :positions]
+    return out, jnp.moveaxis(log_total, 0, 2).reshape(sequences, heads, -1)[:, :, :positions]
+
+
+def _rows(query: Array, key: Array, value: Array, distances: Array, valid: Array | None) -> tuple[Array, Array]:
+    """Attention of [sequences, H, R, K] to all positions, and the logarithm of each sum, float32[sequences, H, R]."""
     scores = _scores(query, key, distances, valid)
     largest = jnp.max(scores, axis=-1)
     weights = jnp.exp(scores - largest[..., None])
     total = jnp.sum(weights, axis=-1)
-    out = _product("shij,shjk->shik", weights.astype(value.dtype), value) / total[..., None]
-    out, log_total = kept(out.astype(query.dtype)), kept(largest + jnp.log(total))
-    return out, (query, key, value, distances, valid, out, log_total)
+    out = product("shij,shjk->shik", weights.astype(value.dtype), value) / total[..., None]
+    return out.astype(query.dtype), largest + jnp.log(total)
 
 
 def _attend_backward(residual: Any, gradient: Array) -> tuple[Array, Array, Array, Array, None]:
@@ -84,17 +85,15 @@ def _attend_backward(residual: Any, gradient: Array) -> tuple[Array, Array, Arra
     scale = np.float32(query.shape[-1] ** -0.5)
     # From the saved logarithm of the sum the probabilities come in one pass, without another maximum.
     weights = jnp.exp(_scores(query, key, distances, valid) - log_total[..., None])
-    of_weights = _product("shik,shjk->shij", gradient, value)
+    of_weights = score_product("shik,shjk->shij", gradient, value)
     along = jnp.sum(gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1, keepdims=True)
     of_scores = (weights * (of_weights - along)).astype(query.dtype)
-    by_distance = unshift(of_scores)
-    of_query = _product("shij,shjk->shik", of_scores, key) + _product("shim,mk->shik", by_distance, distances)
+    of_relative, of_distances = relative_gradients(of_scores, query, distances)
     return (
-        (of_query * scale).astype(query.dtype),
-        (_product("shij,shik->shjk", of_scores, query) * scale).astype(key.dtype),
-        _product("shij,shik->shjk", weights.astype(gradient.dtype), gradient).astype(value.dtype),
-        # In this order the product is two and a half times as fast on a CPU.
-        _product("shik,shim->km", query, by_distance).T[:-1] * scale,
+        ((product("shij,shjk->shik", of_scores, key) + of_relative) * scale).astype(query.dtype),
+        (product("shij,shik->shjk", of_scores, query) * scale).astype(key.dtype),
+        product("shij,shik->shjk", weights.astype(gradient.dtype), gradient).astype(value.dtype),
+        of_distances * scale,
         None,
     )
 

@@ -10,7 +10,10 @@ from jax.ad_checkpoint import checkpoint_name
 
 CHUNK_ELEMENTS = {"cpu": 1_000_000}
 """Elements of the largest intermediate that are computed at once: what stays in a core's cache (CPU, measured)."""
+CHUNK_SHARE = 64
+"""Elsewhere: bytes of the device's memory for each such element, of which a few exist at a time."""
 CHUNK_DEFAULT = 2**26
+"""Where a device does not tell how much memory it has."""
 
 KEPT = "kept"
 """Name of what the backward pass is spared to compute again."""
@@ -23,6 +26,14 @@ def kept(x: Array) -> Array:
 
 ONLY_KEPT = jax.checkpoint_policies.save_only_these_names(KEPT)
 """For `jax.checkpoint`: everything that is not marked is computed again."""
+
+
+def chunk_elements() -> int:
+    """Elements of the largest intermediate that the device should have at once."""
+    if known := CHUNK_ELEMENTS.get(jax.default_backend()):
+        return known
+    memory = jax.local_devices()[0].memory_stats() or {}
+    return memory.get("bytes_limit", CHUNK_DEFAULT * CHUNK_SHARE) // CHUNK_SHARE
 
 
 def by_chunks(function: Callable[..., Any], operands: tuple[Any, ...], elements: int) -> Any:
@@ -39,9 +50,12 @@ def by_chunks(function: Callable[..., Any], operands: tuple[Any, ...], elements:
     Returns:
         What the function gives, for all: arrays [sequences, ...].
     """
-    limit = CHUNK_ELEMENTS.get(jax.default_backend(), CHUNK_DEFAULT)
     sequences = jax.tree.leaves(operands)[0].shape[0]
-    count = -(-sequences // max(1, limit // elements))
+    # The loop itself keeps XLA from sharing work between the passes.
+    again = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False, policy=ONLY_KEPT)
+    count = -(-sequences // max(1, chunk_elements() // elements))
+    if count == 1:
+        return again(operands)
     size = -(-sequences // count)
 
     def cut(x: Array) -> Array:
@@ -49,7 +63,5 @@ def by_chunks(function: Callable[..., Any], operands: tuple[Any, ...], elements:
         padding = [(0, count * size - sequences)] + [(0, 0)] * (x.ndim - 1)
         return jnp.pad(x, padding, mode="edge").reshape(count, size, *x.shape[1:])
 
-    # The loop itself keeps XLA from sharing work between the passes.
-    again = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False, policy=ONLY_KEPT)
     done = jax.lax.map(again, jax.tree.map(cut, operands))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:sequences], done)

@@ -48,9 +48,10 @@ class ConvUnit(nn.Module):
     dilation: int = 1
 
     @nn.compact
-    def __call__(self, x: Array, valid: Array | None = None) -> Array:
-        """[B, T, F, C] -> [B, T, F', features]."""
-        x = Conv(self.features, self.kernel, self.padding, self.stride, self.dilation, before_norm=True, name="conv")(x)
+    def __call__(self, x: Array, *more: Array, valid: Array | None = None) -> Array:
+        """[B, T, F, C], and more channels beside them -> [B, T, F', features]."""
+        conv = Conv(self.features, self.kernel, self.padding, self.stride, self.dilation, before_norm=True, name="conv")
+        x = conv(x, *more)
         return PReLU(name="prelu")(InstanceNorm(name="norm")(x, valid))
 
 
@@ -62,13 +63,12 @@ class DilatedDense(nn.Module):
     @nn.compact
     def __call__(self, x: Array, valid: Array | None = None) -> Array:
         """[B, T, F, C] -> [B, T, F, C]: the last layer's features."""
-        seen = out = x
+        seen = [x]
         for i in range(self.config.dense_depth):
             dilation = 2**i
             unit = ConvUnit(self.config.channels, (2, 3), ((dilation, 0), (1, 1)), dilation=dilation, name=f"layer_{i}")
-            out = unit(seen, valid)
-            seen = jnp.concatenate([out, seen], axis=-1)
-        return out
+            seen.insert(0, unit(*seen, valid=valid))
+        return seen[0]
 
 
 class Encoder(nn.Module):
@@ -79,9 +79,9 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array, valid: Array | None = None) -> Array:
         """[B, T, F, 3] -> [B, T, (F + 1) // 2, C]."""
-        x = ConvUnit(self.config.channels, (1, 1), name="input")(x, valid)
+        x = ConvUnit(self.config.channels, (1, 1), name="input")(x, valid=valid)
         x = DilatedDense(self.config, name="dense")(x, valid)
-        return ConvUnit(self.config.channels, (1, 3), ((0, 0), (1, 1)), stride=2, name="down")(x, valid)
+        return ConvUnit(self.config.channels, (1, 3), ((0, 0), (1, 1)), stride=2, name="down")(x, valid=valid)
 
 
 class TwoStage(nn.Module):
@@ -130,7 +130,7 @@ class MaskDecoder(nn.Module):
         """[B, T, F', C] -> float32[B, T, F]."""
         x = DilatedDense(self.config, name="dense")(x, valid)
         x = SubPixel(self.config.channels, name="sub_pixel")(x)
-        x = ConvUnit(1, (1, 2), name="reduce")(x, valid)
+        x = ConvUnit(1, (1, 2), name="reduce")(x, valid=valid)
         x = Conv(1, (1, 1), name="scale")(x)
         return PReLU(-0.25, name="prelu")(x[..., 0].astype(jnp.float32))
 

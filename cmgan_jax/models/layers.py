@@ -5,8 +5,8 @@ cast where they are used; norms, biases, slopes and sums over many terms are com
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from functools import partial, reduce
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -64,10 +64,16 @@ class LayerNorm(nn.LayerNorm):
         return super().__call__(x, mask=mask).astype(x.dtype)
 
 
-def _operands(*operands: Any, **_: Any) -> list[Any]:
-    """What `nn.Conv` computes with: a bias in float32, for its gradient sums over all positions."""
-    x, kernel, bias = operands
-    return [x, kernel.astype(x.dtype), bias]
+class _Weights(nn.Module):
+    """Kernel [time taps, frequency taps, inputs, features] and bias [features] of a convolution, float32."""
+
+    shape: tuple[int, int, int, int]
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        *fan, features = self.shape
+        kernel = self.param("kernel", uniform_kernel, self.shape)
+        return kernel, self.param("bias", uniform_bias(int(np.prod(fan))), (features,))
 
 
 class Conv(nn.Module):
@@ -90,51 +96,29 @@ class Conv(nn.Module):
     before_norm: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[B, T, F, C] -> [B, T', F', features]."""
-        fan_in = self.kernel[0] * self.kernel[1] * x.shape[-1]
-        convolution = _ConvBeforeNorm if self.before_norm else nn.Conv
-        convolved = convolution(
-            self.features,
-            self.kernel,
-            strides=(1, self.stride),
-            padding=self.padding,
-            kernel_dilation=(self.dilation, 1),
-            kernel_init=uniform_kernel,
-            bias_init=uniform_bias(fan_in),
-            conv_general_dilated=_convolve,
-            promote_dtype=_operands,
-            name="conv",
-        )(x).astype(x.dtype)
-        return kept(convolved)
-
-
-class _ConvBeforeNorm(nn.Conv):
-    """A convolution whose bias the norm behind it takes away again: it gets the gradient that it has, of exactly 0.
-
-    What is computed instead is rounding, which Adam makes steps as long as any other's: noise that depends on the
-    number of devices.
-    """
-
-    def param(self, name: str, *arguments: Any, **options: Any) -> Any:
-        value = super().param(name, *arguments, **options)
-        return jax.lax.stop_gradient(value) if name == "bias" else value
-
-
-def _convolve(x: Array, kernel: Array, strides: Any, padding: Any, *, rhs_dilation: Any, **_: Any) -> Array:
-    """What `nn.Conv` calls, of which only strides in frequency and dilation in time are used."""
-    return convolve(x, kernel, strides[1], tuple(padding), rhs_dilation[0])
+    def __call__(self, *parts: Array) -> Array:
+        """[B, T, F, C] each, of channels that stand side by side -> [B, T', F', features]."""
+        inputs, kind = sum(part.shape[-1] for part in parts), parts[0].dtype
+        kernel, bias = _Weights((*self.kernel, inputs, self.features), name="conv")()
+        if self.before_norm:
+            # The norm takes the bias away again, so its gradient is exactly 0. What is computed instead is rounding,
+            # which Adam makes steps as long as any other's: noise that depends on the number of devices.
+            bias = jax.lax.stop_gradient(bias)
+        convolved = cast(Array, convolve(parts, kernel.astype(kind), self.stride, self.padding, self.dilation))
+        # In float32, for the bias's gradient sums over all positions.
+        return kept((convolved + bias).astype(kind))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def convolve(x: Array, kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
-    """Convolution over (time, frequency) whose weight gradient is one matrix product.
+def convolve(parts: tuple[Array, ...], kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
+    """Convolution over (time, frequency) whose weight gradient is one matrix product for each part of the input.
 
-    The library's own takes four to eight times as long on a CPU.
+    The library's own takes four to eight times as long on a CPU, and the longer of two forms on a GPU; and to lay the
+    parts side by side takes longer than to add up what they give.
 
     Args:
-        x: [B, T, F, C].
-        kernel: [time taps, frequency taps, C, features].
+        parts: [B, T, F, C] each; channels are those of the first part, then those of the next.
+        kernel: [time taps, frequency taps, all channels, features].
         stride: step in frequency.
         padding: ((before, after) in time, (before, after) in frequency).
         dilation: step in time between taps.
@@ -142,7 +126,16 @@ def convolve(x: Array, kernel: Array, stride: int, padding: Padding, dilation: i
     Returns:
         [B, T', F', features].
     """
-    return _plain_convolution(x, kernel, stride, padding, dilation)
+    kernels = jnp.split(kernel, _ends(parts), axis=2)
+    convolved = [_plain_convolution(x, k, stride, padding, dilation) for x, k in zip(parts, kernels, strict=True)]
+    if len(convolved) == 1:
+        return convolved[0]
+    return reduce(jnp.add, (one.astype(jnp.float32) for one in convolved)).astype(kernel.dtype)
+
+
+def _ends(parts: tuple[Array, ...]) -> list[int]:
+    """Where one part's channels end and the next one's begin."""
+    return np.cumsum([part.shape[-1] for part in parts])[:-1].tolist()
 
 
 def _plain_convolution(x: Array, kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
@@ -152,31 +145,34 @@ def _plain_convolution(x: Array, kernel: Array, stride: int, padding: Padding, d
     )
 
 
-def _convolve_forward(x: Array, kernel: Array, *how: Any) -> tuple[Array, tuple[Array, Array]]:
-    return _plain_convolution(x, kernel, *how), (x, kernel)
+def _convolve_forward(parts: tuple[Array, ...], kernel: Array, *how: Any) -> tuple[Array, Any]:
+    return convolve(parts, kernel, *how), (parts, kernel)
 
 
 def _convolve_backward(
-    stride: int, padding: Padding, dilation: int, residual: tuple[Array, Array], gradient: Array
-) -> tuple[Array, Array]:
-    x, kernel = residual
-    (of_x,) = jax.linear_transpose(lambda x: _plain_convolution(x, kernel, stride, padding, dilation), x)(gradient)
-    (early, _), (low, _) = padding
+    stride: int, padding: Padding, dilation: int, residual: Any, gradient: Array
+) -> tuple[tuple[Array, ...], Array]:
+    parts, kernel = residual
     times, bins, channels, features = kernel.shape
+    whole = jax.ShapeDtypeStruct((*parts[0].shape[:3], channels), kernel.dtype)
+    (of_x,) = jax.linear_transpose(lambda x: _plain_convolution(x, kernel, stride, padding, dilation), whole)(gradient)
+    (early, _), (low, _) = padding
     # The gradient shifted to each tap, side by side: as wide as the features, which are fewer than the channels.
     # Position q of x met tap (i, j) at the outputs q + (early, low) - (i · dilation, j), every `stride`-th bin of them.
-    late = (dilation * (times - 1) - early, x.shape[1] + early - gradient.shape[1])
-    high = (bins - 1 - low, x.shape[2] + low - (stride * (gradient.shape[2] - 1) + 1))
+    length, width = whole.shape[1:3]
+    late = (dilation * (times - 1) - early, length + early - gradient.shape[1])
+    high = (bins - 1 - low, width + low - (stride * (gradient.shape[2] - 1) + 1))
     zero = jnp.zeros((), gradient.dtype)
     spread = jax.lax.pad(gradient, zero, ((0, 0, 0), (*late, 0), (*high, stride - 1), (0, 0, 0)))
     taps = [
-        spread[:, i * dilation : i * dilation + x.shape[1], j : j + x.shape[2]]
+        spread[:, i * dilation : i * dilation + length, j : j + width]
         for i in reversed(range(times))
         for j in reversed(range(bins))
     ]
     wide = jnp.concatenate(taps, axis=-1).reshape(-1, times * bins * features)
-    of_kernel = (x.reshape(-1, channels).T @ wide).reshape(channels, times, bins, features)
-    return of_x, of_kernel.transpose(1, 2, 0, 3)
+    of_kernel = jnp.concatenate([x.reshape(-1, x.shape[-1]).T @ wide for x in parts])
+    of_kernel = of_kernel.reshape(channels, times, bins, features).transpose(1, 2, 0, 3)
+    return tuple(jnp.split(of_x, _ends(parts), axis=-1)), of_kernel
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
