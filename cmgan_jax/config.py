@@ -10,9 +10,9 @@ from typing import Literal
 
 Policy = Literal["mask", "mean_fill", "batch_mean", "skip"]
 Reference = Literal["normalised", "unnormalised"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
-DTYPES: dict[str, str] = {"fp32": "float32", "bf16": "bfloat16"}
+DTYPES: dict[str, str] = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"}
 """Array types by precision."""
 
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?) ?(min|steps)")
@@ -198,8 +198,9 @@ class Config:
     batch: int = 16
     """Crops of a step over all devices together; it does not change with their number."""
     precision: Precision = "fp32"
-    """In which the networks compute. `bf16`: products, convolutions and what passes between layers in bfloat16;
-    parameters, statistics, norms, softmax, losses and spectra in float32 all the same."""
+    """In which the networks compute. `tf32`: an NVIDIA GPU rounds the operands of products and convolutions to ten
+    bits; elsewhere it is `fp32`. `bf16`: products, convolutions and what passes between layers in bfloat16; parameters,
+    statistics, norms, softmax, losses and spectra in float32 all the same."""
     log_every: int = 20
     """Steps between records in metrics.jsonl."""
     save_every: str = "10min"

@@ -1,12 +1,14 @@
 """Computing in bfloat16: what stays float32, how near the results are, and that a run may change its precision."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
@@ -27,7 +29,7 @@ from cmgan_jax.training.display import Display
 from cmgan_jax.training.launch import Wishes, launch
 from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.state import RUN_ONCE, initialise
-from cmgan_jax.training.steps import discriminator_gradient, generator_forward, generator_gradient
+from cmgan_jax.training.steps import discriminator_gradient, generator_backward, generator_forward, generator_gradient
 
 ROUNDING = 2.0**-9
 """Largest relative error of one rounding to bfloat16: 8 bits of significand, half of the last one."""
@@ -112,7 +114,7 @@ def test_convolution_differentiates_in_the_type_of_its_input() -> None:
     how = (1, ((2, 0), (1, 1)), 2)
 
     def layer(x: Array, kernel: Array) -> Array:
-        return convolve(x, kernel, *how)
+        return convolve((x,), kernel, *how)
 
     out, pull = jax.vjp(layer, x, kernel)
     exact, pull_exact = jax.vjp(layer, x.astype(jnp.float32), kernel.astype(jnp.float32))
@@ -198,5 +200,38 @@ def test_a_run_keeps_its_state_and_may_change_its_precision(traced: list[str], t
 
 
 def test_unknown_precision_is_refused() -> None:
-    with pytest.raises(UserError, match=r"--precision is fp8: it must be one of fp32, bf16"):
+    with pytest.raises(UserError, match=r"--precision is fp8: it must be one of fp32, tf32, bf16"):
         check(override(SMALL, {"precision": "fp8"}))
+
+
+@pytest.mark.parametrize(("precision", "stated"), [("fp32", "HIGHEST"), ("tf32", "DEFAULT"), ("bf16", "HIGHEST")])
+def test_programs_state_how_precise_their_products_are(precision: str, stated: str) -> None:
+    """What a device makes of float32 by itself is not left to it: on a GPU, ten bits. Spectra are exact always."""
+    config = replace(SMALL, precision=precision)
+    state = initialise(config)
+    batch = {name: np.zeros((1, 4_000), np.float32) for name in ("clean", "noisy")}
+
+    def both(generator: Any, judge: Any, batch: Any) -> Any:
+        forward = generator_forward(generator, judge, batch, config=config)
+        rest = forward.generator_stats, forward.metrics["generator_loss"], jnp.ones(2), jnp.float32(1e-3)
+        return generator_backward(generator, None, forward.residual, *rest, config=config)[0].params
+
+    mapped = jax.vmap(both, (None, None, 0), axis_name=AXIS)
+    operands = state.generator, state.discriminator, {name: wave[None] for name, wave in batch.items()}
+    found: Counter[tuple[str, str]] = Counter()
+    for equation in equations(jax.make_jaxpr(mapped)(*operands).jaxpr):
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            spectral = equation.invars[1].aval.shape[-2:] in ((400, 402), (402, 400))
+            named = equation.params["precision"]
+            found["spectral" if spectral else "network", str(named[0].name if named else None)] += 1
+    assert {key[1] for key in found if key[0] == "spectral"} == {"HIGHEST"}
+    assert {key[1] for key in found if key[0] == "network"} == {stated}
+    assert sum(found.values()) > 50
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Of a program, and of all programs within."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from equations(inner)

@@ -12,6 +12,7 @@ from jax import Array
 
 from cmgan_jax.benchmarking.clock import Sample, alternate
 from cmgan_jax.config import DTYPES
+from cmgan_jax.precision import PRODUCTS
 
 COPIED = {"cpu": 2**28}
 """Bytes of the array that is copied, far more than caches hold; elsewhere `COPIED_DEFAULT`."""
@@ -58,7 +59,7 @@ def measure_ceilings(device: Any, precisions: tuple[str, ...], repeats: int = 5)
 
     Args:
         device: of JAX.
-        precisions: `fp32`, `bf16`.
+        precisions: `fp32`, `tf32`, `bf16`.
         repeats: samples of each.
     """
     size, side = COPIED.get(device.platform, COPIED_DEFAULT), SIDE.get(device.platform, SIDE_DEFAULT)
@@ -66,6 +67,7 @@ def measure_ceilings(device: Any, precisions: tuple[str, ...], repeats: int = 5)
     cases = {"copy": sampled(partial(jax.jit(_copy), copied))}
     for precision in precisions:
         matrix = jax.device_put(jnp.ones((side, side), DTYPES[precision]), device)
-        cases[precision] = sampled(partial(jax.jit(jnp.matmul), matrix, matrix))
+        product = jax.jit(partial(jnp.matmul, precision=PRODUCTS[precision]))
+        cases[precision] = sampled(partial(product, matrix, matrix))
     best = {name: min(timing.samples) for name, timing in alternate(cases, repeats).items()}
     return Ceilings(2 * size / best.pop("copy"), {name: side**3 / seconds for name, seconds in best.items()})

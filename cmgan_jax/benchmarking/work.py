@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cmgan_jax.config import Config, DiscriminatorConfig, GeneratorConfig
 from cmgan_jax.spectral import frame_count
 
-BYTES = {"fp32": 4, "bf16": 2}
+BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}
 """Bytes of an element by precision."""
 
 TRAINING = 3

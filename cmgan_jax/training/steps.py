@@ -19,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 from cmgan_jax.config import Config
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.models.generator import Generator
+from cmgan_jax.precision import as_configured
 from cmgan_jax.shapes import AXIS
 from cmgan_jax.spectral import compress, istft, level, magnitude, stft, uncompress
 from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss, weighted_mse
@@ -84,6 +85,7 @@ def _key(config: Config, step: Array, purpose: int) -> Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), step), purpose)
 
 
+@as_configured
 def generator_forward(
     generator: NetState, discriminator: NetState, batch: dict[str, Array], *, config: Config
 ) -> Forward:
@@ -143,6 +145,7 @@ def generator_forward(
     return Forward(audio, clean_magnitude, estimate_magnitude, residual, stats, judged, jax.lax.pmean(metrics, AXIS))
 
 
+@as_configured
 def generator_backward(
     generator: NetState,
     average: Any,
@@ -185,6 +188,7 @@ def generator_gradient(residual: Any, parts: Array) -> Any:
     return jax.lax.pmean(gradient, AXIS)
 
 
+@as_configured
 def discriminator_update(
     discriminator: NetState,
     clean_magnitude: Array,
@@ -221,6 +225,7 @@ def discriminator_update(
     return network, metrics | {f"discriminator_{name}": value for name, value in applied.items()}
 
 
+@as_configured
 def discriminator_gradient(
     discriminator: NetState,
     clean_magnitude: Array,

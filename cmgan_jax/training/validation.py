@@ -14,6 +14,7 @@ from cmgan_jax.evaluation.enhance import enhance
 from cmgan_jax.evaluation.metrics import si_sdr
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.models.generator import Generator
+from cmgan_jax.precision import as_configured
 from cmgan_jax.scoring.pesq_pool import PesqPool, Score
 from cmgan_jax.spectral import istft, magnitude, uncompress
 from cmgan_jax.training.health import Pairs, bias_and_error, rank_correlation
@@ -68,6 +69,7 @@ class Judged(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("config",))
+@as_configured
 def judge_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *, config: Config) -> Judged:
     """Enhance crops in evaluation mode, take the losses of each, and ask the discriminator.
 
