@@ -11,7 +11,7 @@ from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import printable
 from cmgan_jax.evaluation.enhance import WindowConfig
 from cmgan_jax.evaluation.enhancer import Enhancer
-from cmgan_jax.evaluation.files import Done, Job, enhance_file, plan
+from cmgan_jax.evaluation.files import Done, Job, enhance_file, plan, seconds_of
 from experiments._cli import run
 from experiments._progress import terminal_bar
 from experiments._runtime import cache_programs
@@ -93,7 +93,8 @@ def main() -> int:
     arguments = tyro.cli(Arguments, prog="python -m experiments.enhance", config=(tyro.conf.FlagCreatePairsOff,))
     jobs = plan(arguments.inputs, arguments.out)
     cache_programs()
-    enhancer = Enhancer.from_checkpoint(arguments.checkpoint, arguments.step, arguments.windows)
+    seconds = seconds_of(job.source for job in jobs)
+    enhancer = Enhancer.from_checkpoint(arguments.checkpoint, arguments.step, arguments.windows, seconds)
     failed = []
     with Display(len(jobs)) as display:
         for job in jobs:

@@ -23,6 +23,7 @@ import tyro
 from rich.console import Console
 
 from cmgan_jax.data import audio
+from cmgan_jax.data.folders import files_below
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation import report, tables
 from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, evaluate, match_files
@@ -136,13 +137,15 @@ def check(arguments: Arguments) -> None:
         raise UserError(f"--report {arguments.report}: a file is there; name a folder")
 
 
-def load_enhancer(checkpoint: Path, step: int | None) -> "Enhancer":
-    """The model of a checkpoint; here and nowhere else jax starts."""
+def load_enhancer(checkpoint: Path, step: int | None, noisy: Path) -> "Enhancer":
+    """The model of a checkpoint, for the recordings of a folder; here and nowhere else jax starts."""
     from cmgan_jax.evaluation.enhancer import Enhancer
+    from cmgan_jax.evaluation.files import seconds_of
     from experiments._runtime import cache_programs
 
     cache_programs()
-    return Enhancer.from_checkpoint(checkpoint, step=step)
+    seconds = seconds_of(files_below(noisy, audio.SUFFIXES))
+    return Enhancer.from_checkpoint(checkpoint, step=step, seconds=seconds)
 
 
 def enhance_case(model: "Enhancer", target: Path, case: Case) -> Path:
@@ -234,8 +237,8 @@ def main() -> int:
     """Parse, score, print and write; the status tells whether every file was scored."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.evaluate", config=(tyro.conf.FlagCreatePairsOff,))
     check(arguments)
-    folders(arguments)  # what cannot work is refused before a model is loaded
-    model = load_enhancer(arguments.checkpoint, arguments.step) if arguments.checkpoint else None
+    where = folders(arguments)  # what cannot work is refused before a model is loaded
+    model = load_enhancer(arguments.checkpoint, arguments.step, where[NOISY]) if arguments.checkpoint else None
     with ExitStack() as work:
         evaluation = score(arguments, model, work)
         publish(evaluation, arguments, about(arguments, model))

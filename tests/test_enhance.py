@@ -11,7 +11,7 @@ import pytest
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation import enhance as module
-from cmgan_jax.evaluation.enhance import WindowConfig, clamp_distances, enhance, layout, network, rooms
+from cmgan_jax.evaluation.enhance import WindowConfig, clamp_distances, enhance, layout, network
 from cmgan_jax.evaluation.pieces import enhance_pieces, gain, pad
 from cmgan_jax.models.generator import BLOCKS, Generator, split_blocks
 from cmgan_jax.recipes import make_config
@@ -129,7 +129,7 @@ def test_few_programs_for_files_of_any_length(monkeypatch: pytest.MonkeyPatch) -
             np.testing.assert_allclose(enhance(random_variables(), audio, CONFIG, windows), audio, atol=1e-6)
         kinds = {str(kind) for kind in traced}
         assert len(kinds) <= 4
-        assert len(kinds) == len(rooms(layout(windows, CONFIG.spectral)))
+        assert len(kinds) == len(network(random_variables(), CONFIG, windows).rooms)
 
 
 def test_the_programs_that_jax_compiles_are_counted_too() -> None:

@@ -5,6 +5,7 @@ A signal of up to `whole` seconds is enhanced as the published evaluation does i
 agree only as far as a window is like the whole; how far, and what memory it takes, decided the defaults.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -16,12 +17,12 @@ from jax import Array
 from cmgan_jax.config import Config, SpectralConfig
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.pieces import Network, window_stream
+from cmgan_jax.evaluation.rooms import rooms
 from cmgan_jax.evaluation.windows import Layout
 from cmgan_jax.models.generator import Generator
+from cmgan_jax.precision import as_configured
 from cmgan_jax.spectral import compress, istft, padded_stft, uncompress
 
-SHAPES = 4
-"""Programs that an enhancer compiles, at most."""
 ACCELERATOR_BATCH = 8
 """Windows at once where there is an accelerator; on a CPU one fills the cores, and more would only take memory."""
 
@@ -70,14 +71,7 @@ def layout(config: WindowConfig, spectral: SpectralConfig) -> Layout:
     return Layout(window * spectral.hop, edge, fade, spectral.hop, batch, hops(config.whole) * spectral.hop)
 
 
-def rooms(windows: Layout) -> tuple[tuple[int, int], ...]:
-    """The shapes (B, S) that serve: one piece of up to a part of a window, a window, the whole; a batch of windows."""
-    together = {(windows.batch, windows.length)} if windows.batch > 1 else set()
-    alone = {(1, windows.length), (1, windows.whole)}
-    parts = [(1, -(-windows.length // (2 * n * windows.hop)) * windows.hop) for n in (1, 2)]
-    return tuple(sorted(together | alone | set(parts[: SHAPES - len(together | alone)])))
-
-
+@as_configured
 def enhanced_rows(variables: Any, padded: Array, frames: Array, *, config: Config) -> Array:
     """Enhance a batch of padded waveforms.
 
@@ -99,13 +93,16 @@ enhance_padded = jax.jit(enhanced_rows, static_argnames=("config",))
 """`enhanced_rows`, compiled; what is exported is compiled elsewhere."""
 
 
-def network(variables: Any, config: Config, windows: WindowConfig | None = None) -> Network:
+def network(
+    variables: Any, config: Config, windows: WindowConfig | None = None, seconds: Sequence[float] = ()
+) -> Network:
     """The generator as a network of a few shapes.
 
     Args:
         variables: `params` and `batch_stats` of the generator.
         config: the run's numbers.
         windows: how long signals are cut.
+        seconds: of each signal to come, where that is known; then shapes are chosen to fit them. Others fit too.
 
     Raises:
         UserError: they cannot be cut so.
@@ -118,7 +115,8 @@ def network(variables: Any, config: Config, windows: WindowConfig | None = None)
     def call(padded: np.ndarray, frames: np.ndarray, part: bool) -> np.ndarray:
         return np.asarray(enhance_padded(of_windows if part else of_whole, padded, frames, config=config))
 
-    return Network(config.spectral, cut, rooms(cut), call)
+    rate = config.spectral.sample_rate
+    return Network(config.spectral, cut, rooms(cut, [round(rate * length) for length in seconds], rate), call)
 
 
 def enhance(variables: Any, audio: np.ndarray, config: Config, windows: WindowConfig | None = None) -> np.ndarray:

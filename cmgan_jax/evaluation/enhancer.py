@@ -5,6 +5,7 @@ clean = enhancer.enhance(noisy, sample_rate)
 stream = enhancer.stream(sample_rate)  # stream.push(block), …, stream.flush()
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cmgan_jax.evaluation.enhance import WindowConfig, network
@@ -19,13 +20,17 @@ class Enhancer(Processor):
         weights: the generator.
     """
 
-    def __init__(self, weights: Weights, windows: WindowConfig | None = None):
+    def __init__(self, weights: Weights, windows: WindowConfig | None = None, seconds: Sequence[float] = ()):
         self.weights = weights
-        super().__init__(network(weights.variables, weights.config, windows))
+        super().__init__(network(weights.variables, weights.config, windows, seconds))
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, step: int | None = None, windows: WindowConfig | None = None
+        cls,
+        path: str | Path,
+        step: int | None = None,
+        windows: WindowConfig | None = None,
+        seconds: Sequence[float] = (),
     ) -> "Enhancer":
         """Load one.
 
@@ -34,8 +39,9 @@ class Enhancer(Processor):
                 dict as PyTorch saved it.
             step: which checkpoint of a run folder.
             windows: how long recordings are cut; also what a stream's latency is.
+            seconds: of the recordings to come, where they are known: programs are compiled to fit them.
 
         Raises:
             UserError: nothing of the kind is there, it cannot be read, or the windows cannot be cut.
         """
-        return cls(load(Path(path), step), windows)
+        return cls(load(Path(path), step), windows, seconds)

@@ -98,6 +98,15 @@ def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
     return list(targets.values())
 
 
+def seconds_of(recordings: Iterable[Path]) -> list[float]:
+    """Lengths, by their headers; those that cannot be read are left out."""
+    found = []
+    for recording in recordings:
+        with suppress(AudioError), audio.open_recording(recording) as source:
+            found.append(source.frames / source.samplerate)
+    return found
+
+
 def enhance_file(
     processor: Processor, job: Job, mono: bool = False, progress: Callable[[float], None] | None = None
 ) -> Done:
