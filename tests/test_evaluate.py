@@ -158,7 +158,7 @@ def test_an_interrupt_does_not_wait_for_what_is_being_scored(tmp_path):
             (tmp_path / folder / f"{name}.wav").symlink_to(tmp_path / "minute.wav")
     command = [sys.executable, "-m", "experiments.evaluate", "--clean", tmp_path / "c", "--enhanced", tmp_path / "e"]
     workers: list[int] = []
-    # Whoever runs tests side by side may ignore Ctrl-C, and children inherit that.
+    # A shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, before)
