@@ -14,7 +14,7 @@ from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.memory import peak_rss, reset_peak
 from cmgan_jax.config import Config
 from cmgan_jax.evaluation.enhance import WindowConfig, enhance_padded, layout, network
-from cmgan_jax.evaluation.pieces import window_stream
+from cmgan_jax.evaluation.processor import Processor
 from cmgan_jax.training.state import initialise
 
 SHORTEST, LONGEST = 2.0, 6.0
@@ -90,8 +90,8 @@ class Ours:
         self._config, self._material = config, material
         self._windows = WindowConfig(whole=window, window=window, batch=batch)
         self._variables = initialise(config).validated
-        rate = config.spectral.sample_rate
-        self._network = network(self._variables, config, self._windows, [wave.size / rate for wave in material.waves])
+        seconds = [wave.size / config.spectral.sample_rate for wave in material.waves]
+        self._processor = Processor(network(self._variables, config, self._windows, seconds))
 
     @property
     def temporaries(self) -> int | None:
@@ -109,9 +109,7 @@ class Ours:
         reset_peak()
         began = time.perf_counter()
         for wave in self._material.waves:
-            stream = window_stream(self._network)
-            stream.push(wave[:, None])
-            stream.flush()
+            self._processor.enhance(wave, self._processor.sample_rate)
         seconds, self.rss = time.perf_counter() - began, peak_rss()
         return seconds
 

@@ -51,7 +51,7 @@ def by_chunks(function: Callable[..., Any], operands: tuple[Any, ...], elements:
         What the function gives, for all: arrays [sequences, ...].
     """
     sequences = jax.tree.leaves(operands)[0].shape[0]
-    # The loop itself keeps XLA from sharing work between the passes.
+    # The loop itself keeps XLA from sharing work between the passes; without one, that they are programs of their own.
     again = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False, policy=ONLY_KEPT)
     count = -(-sequences // max(1, chunk_elements() // elements))
     if count == 1:

@@ -113,8 +113,8 @@ class Conv(nn.Module):
 def convolve(parts: tuple[Array, ...], kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
     """Convolution over (time, frequency) whose weight gradient is one matrix product for each part of the input.
 
-    The library's own takes four to eight times as long on a CPU, and the longer of two forms on a GPU; and to lay the
-    parts side by side takes longer than to add up what they give.
+    The library's own takes four to eight times as long on a CPU, on a GPU up to forty times (BUILD_NOTES.md). To lay
+    the parts side by side takes longer than to add up what they give.
 
     Args:
         parts: [B, T, F, C] each; channels are those of the first part, then those of the next.

@@ -188,7 +188,6 @@ def generator_gradient(residual: Any, parts: Array) -> Any:
     return jax.lax.pmean(gradient, AXIS)
 
 
-@as_configured
 def discriminator_update(
     discriminator: NetState,
     clean_magnitude: Array,
