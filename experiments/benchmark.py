@@ -223,7 +223,8 @@ def measure_enhancement(arguments: Arguments, configs: dict[str, Config], consol
                     (OURS, precision): Ours(ours, material, window, batch) for precision, ours in configs.items()
                 }
                 ways |= {(mode.side, mode.precision): Theirs(y, pieces, batch) for mode, y in yardsticks.items()}
-                in_turns({name: way.run for name, way in ways.items()}, 1)  # Compiles every shape.
+                for way in ways.values():
+                    way.warm_up()
                 timings = in_turns({name: way.run for name, way in ways.items()}, arguments.repeats)
                 for (side, precision), way in ways.items():
                     how = material.name, material.seconds(rate), window, batch, timings[side, precision]

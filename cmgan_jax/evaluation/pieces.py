@@ -29,6 +29,12 @@ class Network:
     rooms: tuple[tuple[int, int], ...]
     call: Callable[[Floats, Floats, bool], Floats]
 
+    def warm_up(self) -> None:
+        """Put silence through every room, so that what is to be compiled is."""
+        for batch, samples in self.rooms:
+            silence = np.zeros((batch, samples + self.spectral.n_fft), np.float32)
+            self.call(silence, np.full(batch, samples // self.spectral.hop + 1, np.int32), False)
+
 
 def window_stream(network: Network, whole: bool = True, channels: int = 1) -> WindowedStream:
     """A stream of signals at the network's rate; windows from the first sample on unless `whole`."""
