@@ -112,10 +112,6 @@ class Run:
         """Train to the last epoch, or until a signal asks to save and leave."""
         try:
             with self._interruption:
-                if self.position.noisy is None:
-                    self.position.noisy = self._hosts.from_first(
-                        lambda: score_files(None, self._held, self.config, self._scorer.pool).numbers
-                    )
                 self._display.note("compiling; the first step takes a minute or so, later starts find it in the cache")
                 while self.position.step < self._total and not self._stopping:
                     epoch = self.position.step // self._steps_per_epoch
@@ -164,6 +160,10 @@ class Run:
                 before = None
                 if not self.position.in_a_row:
                     self._save()
+            elif self._pace is None:
+                # The first step of this process: whoever waits for it need not wait for the second as well.
+                self._take(*before, self.position.step, epoch)
+                before = None
         if before is not None:
             self._take(*before, self.position.step, epoch)
 
@@ -230,6 +230,11 @@ class Run:
 
     def _end_epoch(self, epoch: int) -> bool:
         """Validate, write the epoch's record; whether the model is the best so far, by PESQ."""
+        if self.position.noisy is None:
+            # Not before the first step, which nobody should wait for.
+            self.position.noisy = self._hosts.from_first(
+                lambda: score_files(None, self._held, self.config, self._scorer.pool).numbers
+            )
         generator, average, discriminator = self._validated()
         enhanced: dict[str, Any] = {}
 

@@ -137,7 +137,7 @@ class Stepper:
         if self._late is not None:
             scored, self._late = self._late, scored
         health = self.config.health
-        if health.measure and health.adversarial_every and step % health.adversarial_every == 0:
+        if health.measure and health.adversarial_every and (step + 1) % health.adversarial_every == 0:
             # Copies, since states are donated. Any state serves: the gradient is the residual's alone.
             for name, parts in (("others_norm", OTHERS), ("adversarial_norm", ADVERSARIAL)):
                 copies = put.copy((generator, average))
