@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import Array
 
+from cmgan_jax.models.depthwise import depthwise
 from cmgan_jax.models.dropout import Dropout, row_numbers
 from cmgan_jax.models.layers import (
     BatchNorm,
@@ -17,7 +18,6 @@ from cmgan_jax.models.layers import (
     LayerNorm,
     PReLU,
     convolve,
-    depthwise,
 )
 from cmgan_jax.shapes import AXIS
 
@@ -38,9 +38,12 @@ def train(module: nn.Module, variables: Any, x: Any) -> tuple[Any, Any]:
     return out, updated["batch_stats"]
 
 
-@pytest.mark.parametrize("positions", [9, 2])
+@pytest.mark.parametrize("positions", [9, 2, 70])
 def test_depthwise_is_a_grouped_convolution(positions: int) -> None:
-    """Values and both gradients equal those of the library's grouped convolution, also where the kernel is longer."""
+    """Values and both gradients equal those of the library's grouped convolution, also where the kernel is longer.
+
+    70 positions are three blocks of 24, two of which stand for no position.
+    """
     x, kernel, cotangent = normal(3, positions, 4), normal(5, 4), normal(3, positions, 4)
 
     def grouped(x: Array, kernel: Array) -> Array:

@@ -12,8 +12,9 @@ from jax import Array
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models.attention import RelativeAttention
 from cmgan_jax.models.chunks import by_chunks, kept
+from cmgan_jax.models.depthwise import depthwise
 from cmgan_jax.models.dropout import Dropout, row_numbers
-from cmgan_jax.models.layers import BatchNorm, Dense, LayerNorm, depthwise, uniform_bias
+from cmgan_jax.models.layers import BatchNorm, Dense, LayerNorm, uniform_bias
 
 
 class FeedForward(nn.Module):

@@ -1,0 +1,63 @@
+"""Depthwise convolution along a sequence by shifted sums: the library's own is some fifty times slower on a CPU."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+BLOCK = 32
+"""Positions that a pass over the sums of the kernel's gradient adds at most (CPU, measured)."""
+
+
+@jax.custom_vjp
+def depthwise(x: Array, kernel: Array) -> Array:
+    """Depthwise convolution along the middle axis as shifted multiply-adds, zero-padded to the same length.
+
+    Args:
+        x: [sequences, N, C].
+        kernel: float32[width, C], width odd.
+
+    Returns:
+        [sequences, N, C]: sum over k of kernel[k] · x[n + k - width // 2].
+    """
+    width, positions = kernel.shape[0], x.shape[1]
+    padded = _padded(x, width // 2, width // 2).astype(jnp.float32)
+    taps = padded[:, :positions] * kernel[0]
+    for k in range(1, width):
+        taps += padded[:, k : k + positions] * kernel[k]
+    return taps.astype(x.dtype)
+
+
+def _padded(x: Array, before: int, after: int) -> Array:
+    return jnp.pad(x, ((0, 0), (before, after), (0, 0)))
+
+
+def _depthwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return depthwise(x, kernel), (x, kernel)
+
+
+def _depthwise_backward(residual: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = residual
+    return depthwise(gradient, kernel[::-1]), _of_kernel(x, gradient, kernel.shape[0])
+
+
+def _of_kernel(x: Array, gradient: Array, width: int) -> Array:
+    """The kernel's gradient, float32[width, C]: sum over sequences and n of x[n + k - width // 2] · gradient[n].
+
+    For all taps at once and a block of positions at a time. A sum for each tap would read everything `width` times.
+    """
+    sequences, positions, channels = x.shape
+    count = -(-positions // BLOCK)
+    size = -(-positions // count)
+    lacking = count * size - positions
+    x, gradient = _padded(x, width // 2, width // 2 + lacking), _padded(gradient, 0, lacking)
+
+    def add(block: Array, sums: Array) -> Array:
+        seen = jax.lax.dynamic_slice_in_dim(x, block * size, size + width - 1, 1).astype(jnp.float32)
+        of_block = jax.lax.dynamic_slice_in_dim(gradient, block * size, size, 1).astype(jnp.float32)
+        return sums + sum(seen[:, n : n + width] * of_block[:, n : n + 1] for n in range(size))
+
+    sums = jax.lax.fori_loop(0, count, add, jnp.zeros((sequences, width, channels)))
+    return jnp.sum(sums, axis=0)
+
+
+depthwise.defvjp(_depthwise_forward, _depthwise_backward)
