@@ -29,7 +29,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training.records import write_json
 from experiments._cli import run
-from experiments._runtime import fresh_programs
+from experiments._runtime import fresh_programs, limit_arenas
 from experiments.yardstick.client import MODES, Theirs, Yardstick, require_torch
 
 Part = Literal["train", "pesq", "enhance"]
@@ -257,6 +257,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
 def main() -> None:
     """Parse, measure, write."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.benchmark", config=(tyro.conf.FlagCreatePairsOff,))
+    limit_arenas()  # As a training has them.
     with fresh_programs():
         found = measure(arguments, Console(highlight=False))
     if arguments.json is not None:
