@@ -25,7 +25,8 @@ from cmgan_jax.training.hosts import Hosts
 from cmgan_jax.training.launch import Wishes, launch, read_about, refuse_occupied
 from cmgan_jax.training.loop import Outcome
 from experiments._cli import run
-from experiments._runtime import Cluster, cache_programs, joined, limit_arenas, prepare_devices
+from experiments._hosts import Cluster, joined
+from experiments._runtime import cache_programs, limit_arenas, prepare_devices
 
 DEMO = "demo"
 DEMO_FOLDER = Path("data/demo")

@@ -28,7 +28,7 @@ from cmgan_jax.training.divergence import Diverged
 from cmgan_jax.training.launch import Wishes, launch
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.records import read_metrics
-from experiments._runtime import HOST_GONE
+from experiments._hosts import HOST_GONE
 
 NUMBERS = {
     "epochs": 1,

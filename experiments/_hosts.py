@@ -1,0 +1,124 @@
+"""How the hosts of one training find each other, and what a host says when another has gone."""
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import jax
+
+from cmgan_jax.errors import UserError
+from cmgan_jax.training.hosts import ALONE, Hosts
+
+HOST_GONE = 75
+"""Exit status when another host has gone: 75 is sysexits' temporary failure, worth another try."""
+JOIN_SECONDS = 120
+"""How long hosts wait for each other at the start."""
+HEARTBEAT_SECONDS = 20
+"""A host that has been silent for so long has gone."""
+LEAVE_SECONDS = 15
+"""How long a host waits for the others when it leaves."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How hosts find each other; what is None is found by JAX in the environment of SLURM, Open MPI or Kubernetes.
+
+    Attributes:
+        coordinator: HOST:PORT of process 0, as the others reach it.
+        process: number of this process, from 0.
+        processes: how many there are.
+    """
+
+    coordinator: str | None = None
+    process: int | None = None
+    processes: int | None = None
+
+
+@contextmanager
+def joined(cluster: Cluster | None) -> Iterator[Hosts]:
+    """Train together with other hosts while the block runs; None: alone.
+
+    A host that dies takes the others with it within a minute: each says so and ends with the status `HOST_GONE`.
+
+    Raises:
+        UserError: numbers that do not fit together, or none and no cluster to take them from.
+    """
+    if cluster is None:
+        yield ALONE
+        return
+    _check(cluster)
+    # It would take SIGTERM, which is ours: the run saves and leaves.
+    jax.config.update("jax_enable_preemption_service", False)
+    last = _LastWords(
+        f"not all processes have met within {JOIN_SECONDS} s at {cluster.coordinator or 'the address of process 0'}: "
+        "see that all were started, and that they can reach that address"
+    )
+    try:
+        jax.distributed.initialize(
+            cluster.coordinator,
+            cluster.processes,
+            cluster.process,
+            initialization_timeout=JOIN_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=LEAVE_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"--distributed: {str(error).strip().splitlines()[0]}; {_WAYS}") from error
+    last.words = (
+        "another host has gone; its own output says why. Start all hosts again with --resume: the run goes on from "
+        "its last checkpoint"
+    )
+    try:
+        hosts = Hosts.present()
+        # The first exchange connects the hosts; later ones may wait for each other as long as they like.
+        hosts.tell("")
+        yield hosts
+    except jax.errors.JaxRuntimeError:
+        # An exchange with a host that has gone may fail at once. Whether one has, JAX knows a little later; then it
+        # ends this process, and the last words are said.
+        time.sleep(2 * HEARTBEAT_SECONDS)
+        raise
+    except Exception as error:
+        # It ended this host alone: the others do not come to the farewell, and JAX aborts this one for that.
+        last.words, last.status = "left the other hosts, which end too", getattr(error, "status", 1)
+        raise
+
+
+_WAYS = (
+    "start it by SLURM's srun, by Open MPI's mpirun or in Kubernetes, or give --coordinator HOST:PORT, --process-id "
+    "and --num-processes"
+)
+
+
+def _check(cluster: Cluster) -> None:
+    host, _, port = (cluster.coordinator or "host:1").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f"--coordinator {cluster.coordinator}: it must be HOST:PORT")
+    if cluster.processes is not None and cluster.processes < 1:
+        raise UserError(f"--num-processes {cluster.processes}: it must be 1 or more")
+    below = cluster.processes or 2**31
+    if cluster.process is not None and not 0 <= cluster.process < below:
+        raise UserError(f"--process-id {cluster.process}: it must be from 0 to --num-processes - 1")
+
+
+class _LastWords:
+    """Says something when JAX aborts the process, which it does from C++: no exception passes through Python.
+
+    Attributes:
+        words: what will be said.
+        status: the process's exit status.
+    """
+
+    def __init__(self, words: str):
+        self.words = words
+        self.status = HOST_GONE
+        self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._say)
+        ctypes.CDLL(None).signal(signal.SIGABRT, self._handler)
+
+    def _say(self, number: int) -> None:
+        os.write(2, f"{self.words}\n".encode())
+        os._exit(self.status)
