@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
-from cmgan_jax.models.chunks import chunk_elements, kept
+from cmgan_jax.models.chunks import chunk_elements, kept, parts
 from cmgan_jax.models.dropout import Dropout
 from cmgan_jax.models.layers import Dense, LayerNorm
 from cmgan_jax.models.relative import product, relative_gradients, relative_scores, score_product
@@ -51,11 +51,9 @@ def _attend_forward(query: Array, key: Array, value: Array, distances: Array, va
 def _by_rows(query: Array, key: Array, value: Array, distances: Array, valid: Array | None) -> tuple[Array, Array]:
     """As `_rows`, for as many positions at a time as their scores leave the cache room."""
     sequences, heads, positions, width = query.shape
-    most = max(1, chunk_elements() // (sequences * heads * positions))
-    if most >= positions:
+    count, size = parts(positions, chunk_elements() // (sequences * heads * positions))
+    if count == 1:
         return _rows(query, key, value, distances, valid)
-    count = -(-positions // most)
-    size = -(-positions // count)
     lacking = count * size - positions
     blocks = jnp.pad(query, ((0, 0), (0, 0), (0, lacking), (0, 0))).reshape(sequences, heads, count, size, width)
     # Rows beyond the last position are farther from the first than any; what they give is not used.

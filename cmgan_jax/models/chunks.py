@@ -36,6 +36,12 @@ def chunk_elements() -> int:
     return memory.get("bytes_limit", CHUNK_DEFAULT * CHUNK_SHARE) // CHUNK_SHARE
 
 
+def parts(total: int, most: int) -> tuple[int, int]:
+    """(count, size) of the fewest equal parts of up to `most`, or of 1 where that is less; the last may lack some."""
+    count = -(-total // max(1, most))
+    return count, -(-total // count)
+
+
 def by_chunks(function: Callable[..., Any], operands: tuple[Any, ...], elements: int) -> Any:
     """Apply a function to a few sequences at a time.
 
@@ -53,10 +59,9 @@ def by_chunks(function: Callable[..., Any], operands: tuple[Any, ...], elements:
     sequences = jax.tree.leaves(operands)[0].shape[0]
     # The loop itself keeps XLA from sharing work between the passes; without one, that they are programs of their own.
     again = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False, policy=ONLY_KEPT)
-    count = -(-sequences // max(1, chunk_elements() // elements))
+    count, size = parts(sequences, chunk_elements() // elements)
     if count == 1:
         return again(operands)
-    size = -(-sequences // count)
 
     def cut(x: Array) -> Array:
         # What the last chunk lacks is more of the last sequence: computed, not used, and finite.

@@ -155,15 +155,13 @@ class Run:
             before = batch, measured, timing
             self.position.step += 1
             self._note_failed_save(wait=False)
-            if self.position.step < end and self._agreed.save:
+            due = self.position.step < end and self._agreed.save
+            # The first step of this process is read at once, too: whoever waits for it need not wait for the second.
+            if due or self._pace is None:
                 self._take(*before, self.position.step, epoch)
                 before = None
-                if not self.position.in_a_row:
-                    self._save()
-            elif self._pace is None:
-                # The first step of this process: whoever waits for it need not wait for the second as well.
-                self._take(*before, self.position.step, epoch)
-                before = None
+            if due and not self.position.in_a_row:
+                self._save()
         if before is not None:
             self._take(*before, self.position.step, epoch)
 
