@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
-from cmgan_jax.models.chunks import chunk_elements, kept, parts
+from cmgan_jax.models.chunks import chunk_elements, equal_parts, kept
 from cmgan_jax.models.dropout import Dropout
 from cmgan_jax.models.layers import Dense, LayerNorm
 from cmgan_jax.models.relative import product, relative_gradients, relative_scores, score_product
@@ -51,7 +51,7 @@ def _attend_forward(query: Array, key: Array, value: Array, distances: Array, va
 def _by_rows(query: Array, key: Array, value: Array, distances: Array, valid: Array | None) -> tuple[Array, Array]:
     """As `_rows`, for as many positions at a time as their scores leave the cache room."""
     sequences, heads, positions, width = query.shape
-    count, size = parts(positions, chunk_elements() // (sequences * heads * positions))
+    count, size = equal_parts(positions, chunk_elements() // (sequences * heads * positions))
     if count == 1:
         return _rows(query, key, value, distances, valid)
     lacking = count * size - positions

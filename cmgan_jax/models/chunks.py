@@ -36,7 +36,7 @@ def chunk_elements() -> int:
     return memory.get("bytes_limit", CHUNK_DEFAULT * CHUNK_SHARE) // CHUNK_SHARE
 
 
-def parts(total: int, most: int) -> tuple[int, int]:
+def equal_parts(total: int, most: int) -> tuple[int, int]:
     """(count, size) of the fewest equal parts of up to `most`, or of 1 where that is less; the last may lack some."""
     count = -(-total // max(1, most))
     return count, -(-total // count)
@@ -59,7 +59,7 @@ def by_chunks(function: Callable[..., Any], operands: tuple[Any, ...], elements:
     sequences = jax.tree.leaves(operands)[0].shape[0]
     # The loop itself keeps XLA from sharing work between the passes; without one, that they are programs of their own.
     again = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False, policy=ONLY_KEPT)
-    count, size = parts(sequences, chunk_elements() // elements)
+    count, size = equal_parts(sequences, chunk_elements() // elements)
     if count == 1:
         return again(operands)
 

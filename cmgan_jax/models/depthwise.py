@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cmgan_jax.models.chunks import parts
+from cmgan_jax.models.chunks import equal_parts
 
 BLOCK = 32
 """Positions that a pass over the sums of the kernel's gradient adds at most (CPU, measured)."""
@@ -48,7 +48,7 @@ def _of_kernel(x: Array, gradient: Array, width: int) -> Array:
     For all taps at once and a block of positions at a time. A sum for each tap would read everything `width` times.
     """
     sequences, positions, channels = x.shape
-    count, size = parts(positions, BLOCK)
+    count, size = equal_parts(positions, BLOCK)
     lacking = count * size - positions
     x, gradient = _padded(x, width // 2, width // 2 + lacking), _padded(gradient, 0, lacking)
 
