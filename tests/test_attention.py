@@ -69,14 +69,16 @@ def with_gradients(function: Callable[..., Array], operands: tuple[np.ndarray, .
 
 # Of 7 sequences and 2 heads with 5 positions: all rows at a time; 2, so that the last ones lack one; 1.
 @pytest.mark.parametrize("scores", [1_000_000, 140, 1])
-@pytest.mark.parametrize("form", ["by distance", "by pair"])
+@pytest.mark.parametrize("form", ["by distance", "by distance, in blocks of 2 rows", "by pair"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_attend_equals_the_gathered_form(
     cases: dict[bool, Case], masked: bool, form: str, scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values and the gradients of all four operands: in the form for a CPU and in that for a GPU, some rows at once."""
     monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {jax.default_backend(): scores})
-    monkeypatch.setattr(relative, "BY_DISTANCE", (jax.default_backend(),) if form == "by distance" else ())
+    monkeypatch.setattr(relative, "BY_DISTANCE", () if form == "by pair" else (jax.default_backend(),))
+    if "blocks" in form:
+        monkeypatch.setattr(relative, "BLOCK", 2)
     operands, cotangent, valid, expected = cases[masked]
     # `attend` wants the largest distance first, the gathered form's table has it last.
     found = with_gradients(lambda q, k, v, table: attend(q, k, v, table[::-1], valid), operands, cotangent)
