@@ -74,9 +74,8 @@ def relative_scores(query: Array, distances: Array) -> Array:
     """
     if by_distance():
         windows = _windows(distances, query.shape[2])
-        sequences, heads, count, size, _ = (blocks := _blocks(query, len(windows))).shape
-        of_distance = product("brk,bmk->brm", _block_first(blocks), windows)
-        return _rows_again(shift(of_distance.reshape(count, sequences, heads, size, -1)), query)
+        of_distance = product("bshrk,bmk->bshrm", _blocks(query, len(windows)), windows)
+        return _rows(shift(of_distance), query.shape[2])
     return score_product("shik,kij->shij", query, _pairs(distances, query.shape[2]))
 
 
@@ -93,12 +92,11 @@ def relative_gradients(of_scores: Array, query: Array, distances: Array) -> tupl
     """
     if by_distance():
         windows = _windows(distances, query.shape[2])
-        sequences, heads, count, size, width = (blocks := _blocks(query, len(windows))).shape
-        of_distance = _block_first(unshift(_blocks(of_scores, count)))
-        of_query = product("brm,bmk->brk", of_distance, windows).reshape(count, sequences, heads, size, width)
+        of_distance = unshift(_blocks(of_scores, len(windows)))
+        of_query = product("bshrm,bmk->bshrk", of_distance, windows)
         # In this order the product is two and a half times as fast on a CPU.
-        of_windows = product("brk,brm->bkm", _block_first(blocks), of_distance)
-        return _rows_again(of_query, query), _unwindow(of_windows, query.shape[2])
+        of_windows = product("bshrk,bshrm->bkm", _blocks(query, len(windows)), of_distance)
+        return _rows(of_query, query.shape[2]), _unwindow(of_windows, query.shape[2])
     of_pairs = product("shij,shik->kij", of_scores, query)
     of_query = product("shij,kij->shik", of_scores, _pairs(distances, query.shape[2]))
     return of_query, jnp.sum(unshift(of_pairs), axis=1).T[:-1]
@@ -127,22 +125,17 @@ def _unwindow(windows: Array, rows: int) -> Array:
 
 
 def _blocks(x: Array, count: int) -> Array:
-    """[sequences, H, R, C] to [sequences, H, count, size, C], zeros where the last block lacks rows."""
+    """[sequences, H, R, C] to [count, sequences, H, size, C], zeros where the last block lacks rows."""
     sequences, heads, rows, columns = x.shape
     size = -(-rows // count)
     x = jnp.pad(x, ((0, 0), (0, 0), (0, count * size - rows), (0, 0)))
-    return x.reshape(sequences, heads, count, size, columns)
+    return jnp.moveaxis(x.reshape(sequences, heads, count, size, columns), 2, 0)
 
 
-def _block_first(x: Array) -> Array:
-    """[sequences, H, count, size, C] to [count, sequences · H · size, C]."""
-    return jnp.moveaxis(x, 2, 0).reshape(x.shape[2], -1, x.shape[4])
-
-
-def _rows_again(blocks: Array, like: Array) -> Array:
-    """[count, sequences, H, size, C] to [sequences, H, R, C], as many rows as `like` has."""
-    sequences, heads, rows, _ = like.shape
-    return jnp.moveaxis(blocks, 0, 2).reshape(sequences, heads, -1, blocks.shape[-1])[:, :, :rows]
+def _rows(blocks: Array, rows: int) -> Array:
+    """The inverse of `_blocks`."""
+    _, sequences, heads, _, columns = blocks.shape
+    return jnp.moveaxis(blocks, 0, 2).reshape(sequences, heads, -1, columns)[:, :, :rows]
 
 
 def _even(distances: Array) -> Array:
