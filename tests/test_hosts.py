@@ -126,6 +126,8 @@ def test_targets_are_those_of_the_global_batch():
             np.testing.assert_array_equal(getattr(targets, name), getattr(expected, name))
         np.testing.assert_array_equal(report.pesq, whole.pesq)
         assert (report.mean, report.failures) == (whole.mean, {"timeout": 1, "injected": 1})
+        # The longest wait, which both know; whose exchange took how long is not in it.
+        assert report.waited == halves[0][1].waited
         # Any host's signal, and the first one's clock.
         assert report.wish == Wish(15, save=True)
 

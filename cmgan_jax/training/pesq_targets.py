@@ -169,8 +169,9 @@ class PendingTargets:
             CancelledError: the scorer was closed.
         """
         began = time.monotonic()
-        scores, wish = _of_all(self.hosts, [future.result() for future in self.scores], wish)
-        waited = time.monotonic() - began
+        here = [future.result() for future in self.scores]
+        # Not the exchange, which is a program of the devices and waits for those before it.
+        scores, wish, waited = _of_all(self.hosts, here, wish, time.monotonic() - began)
         raw = np.array([score.pesq for score in scores], dtype=np.float64)
         valid = [score.pesq for score in scores if score.failure is None]
         failures = Counter(str(score.failure) for score in scores if score.failure is not None)
@@ -250,18 +251,18 @@ def _annotation(name: str) -> TraceAnnotation:
     return TraceAnnotation(name)
 
 
-def _of_all(hosts: Hosts, scores: Sequence[Score], wish: Wish) -> tuple[Sequence[Score], Wish]:
-    """Scores of the global batch; a signal that any host has, and whether the first would save."""
+def _of_all(hosts: Hosts, scores: Sequence[Score], wish: Wish, waited: float) -> tuple[Sequence[Score], Wish, float]:
+    """Scores of the global batch; a signal that any host has, and whether the first would save; the longest wait."""
     if hosts.count == 1:
-        return scores, wish
-    rows = np.array([(score.pesq, _code(score)) for score in scores] + [(wish.save, wish.signal)], _ROW)
+        return scores, wish, waited
+    rows = np.array([(score.pesq, _code(score)) for score in scores] + [(waited, 0), (wish.save, wish.signal)], _ROW)
     told = hosts.exchange(rows)
     every = [
         Score(float(pesq), None if reason == _SCORED else _REASONS[reason], 0.0)
-        for pesq, reason in told[:, :-1].reshape(-1)
+        for pesq, reason in told[:, :-2].reshape(-1)
     ]
     last = told[:, -1]
-    return every, Wish(int(max(last["reason"])), bool(last["pesq"][0]))
+    return every, Wish(int(max(last["reason"])), bool(last["pesq"][0])), float(max(told[:, -2]["pesq"]))
 
 
 def _code(score: Score) -> int:
