@@ -1,4 +1,4 @@
-"""The one exception that reaches a person as a plain message instead of a traceback, and names fit for messages."""
+"""The one exception that reaches a person as a plain message instead of a traceback, and words fit for messages."""
 
 
 class UserError(Exception):
@@ -16,3 +16,8 @@ class UserError(Exception):
 def printable(name: object) -> str:
     """A file's name on one line, as any terminal shows it: line ends, control characters and stray bytes escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether a device had too little memory for a program, which XLA tells by an error of the runtime."""
+    return "RESOURCE_EXHAUSTED" in str(error)

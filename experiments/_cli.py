@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from cmgan_jax.errors import UserError, printable
+from cmgan_jax.errors import UserError, lacks_memory, printable
 
 USER_ERROR = 2
 """Exit status after something that the user can mend; the command-line parser uses the same."""
@@ -26,8 +26,18 @@ _REMEDIES = {
     errno.ENOTDIR: "a part of the path is a file, not a folder; check the path",
     errno.EISDIR: "a folder, where a file was expected; check the path",
     errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
+    errno.EEXIST: "something of that name is there already, and no folder; choose another path",
+    errno.ELOOP: "the link leads back to itself; check the path",
+    errno.EFBIG: "the file would be larger than is allowed here; choose another disk or raise the limit (ulimit -f)",
+    errno.EIO: "the disk or network gave an error; check it, or choose another folder",
+    errno.EBUSY: "in use by something else; try again or choose another path",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
 }
+
+_SMALLER = (
+    "take fewer crops or windows at once (--batch), shorter ones (--window, --whole), --precision bf16, more devices, "
+    "or leave the device to this program alone"
+)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -38,7 +48,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     Raises:
         SystemExit: always, except that an error which is not the user's passes through with its traceback.
-            A `UserError`'s own, 2 after an error of the file system that the user can mend, 130 after Ctrl-C.
+            A `UserError`'s own, 2 after an error of the file system that the user can mend or where the device's memory
+            is too small, 130 after Ctrl-C.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Standard error escapes what its encoding lacks; a name must not end the program here either.
@@ -62,5 +73,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         if remedy is None:
             raise
         print(f"{printable(error.filename or 'file system')}: {remedy}", file=sys.stderr)
+        status = USER_ERROR
+    except RuntimeError as error:
+        if not lacks_memory(error):
+            raise
+        print(f"the device lacks memory ({str(error).splitlines()[0]}): {_SMALLER}", file=sys.stderr)
         status = USER_ERROR
     sys.exit(status)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import jax
 
-from cmgan_jax.errors import UserError
+from cmgan_jax.errors import UserError, lacks_memory
 from cmgan_jax.training.hosts import ALONE, Hosts
 
 HOST_GONE = 75
@@ -77,12 +77,12 @@ def joined(cluster: Cluster | None) -> Iterator[Hosts]:
         # The first exchange connects the hosts; later ones may wait for each other as long as they like.
         hosts.tell("")
         yield hosts
-    except jax.errors.JaxRuntimeError:
-        # An exchange with a host that has gone may fail at once. Whether one has, JAX knows a little later; then it
-        # ends this process, and the last words are said.
-        time.sleep(2 * HEARTBEAT_SECONDS)
-        raise
     except Exception as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and not lacks_memory(error):
+            # An exchange with a host that has gone may fail at once. Whether one has, JAX knows a little later; then
+            # it ends this process, and the last words are said.
+            time.sleep(2 * HEARTBEAT_SECONDS)
+            raise
         # It ended this host alone: the others do not come to the farewell, and JAX aborts this one for that.
         last.words, last.status = "left the other hosts, which end too", getattr(error, "status", 1)
         raise

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cmgan_jax.benchmarking import report
 from cmgan_jax.benchmarking.ceilings import Ceilings, measure_ceilings
-from cmgan_jax.benchmarking.clock import alternate, in_turns
+from cmgan_jax.benchmarking.clock import Gone, alternate, in_turns
 from cmgan_jax.benchmarking.enhancement import Enhanced, Ours, cut, enhancement_table, make_material
 from cmgan_jax.benchmarking.health_cost import health_table, measure_health
 from cmgan_jax.benchmarking.material import make_corpus, make_crops
@@ -26,13 +26,16 @@ from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
 from cmgan_jax.data.pipeline import training_batches
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import refuse_file, refuse_folder, write_json
 from cmgan_jax.recipes import make_config
-from cmgan_jax.training.records import write_json
 from experiments._cli import run
-from experiments._runtime import fresh_programs, limit_arenas
+from experiments._runtime import fresh_programs, limit_arenas, share_device
+from experiments._terminal import table_console
 from experiments.yardstick.client import MODES, Theirs, Yardstick, require_torch
 
 Part = Literal["train", "pesq", "enhance"]
+WIDTH = 140
+"""Columns where the output is no terminal."""
 PROFILED = 3
 """Steps in a profile."""
 
@@ -69,7 +72,8 @@ class Arguments:
     """`torch`: the published program beside ours, in turns, where PyTorch is installed (or CMGAN_TORCH_PYTHON names
     an interpreter that has it)."""
     modes: tuple[str, ...] = ("eager-fp32", "compiled-fp32", "eager-bf16", "compiled-bf16")
-    """How PyTorch computes; on a GPU also eager-tf32 and compiled-tf32."""
+    """How PyTorch computes; on a GPU also eager-tf32 and compiled-tf32. Each is a process of its own, and all are in
+    memory at once: at the paper's size 10 GB each on a CPU, 20 for recordings in windows of 8 s."""
     json: Path | None = None
     """File for all figures."""
     profile: Path | None = None
@@ -84,6 +88,13 @@ def sizes(arguments: Arguments) -> list[dict[str, Config]]:
     """
     if arguments.repeats < 1:
         raise UserError(f"--repeats {arguments.repeats}: at least 1 sample is needed")
+    for name in ("part", "batch", "precision", "window", "window_batch"):
+        if not getattr(arguments, name):
+            raise UserError(f"--{name.replace('_', '-')}: at least one is needed")
+    if min(arguments.files, arguments.minutes) < 0:
+        raise UserError("--files and --minutes: they must be 0 or more")
+    if min(arguments.window_batch) < 1:
+        raise UserError(f"--window-batch {min(arguments.window_batch)}: it must be 1 or more")
     if unknown := [mode for mode in arguments.modes if mode not in MODES]:
         raise UserError(f"--modes {' '.join(unknown)}: there are {', '.join(MODES)}")
     base = make_config(arguments.recipe, arguments.preset)
@@ -99,11 +110,12 @@ def sizes(arguments: Arguments) -> list[dict[str, Config]]:
 
 @dataclass(frozen=True)
 class Found:
-    """What one batch size gave: rows by program, our set-ups, and the rivals' (plain)."""
+    """What one batch size gave: rows by program, our set-ups, the rivals' (plain), and why some of them are gone."""
 
     rows: list[Row]
     setups: list[Setup]
     rivals: list[dict[str, Any]]
+    gone: list[str]
 
 
 def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Arguments, folder: Path) -> Found:
@@ -120,8 +132,10 @@ def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Argu
     with contextlib.ExitStack() as opened:
         batches = training_batches(make_corpus(folder, config), config)
         opened.callback(batches.close)
-        ours = {p: opened.enter_context(Workload(c, [device], batches)) for p, c in configs.items()}
-        setups = [setup_of(precision, workload, device) for precision, workload in ours.items()]
+        ours, setups = {}, []
+        for precision, sized in configs.items():
+            ours[precision] = opened.enter_context(Workload(sized, [device], batches))
+            setups.append(setup_of(precision, ours[precision], device))
         theirs = {mode: opened.enter_context(Yardstick(config, next(batches), mode)) for mode in modes}
         ours_sampled = {precision: workload.samples() for precision, workload in ours.items()}
         theirs_sampled = {mode: yardstick.samples(list(PROGRAMS)) for mode, yardstick in theirs.items()}
@@ -134,6 +148,7 @@ def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Argu
             {"side": mode.side, "precision": mode.precision, "batch": config.batch, **y.about, "first_s": y.first}
             | {"memory": y.ask("memory")}
             for mode, y in theirs.items()
+            if y.gone is None
         ]
         if arguments.profile is not None:
             # Without Python's own calls, which would cover what matters.
@@ -155,7 +170,7 @@ def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Argu
         floor = (work[program] * config.batch).floor(precision, rate, ceilings.bytes_per_second) if rate else None
         waiting = report.median(waited.pesq), report.median(waited.data)
         rows.append(Row(side, program, PROGRAMS[program], precision, config.batch, timing, floor, *waiting))
-    return Found(rows, setups, rivals)
+    return Found(rows, setups, rivals, [yardstick.gone for yardstick in theirs.values() if yardstick.gone])
 
 
 def setup_of(precision: str, workload: Workload, device: Any) -> Setup:
@@ -183,10 +198,13 @@ def measure_training(arguments: Arguments, wished: list[dict[str, Config]], cons
             found.append(measure_size(configs, ceilings, arguments, Path(folder)))
     rows = [row for program in PROGRAMS for one in found for row in one.rows if row.program == program]
     setups, rivals = [s for one in found for s in one.setups], [r for one in found for r in one.rivals]
+    gone = [words for one in found for words in one.gone]
     console.print(report.timing_table(rows, f"training, preset {arguments.preset}"))
     console.print(report.setup_table(setups))
     if rivals:
         console.print(report.rival_table(rivals))
+    for words in gone:
+        console.print(f"left out: {words}", markup=False)
     hidden = report.hidden(rows)
     for case in hidden:
         console.print(
@@ -204,6 +222,7 @@ def measure_training(arguments: Arguments, wished: list[dict[str, Config]], cons
         "rows": [row.to_dict() for row in rows],
         "setups": [asdict(setup) for setup in setups],
         "rivals": rivals,
+        "gone": gone,
         "hidden": hidden,
     }
 
@@ -224,21 +243,28 @@ def measure_enhancement(arguments: Arguments, configs: dict[str, Config], consol
                 }
                 ways |= {(mode.side, mode.precision): Theirs(y, pieces, batch) for mode, y in yardsticks.items()}
                 for way in ways.values():
-                    way.warm_up()
+                    with contextlib.suppress(Gone):
+                        way.warm_up()
                 timings = in_turns({name: way.run for name, way in ways.items()}, arguments.repeats)
-                for (side, precision), way in ways.items():
-                    how = material.name, material.seconds(rate), window, batch, timings[side, precision]
+                for (side, precision), timing in timings.items():
+                    way = ways[side, precision]
+                    how = material.name, material.seconds(rate), window, batch, timing
                     temporaries = way.temporaries if isinstance(way, Ours) else None
                     rows.append(Enhanced(side, precision, *how, temporaries, way.rss))
+        gone = [yardstick.gone for yardstick in yardsticks.values() if yardstick.gone]
     console.print(enhancement_table(rows, arguments.preset))
-    return {"enhancement": [row.to_dict() for row in rows]}
+    for words in gone:
+        console.print(f"left out: {words}", markup=False)
+    return {"enhancement": [row.to_dict() for row in rows], "gone_in_enhancement": gone}
 
 
 def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
     """Measure what is wished, show it, and give it ready for JSON."""
     wished = sizes(arguments)
+    refuse_file("--json", arguments.json)
+    refuse_folder("--profile", arguments.profile)
     if arguments.against == "torch":
-        require_torch()
+        require_torch(*(["pesq"] if "train" in arguments.part else []))
     settings = {name: value for name, value in asdict(arguments).items() if name not in ("json", "profile")}
     found: dict[str, Any] = {"arguments": settings, "machine": report.machine()}
     console.print(f"{found['machine']['device']}, {found['machine']['cores']} cores, load {found['machine']['load']}")
@@ -258,8 +284,10 @@ def main() -> None:
     """Parse, measure, write."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.benchmark", config=(tyro.conf.FlagCreatePairsOff,))
     limit_arenas()  # As a training has them.
+    if arguments.against != "none":
+        share_device()
     with fresh_programs():
-        found = measure(arguments, Console(highlight=False))
+        found = measure(arguments, table_console(WIDTH))
     if arguments.json is not None:
         write_json(arguments.json, found)
 

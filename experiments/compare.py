@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from cmgan_jax.comparison import page, schedule, tables
 from cmgan_jax.comparison.conclusion import REFERENCE, Rules, conclude
@@ -21,11 +20,12 @@ from cmgan_jax.comparison.study import STUDIES, Variant, parse_variant, plan
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.weights import load
+from cmgan_jax.outputs import write_json, write_text
 from cmgan_jax.recipes import PRESETS, make_config
 from cmgan_jax.training.display import Display
-from cmgan_jax.training.records import write_json
 from experiments._cli import run
 from experiments._runtime import cache_programs, limit_arenas, prepare_devices
+from experiments._terminal import table_console
 from experiments.train import Arguments as TrainArguments
 from experiments.train import find_corpus
 
@@ -93,10 +93,8 @@ def report(arguments: Arguments) -> None:
     runs = read_runs(arguments.out)
     findings = conclude(runs, arguments.rules, arguments.reference)
     write_json(arguments.out / RESULT, tables.as_json(runs, findings, arguments.rules))
-    (arguments.out / PAGE).write_text(page.build(runs, findings), encoding="utf-8")
-    console = Console(soft_wrap=False, highlight=False)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
+    write_text(arguments.out / PAGE, page.build(runs, findings))
+    console = table_console(PLAIN_WIDTH)
     console.print(tables.terminal(runs, findings))
     console.print(f"curves: {arguments.out / PAGE}", markup=False)
 

@@ -1,8 +1,6 @@
 """Say what went wrong in a training: `python -m experiments.diagnose RUN|LOG… [--json] [--page FILE.html]`."""
 
 import json
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +13,9 @@ from cmgan_jax.diagnosis import page, report, terminal
 from cmgan_jax.diagnosis.published import read_history
 from cmgan_jax.diagnosis.verdict import CODES
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import refuse_file, write_text
 from experiments._cli import run
+from experiments._terminal import table_console
 
 COLLAPSED = 3
 """Exit status where validation PESQ collapsed."""
@@ -52,27 +52,11 @@ def show_codes(console: Console) -> None:
     console.print(table)
 
 
-def write(path: Path, text: str) -> None:
-    """Write a page whole or not at all.
-
-    Raises:
-        UserError: its folder is not there, or a folder has its name.
-    """
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise UserError(f"--page {path}: {'a folder has that name' if path.is_dir() else 'its folder does not exist'}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def main() -> int:
     """Parse, read, judge, print; the status tells of a collapse."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.diagnose", config=(tyro.conf.FlagCreatePairsOff,))
-    is_terminal = sys.stdout.isatty()
-    console = Console(width=None if is_terminal else WIDTH, no_color=None if is_terminal else True, highlight=False)
+    refuse_file("--page", arguments.page)
+    console = table_console(WIDTH)
     if arguments.codes:
         show_codes(console)
         return 0
@@ -81,7 +65,7 @@ def main() -> int:
     history = read_history(arguments.source)
     content = report.document(history)
     if arguments.page:
-        write(arguments.page, page.build(history, content))
+        write_text(arguments.page, page.build(history, content))
     if arguments.json:
         print(json.dumps(content, indent=1, allow_nan=False))
     else:

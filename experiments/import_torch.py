@@ -18,13 +18,13 @@ from cmgan_jax.evaluation.weights import PUBLISHED, refuse_other_bins
 from cmgan_jax.interop.naming import batches_tracked, discriminator_from_torch, generator_from_torch
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.models.discriminator import Discriminator
+from cmgan_jax.outputs import write_json
 from cmgan_jax.recipes import make_config, to_dict
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.spectral import frame_count
 from cmgan_jax.training import provenance
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.position import Position
-from cmgan_jax.training.records import write_json
 from cmgan_jax.training.state import RUN_ONCE, TrainState, start_training
 from experiments._cli import run
 
@@ -118,6 +118,7 @@ def describe_file(path: Path) -> dict[str, str]:
 
 def write_run(out: Path, about: dict[str, Any], state: TrainState, step: int) -> None:
     """Write a run folder whole or not at all."""
+    out = out.absolute()  # `.` has no name of its own.
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
     try:

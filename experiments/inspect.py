@@ -1,7 +1,6 @@
 """Say where a model is from: `python -m experiments.inspect RUN|CHECKPOINT|FILE [--json]`."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from cmgan_jax.diagnosis import origin
-from cmgan_jax.diagnosis.report import plain
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import plain
 from experiments._cli import run
+from experiments._terminal import table_console
 
 WIDTH = 120
 
@@ -85,10 +85,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(content, indent=1, allow_nan=False))
         return
-    is_terminal = sys.stdout.isatty()
-    show(
-        content, Console(width=None if is_terminal else WIDTH, no_color=None if is_terminal else True, highlight=False)
-    )
+    show(content, table_console(WIDTH))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from cmgan_jax.data import manifest
 from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.data.prepare_voicebank import prepare_voicebank
 from experiments._cli import run
-from experiments._progress import PLAIN_SECONDS, terminal_bar
+from experiments._terminal import PLAIN_SECONDS, terminal_bar
 
 
 def voicebank(

@@ -1,6 +1,7 @@
 """How training scales with devices: `python -m experiments.scaling --preset demo --devices 1 2 --page scaling.html`."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,24 +17,28 @@ from cmgan_jax.benchmarking.scaling import HEAD, PREDICTED_HEAD, VIRTUAL, Point,
 from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import refuse_file, write_json, write_text
 from cmgan_jax.recipes import make_config
-from cmgan_jax.training.records import write_json
+from cmgan_jax.training.state import random_state
 from experiments._cli import run
 from experiments._runtime import fresh_programs, prepare_devices
+from experiments._terminal import table_console
 
-ASSUMED = OneDevice(
+WIDTH = 140
+"""Columns where the output is no terminal."""
+KNOWN = OneDevice(
     batch=4,
-    step=0.035,
-    hidden=0.020,
+    step=0.087,
+    hidden=0.060,
     pesq=0.025,
-    reduced=4 * (1_834_833 + 181_650),
-    exchanges=60,
+    reduced=8_078_796,
+    exchanges=38,
     source=(
-        "assumed, since no accelerator was measured: one H100, batch 4, 35 ms a step (on paper it takes 15 to 22 ms at "
-        "least), 20 ms of it after the estimate, 25 ms a score"
+        "no accelerator was measured here; one H100 as BUILD_NOTES.md has it, the paper's size, batch 4, bf16: 87 ms a "
+        "step, 60 of them after the estimate; 25 ms a score"
     ),
 )
-"""One device, where none was measured."""
+"""One device, where none is measured."""
 
 
 @dataclass(frozen=True)
@@ -84,28 +89,39 @@ def checked(arguments: Arguments) -> tuple[Config, int]:
         raise UserError(f"--batch {batch} does not split evenly over {uneven} devices")
     config = replace(make_config(arguments.recipe, arguments.preset), batch=batch, precision=arguments.precision)
     check(config)
+    assumed = asdict(arguments.assume)
+    if wrong := [name for name, value in assumed.items() if not 0 <= value < math.inf]:
+        raise UserError(f"--assume.{wrong[0].replace('_', '-')} {assumed[wrong[0]]}: it must be a number from 0 on")
+    for name in ("devices_per_host", "cores_per_host", "link", "network"):
+        if not assumed[name]:
+            raise UserError(f"--assume.{name.replace('_', '-')} 0: it must be more than 0")
     return config, batch
 
 
 def from_figures(path: Path) -> OneDevice:
-    """One device out of what `experiments.benchmark` wrote: its largest batch in its fastest precision.
+    """One device out of what `experiments.benchmark` wrote: the batch and precision with the most crops a second.
 
     Raises:
-        UserError: no such file, or not such figures.
+        UserError: no such file, not such figures, or those of a CPU.
     """
     try:
         found = json.loads(path.read_text())
+        settings = found["arguments"]
+        config = make_config(settings["recipe"], settings["preset"])
+        on_cpu = found["machine"]["platform"] == "cpu"
         ours = [row for row in found["rows"] if row["side"] == report.OURS]
         best = max((row for row in ours if row["program"] == "constant"), key=lambda row: row["crops_per_second"])
         same = {row["program"]: row for row in ours if (row["batch"], row["precision"]) == _size(best)}
         pesq = found["pesq"]["one_ms"]
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not figures of experiments.benchmark with --part train pesq ({error})") from error
+    if on_cpu:
+        raise UserError(f"{path}: figures of a CPU, whose time says nothing of an accelerator's; name those of one")
     # Two thirds of a pass are its backward pass: as many products.
     hidden = same["generator"]["milliseconds"] * 2 / 3
     source = f"{found['machine']['device']}, batch {best['batch']}, {best['precision']}: {path.name}"
     step = 1e-3 * best["milliseconds"]
-    reduced, exchanges = ASSUMED.reduced, ASSUMED.exchanges
+    reduced, exchanges = exchanged(config)
     return OneDevice(best["batch"], step, 1e-3 * hidden, 1e-3 * pesq, reduced, exchanges, source)
 
 
@@ -113,22 +129,31 @@ def _size(row: dict[str, Any]) -> tuple[int, str]:
     return row["batch"], row["precision"]
 
 
+def exchanged(config: Config) -> tuple[int, int]:
+    """Bytes that a step all-reduces, and in how many exchanges, where no program for several devices is at hand."""
+    state = jax.eval_shape(lambda: random_state(config))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves((state.generator.params, state.discriminator.params)))
+    # Counted in the programs of 1 and 4 blocks: mean and variance of two batch norms a block, forward and backward.
+    return 4 * parameters, 8 * config.generator.blocks + 6
+
+
 def base_of(arguments: Arguments, points: list[Point], cost: PesqCost) -> OneDevice:
-    """What predictions start from: given figures, an accelerator measured here, or assumptions."""
+    """What predictions start from: given figures, an accelerator measured here, or the one that is known."""
     if arguments.figures is not None:
         return from_figures(arguments.figures)
     alone = [point for point in points if point.devices == 1]
     if not alone or jax.default_backend() == "cpu":
-        return ASSUMED
+        return KNOWN
     several = max((point for point in points if point.devices > 1), key=lambda p: p.devices, default=None)
     measured = scaling.one_device(max(alone, key=lambda p: p.batch), 1e-3 * cost.one_ms, several)
     if several is None:
-        return replace(measured, reduced=ASSUMED.reduced, exchanges=ASSUMED.exchanges)
+        reduced, exchanges = exchanged(checked(arguments)[0])
+        return replace(measured, reduced=reduced, exchanges=exchanges)
     return measured
 
 
 def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
-    """Measure, show, and give it ready for JSON; also writes the page."""
+    """Measure, show and write; what JSON holds."""
     config, batch = checked(arguments)
     if arguments.figures is not None:
         from_figures(arguments.figures)  # Refused before the work, not after it.
@@ -155,9 +180,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
     )
     console.print(rich_table("predicted", PREDICTED_HEAD, scaling.prediction_rows(predicted)))
     console.print(about)
-    if arguments.page is not None:
-        arguments.page.write_text(scaling.page(subtitle, notes, rows, predicted, about))
-    return {
+    found = {
         "machine": machine,
         "virtual": virtual,
         "preset": arguments.preset,
@@ -168,17 +191,22 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
         "assumptions": asdict(arguments.assume),
         "predictions": [asdict(prediction) for prediction in predicted],
     }
+    if arguments.json is not None:
+        write_json(arguments.json, found)
+    if arguments.page is not None:
+        write_text(arguments.page, scaling.page(subtitle, notes, rows, predicted, about))
+    return found
 
 
 def main() -> None:
-    """Parse, measure, write."""
+    """Parse and measure."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.scaling", config=(tyro.conf.FlagCreatePairsOff,))
     _, batch = checked(arguments)
+    refuse_file("--json", arguments.json)
+    refuse_file("--page", arguments.page)
     prepare_devices(max(arguments.devices), batch)
     with fresh_programs():
-        found = measure(arguments, Console(highlight=False))
-    if arguments.json is not None:
-        write_json(arguments.json, found)
+        measure(arguments, table_console(WIDTH))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from cmgan_jax.benchmarking import report
 from cmgan_jax.benchmarking.ceilings import measure_ceilings
-from cmgan_jax.benchmarking.clock import MOST, Timing, alternate, ratio
+from cmgan_jax.benchmarking.clock import MOST, Gone, Timing, alternate, ratio
 from cmgan_jax.benchmarking.health_cost import health_table, measure_health
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.memory import device_peak, peak_rss
@@ -24,9 +25,10 @@ from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
 from cmgan_jax.benchmarking.report import Row
 from cmgan_jax.benchmarking.workload import PROGRAMS, SwitchedScorer, Workload
 from cmgan_jax.config import Config
+from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import plain
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.scoring.pesq_pool import PesqPool
-from cmgan_jax.training.records import plain
 from experiments import benchmark
 from experiments.benchmark import Arguments
 
@@ -47,6 +49,37 @@ def test_cases_take_turns() -> None:
     # A warm-up and a probe each; samples of 0.2 s or MOST runs; then A B A B.
     assert order == ["a1", "a1", "b1", "b1", "a2", f"b{MOST}", "a2", f"b{MOST}"]
     assert timings["a"] == Timing((0.15, 0.15))
+
+
+def test_a_case_that_ends_leaves_the_others() -> None:
+    asked: list[str] = []
+
+    def ends_after(name: str, count: int) -> Callable[[int], float]:
+        def run(runs: int) -> float:
+            asked.append(name)
+            if asked.count(name) > count:
+                raise Gone(f"{name} has ended")
+            return 0.3
+
+        return run
+
+    cases = {"never": ends_after("never", 0), "late": ends_after("late", 3), "stays": ends_after("stays", 99)}
+    assert alternate(cases, repeats=3) == {"stays": Timing((0.3, 0.3, 0.3))}
+    # A warm-up, a probe, and one of three samples before the one that fails: nothing is asked again.
+    assert (asked.count("never"), asked.count("late"), asked.count("stays")) == (1, 4, 5)
+
+
+def test_numbers_that_cannot_work_are_refused() -> None:
+    for wrong, message in (
+        ({"batch": ()}, "--batch: at least one"),
+        ({"precision": ()}, "--precision: at least one"),
+        ({"window_batch": (0,)}, "--window-batch 0"),
+        ({"files": -1}, "--files and --minutes"),
+        ({"minutes": -1.0}, "--files and --minutes"),
+        ({"repeats": 0}, "--repeats 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            benchmark.sizes(replace(Arguments(preset="tiny"), **wrong))
 
 
 def test_ratio_is_the_median_of_pairs() -> None:

@@ -12,8 +12,8 @@ from cmgan_jax.benchmarking.clock import Timing
 from cmgan_jax.benchmarking.enhancement import Enhanced, Material, Ours, cut, enhancement_table, make_material
 from cmgan_jax.config import Config
 from cmgan_jax.evaluation.enhance import enhance_padded
+from cmgan_jax.outputs import plain
 from cmgan_jax.recipes import make_config, override
-from cmgan_jax.training.records import plain
 from experiments import benchmark
 from experiments.benchmark import Arguments
 

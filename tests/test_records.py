@@ -11,7 +11,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import RecordWriter
 
-from cmgan_jax.training.records import METRICS, Recorder, plain, read_metrics, write_json
+from cmgan_jax.outputs import plain, write_json
+from cmgan_jax.training.records import METRICS, Recorder, read_metrics
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
@@ -104,12 +105,12 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: 
     path = tmp_path / "run.json"
     write_json(path, {"value": 1})
 
-    def torn(self: Path, text: str, **_: str) -> None:
-        with self.open("w") as file:
-            file.write(text[: len(text) // 2])
+    def torn(self: Path, content: bytes) -> None:
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(Path, "write_text", torn)
+    monkeypatch.setattr(Path, "write_bytes", torn)
     with pytest.raises(OSError, match="no space"):
         write_json(path, {"value": 2, "more": "text"})
     assert json.loads(path.read_text()) == {"value": 1}

@@ -16,8 +16,8 @@ from cmgan_jax.benchmarking.collectives import Collective, collectives, seconds_
 from cmgan_jax.benchmarking.prediction import Assumptions, OneDevice, expected_maximum, predict
 from cmgan_jax.benchmarking.scaling import Point, efficiency, plan, point_rows
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import plain
 from cmgan_jax.recipes import make_config, override
-from cmgan_jax.training.records import plain
 from cmgan_jax.training.state import random_state
 from experiments import scaling
 from experiments.scaling import Arguments, checked, from_figures
@@ -36,6 +36,21 @@ def test_collectives_of_a_compiled_program() -> None:
         found[one.kind] += one.bytes
     # 1000 numbers and a sum of four bytes each; five of each device gathered.
     assert found == {"all-reduce": 4004, "all-gather": 40}
+
+
+def test_a_collective_in_a_loop_counts_for_each_round() -> None:
+    def step(x: jax.Array) -> jax.Array:
+        def inner(x: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return jax.lax.psum(x, "b") * 0.5, None
+
+        def outer(x: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return jax.lax.psum(jax.lax.scan(inner, x, length=5)[0], "b"), None
+
+        return jax.lax.psum(jax.lax.scan(outer, x, length=3)[0], "b")
+
+    mapped = jax.pmap(step, "b", devices=jax.devices()[:2])
+    found = collectives(mapped.lower(jnp.ones((2, 7))).compile().as_text())
+    assert sorted((one.runs, one.bytes) for one in found) == [(1, 28), (3, 28), (15, 28)]
 
 
 def test_collectives_in_the_text_of_a_gpu_program() -> None:
@@ -118,6 +133,10 @@ def test_numbers_that_cannot_work_are_refused(tmp_path: Path) -> None:
         checked(Arguments(devices=(1, 2), batch=5))
     with pytest.raises(UserError, match="at least 1"):
         checked(Arguments(devices=(0,)))
+    with pytest.raises(UserError, match=r"--assume.devices-per-host 0: it must be more than 0"):
+        checked(Arguments(assume=Assumptions(devices_per_host=0)))
+    with pytest.raises(UserError, match=r"--assume.latency nan: it must be a number from 0 on"):
+        checked(Arguments(assume=Assumptions(latency=math.nan)))
     wrong = tmp_path / "figures.json"
     wrong.write_text("{}")
     with pytest.raises(UserError, match="not figures of"):
@@ -131,13 +150,19 @@ def test_figures_of_a_benchmark_are_read(tmp_path: Path) -> None:
         return {"side": "jax", "program": program, "batch": batch, "precision": "fp32", **figures}
 
     sizes = [row("constant", 1, 30.0), row("constant", 4, 60.0), row("generator", 1, 20.0), row("generator", 4, 45.0)]
-    found = {"rows": sizes, "pesq": {"one_ms": 25.0}, "machine": {"device": "H100"}}
+    machine, settings = {"device": "H100", "platform": "gpu"}, {"preset": "paper", "recipe": "recommended"}
+    found = {"rows": sizes, "pesq": {"one_ms": 25.0}, "machine": machine, "arguments": settings}
     path = tmp_path / "one.json"
     path.write_text(json.dumps(found))
     one = from_figures(path)
+    # The published networks have 1,834,833 and 181,650 parameters; the exchanges were counted on two CPU devices.
+    assert (one.reduced, one.exchanges) == (4 * (1_834_833 + 181_650), 38)
     assert (one.batch, one.step, one.pesq) == (4, 0.06, 0.025)
     assert one.hidden == pytest.approx(0.030)  # two thirds of 45 ms
     assert "H100" in one.source
+    path.write_text(json.dumps(found | {"machine": {"device": "cpu", "platform": "cpu"}}))
+    with pytest.raises(UserError, match="figures of a CPU"):
+        from_figures(path)
 
 
 @pytest.mark.timeout(600)
@@ -158,7 +183,7 @@ def test_a_run_on_virtual_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert found["virtual"] is True
     text = console.export_text()
     assert "they prove that the program runs" in text
-    assert "Not measured. Start: assumed" in text
+    assert "Not measured. Start: no accelerator was measured here; one H100" in text
     shown = page.read_text()
     assert "they say nothing about speed" in shown
     assert shown.count("<svg") == 4

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from cmgan_jax.benchmarking.clock import Gone
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.workload import PROGRAMS
 from cmgan_jax.errors import UserError
@@ -68,6 +70,31 @@ def test_a_process_that_ends_is_a_sentence(torch_python: str) -> None:
         pytest.raises(UserError, match="ended with status 1 at 'nonsense'"),
     ):
         yardstick.ask("nonsense")
+
+
+def test_a_process_that_is_killed_is_a_sentence_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Killed while nobody listens, as for lack of memory; what it has started goes with it. A stand-in for PyTorch."""
+    fake, child = tmp_path / "python", tmp_path / "child"
+    fake.write_text(
+        f'#!/bin/sh\n[ "$1" = -c ] && exit 0\nread line; echo "{{}}"\nsleep 300 & echo $! > {child}\nkill -9 $$\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "./python")  # It is started from another folder.
+    with Yardstick(SMALL, make_crops(1, 0.5, 16_000), MODES["eager-fp32"]) as yardstick:
+        yardstick._process.wait()
+        for _ in range(2):
+            with pytest.raises(Gone, match=r"torch eager, fp32\) ended with status -9 at 'memory'"):
+                yardstick.ask("memory")
+    assert yardstick.gone is not None
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{child.read_text().strip()}/cmdline").exists() and time.monotonic() < deadline:
+        if not Path(f"/proc/{child.read_text().strip()}/cmdline").read_bytes():
+            break  # A zombie, of which the first process of all has not taken notice.
+        time.sleep(0.05)
+    assert time.monotonic() < deadline
 
 
 def test_the_interpreter_is_named_or_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cmgan_jax.precision import PRODUCTS
 
 COPIED = {"cpu": 2**28}
 """Bytes of the array that is copied, far more than caches hold; elsewhere `COPIED_DEFAULT`."""
-COPIED_DEFAULT = 2**31
+COPIED_DEFAULT = 2**29
 SIDE = {"cpu": 2048}
 """Rows and columns of the matrices; elsewhere `SIDE_DEFAULT`."""
 SIDE_DEFAULT = 8192

@@ -3,9 +3,12 @@
 import math
 import statistics
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
+
+from cmgan_jax.errors import UserError
 
 Name = TypeVar("Name")
 
@@ -16,6 +19,10 @@ SHORTEST = 0.2
 """Seconds that a sample should last, for clocks and dispatch to be small beside it."""
 MOST = 50
 """Runs of one sample at most."""
+
+
+class Gone(UserError):
+    """What a case needs has ended: it is left out, and the others go on."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +47,28 @@ def alternate(cases: Mapping[Name, Sample], repeats: int) -> dict[Name, Timing]:
         repeats: samples of each, at least 1.
 
     Returns:
-        Their timings, by name.
+        Their timings, by name, but for cases that are `Gone`.
     """
     runs = {}
     for name, sample in cases.items():
-        sample(1)
-        runs[name] = min(max(math.ceil(SHORTEST / max(sample(1), 1e-9)), 1), MOST)
-    return in_turns({name: partial(sample, runs[name]) for name, sample in cases.items()}, repeats)
+        with suppress(Gone):
+            sample(1)
+            runs[name] = min(max(math.ceil(SHORTEST / max(sample(1), 1e-9)), 1), MOST)
+    return in_turns({name: partial(cases[name], count) for name, count in runs.items()}, repeats)
 
 
 def in_turns(cases: Mapping[Name, Callable[[], float]], repeats: int) -> dict[Name, Timing]:
-    """Take so many seconds of each case, one case after the other in every round; nothing is warmed up."""
+    """Take so many seconds of each case, one case after the other in every round; nothing is warmed up.
+
+    Cases that are `Gone` are left out.
+    """
     taken: dict[Name, list[float]] = {name: [] for name in cases}
     for _ in range(repeats):
-        for name, measure in cases.items():
-            taken[name].append(measure())
+        for name in tuple(taken):
+            try:
+                taken[name].append(cases[name]())
+            except Gone:
+                del taken[name]
     return {name: Timing(tuple(seconds)) for name, seconds in taken.items()}
 
 

@@ -13,6 +13,10 @@ _INSTRUCTION = re.compile(
     r"^\s*(?:ROOT )?%?(?P<name>[\w.-]+) = (?P<shapes>.+?) "
     r"(?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
 )
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?(?P<name>[\w.-]+) .*\{$")
+_CALLED = re.compile(r"\b(?:body|to_apply|calls|true_computation|false_computation)=%?([\w.-]+)")
+_BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _SHAPE = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
 
 
@@ -23,18 +27,39 @@ class Collective:
     Attributes:
         name: of the instruction, as a profile has it.
         kind: `all-reduce`, `all-gather`, …
-        bytes: of its result on one device.
+        bytes: of its result on one device, each time.
+        runs: how often the program has it: once for each round of the loops around it.
     """
 
     name: str
     kind: str
     bytes: int
+    runs: int = 1
 
 
 def collectives(program: str) -> tuple[Collective, ...]:
-    """Every exchange in an optimised HLO program's text; one in a loop counts once."""
-    matches = (_INSTRUCTION.match(line) for line in program.splitlines())
-    return tuple(Collective(m["name"], m["kind"], _bytes(m["shapes"])) for m in matches if m)
+    """Every exchange in an optimised HLO program's text; a loop of unknown length counts as one round."""
+    found: list[tuple[str, re.Match[str]]] = []
+    # Who calls a computation, and how often each time.
+    callers: dict[str, tuple[str, int]] = {}
+    here = ""
+    for line in program.splitlines():
+        if head := _COMPUTATION.match(line):
+            here = head["name"]
+        elif exchange := _INSTRUCTION.match(line):
+            found.append((here, exchange))
+        else:
+            trips = _TRIPS.search(line)
+            called = _CALLED.findall(line) + [name for names in _BRANCHES.findall(line) for name in names.split(", ")]
+            callers |= {name.lstrip("%"): (here, int(trips[1]) if trips else 1) for name in called}
+
+    def rounds(computation: str) -> int:
+        if computation not in callers:
+            return 1
+        caller, times = callers[computation]
+        return times * rounds(caller)
+
+    return tuple(Collective(m["name"], m["kind"], _bytes(m["shapes"]), rounds(where)) for where, m in found)
 
 
 def _bytes(shapes: str) -> int:

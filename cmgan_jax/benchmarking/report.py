@@ -84,7 +84,7 @@ class Setup:
         temporaries: bytes by program, XLA's count.
         step_bytes: most that a program of the step holds, arguments and results included.
         rss: highest resident set of the process in bytes, this far.
-        device_peak: highest bytes in use on the device; None on a CPU.
+        device_peak: highest bytes in use on the device, this far; None on a CPU.
     """
 
     precision: str
@@ -146,7 +146,7 @@ def setup_table(setups: Sequence[Setup]) -> Table:
         "temporaries, MB",
         "held by a step, MB",
     ]
-    for name in [*names, "peak RSS, MB", "peak of device, MB"]:
+    for name in [*names, "peak RSS so far, MB", "peak of device so far, MB"]:
         table.add_column(name, justify="right")
     for setup in setups:
         step = sum(seconds for name, seconds in setup.compile_seconds.items() if name != "forward")

@@ -117,8 +117,8 @@ def measure_points(config: Config, wished: Sequence[tuple[int, int]], repeats: i
                     batch,
                     *(timings[name, (devices, batch)] for name in names),
                     pesq_wait_ms=median(workload.waits["step"].pesq) or 0.0,
-                    exchanged=sum(exchange.bytes for exchange in exchanges),
-                    exchanges=len(exchanges),
+                    exchanged=sum(exchange.bytes * exchange.runs for exchange in exchanges),
+                    exchanges=sum(exchange.runs for exchange in exchanges),
                     exchange_share=share,
                 )
             )

@@ -9,6 +9,7 @@ from cmgan_jax.diagnosis.evidence import cannot_tell, findings, interval
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import Losses, failing_samples, losses_of
 from cmgan_jax.diagnosis.rules import CODES, judge
+from cmgan_jax.outputs import plain
 
 BATCHES = (1, 2, 4, 8, 16)
 """Batches for which a share of skipped updates is turned into one of failing samples."""
@@ -92,12 +93,3 @@ def _failing(losses: Losses) -> dict[str, float]:
 def _mean(values: np.ndarray) -> float:
     known = values[np.isfinite(values)]
     return float(np.mean(known)) if known.size else math.nan
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: what is not a finite number becomes null."""
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

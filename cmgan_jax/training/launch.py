@@ -12,6 +12,7 @@ from cmgan_jax.config import Config
 from cmgan_jax.config_check import check
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import write_json
 from cmgan_jax.recipes import flatten, from_dict, to_dict
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.training import checkpoint, lock, provenance
@@ -21,7 +22,6 @@ from cmgan_jax.training.loop import Outcome, Run
 from cmgan_jax.training.parallel import Placement, choose_devices
 from cmgan_jax.training.pesq_targets import injection_shares
 from cmgan_jax.training.position import Position
-from cmgan_jax.training.records import write_json
 from cmgan_jax.training.state import TrainState, initialise
 
 # What may change when a run goes on: how long, and how the host does its part.

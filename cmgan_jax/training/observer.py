@@ -11,9 +11,10 @@ from cmgan_jax.config import Config
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.rules import judge
 from cmgan_jax.diagnosis.verdict import Verdict
+from cmgan_jax.outputs import write_json, write_text
 from cmgan_jax.training import pictures, report
 from cmgan_jax.training.display import Display
-from cmgan_jax.training.records import Recorder, write_json, write_text
+from cmgan_jax.training.records import Recorder
 from cmgan_jax.training.validation import Held
 
 VERDICTS = "health.json"

@@ -6,32 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from cmgan_jax.outputs import plain
 from cmgan_jax.training.curves import Curves
 
 METRICS = "metrics.jsonl"
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: what is not a finite number becomes null."""
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(plain(content), indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 class Recorder:

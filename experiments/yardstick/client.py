@@ -3,16 +3,18 @@
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from cmgan_jax.benchmarking.clock import Sample
+from cmgan_jax.benchmarking.clock import Gone, Sample
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.errors import UserError
@@ -58,16 +60,21 @@ MODES = {
 def find_torch() -> str | None:
     """An interpreter that has PyTorch: the one that the environment names, or this one; None: neither."""
     if named := os.environ.get(VARIABLE):
-        return named
+        # It is started in another folder; a bare name is looked up on the path.
+        return os.path.abspath(named) if os.sep in named else named
     return sys.executable if importlib.util.find_spec("torch") else None
 
 
-def require_torch() -> str:
+def require_torch(*modules: str) -> str:
     """As `find_torch`.
 
+    Args:
+        modules: that it must have beside torch and numpy.
+
     Raises:
-        UserError: there is none, or the one that the environment names does not have it.
+        UserError: there is none, or the one that the environment names does not have them.
     """
+    modules = ("torch", "numpy", *modules)
     found = find_torch()
     if found is None:
         raise UserError(
@@ -75,12 +82,14 @@ def require_torch() -> str:
             "(python3 -m venv DIR; DIR/bin/pip install torch numpy pesq==0.0.4)"
         )
     try:
-        done = subprocess.run([found, "-c", "import torch, numpy"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [found, "-c", f"import {', '.join(modules)}"], capture_output=True, text=True, check=False
+        )
     except OSError as error:
         raise UserError(f"{VARIABLE}: {found} cannot be run ({error.strerror}); name a Python interpreter") from error
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"{found} cannot import torch and numpy ({why}); pip install torch numpy")
+        raise UserError(f"{found} cannot import {' '.join(modules)} ({why}); pip install {' '.join(modules)}")
     return found
 
 
@@ -97,6 +106,7 @@ class Yardstick:
         about: versions, device and number of parameters.
         first: seconds of the first run of each program; compiling is in it.
         pesq_wait_ms: milliseconds that steps waited for scores, by program.
+        gone: why its process has ended, in words; None while it is there.
     """
 
     config: Config
@@ -105,6 +115,7 @@ class Yardstick:
     about: dict[str, Any] = field(default_factory=dict, init=False)
     first: dict[str, float] = field(default_factory=dict, init=False)
     pesq_wait_ms: dict[str, list[float]] = field(default_factory=dict, init=False)
+    gone: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._process = subprocess.Popen(
@@ -115,6 +126,7 @@ class Yardstick:
             text=True,
             cwd=ROOT,
             env=os.environ | MALLOC | {"PYTHONPATH": str(ROOT)},
+            start_new_session=True,  # A group with its scoring processes, which are to end with it.
         )
         with tempfile.TemporaryDirectory() as folder:
             files = {}
@@ -128,7 +140,8 @@ class Yardstick:
         """Send a request and wait for its answer.
 
         Raises:
-            UserError: PyTorch's process refused it or has ended.
+            UserError: PyTorch's process refused it.
+            Gone: it has ended.
         """
         sender, receiver = self._process.stdin, self._process.stdout
         assert sender is not None
@@ -141,10 +154,11 @@ class Yardstick:
             line = ""
         if not line:
             status = self._process.wait()
-            raise UserError(
+            self.gone = self.gone or (
                 f"the PyTorch process ({self.mode.side}, {self.mode.precision}) ended with status {status} at "
                 f"{what!r}; is there memory enough, and does `{VARIABLE}` name a PyTorch of 2.0 or later?"
             )
+            raise Gone(self.gone)
         answer = json.loads(line)
         if "refused" in answer:
             raise UserError(answer["refused"])
@@ -166,14 +180,15 @@ class Yardstick:
         return sample
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and those that it has started."""
         if self._process.stdin is not None:
-            self._process.stdin.close()
-        try:
+            with suppress(BrokenPipeError):  # What it has not read is still buffered.
+                self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
 

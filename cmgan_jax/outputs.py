@@ -1,0 +1,92 @@
+"""Files of results: refused before the work that fills them, written whole or not at all."""
+
+import json
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cmgan_jax.errors import UserError, printable
+
+
+def refuse_file(option: str, path: Path | None) -> None:
+    """Refuse what cannot be written, before hours of work.
+
+    Raises:
+        UserError: a folder has the name, or its folder is not there or may not be written into.
+    """
+    if path is None:
+        return
+    place = f"{option} {printable(path)}"
+    if path.is_dir():
+        raise UserError(f"{place}: a folder has that name")
+    real = _real(path)
+    if not real.parent.is_dir():
+        raise UserError(f"{place}: its folder does not exist")
+    if not os.access(real if _is_special(real) else real.parent, os.W_OK):
+        raise UserError(f"{place}: permission denied; choose a path that you may write")
+
+
+def refuse_folder(option: str, path: Path | None) -> None:
+    """Refuse what cannot be a folder of results, before hours of work; nothing is made yet.
+
+    Raises:
+        UserError: a file has the name, or is a part of the path, or the folder may not be written into or made.
+    """
+    if path is None:
+        return
+    there = _real(path)
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise UserError(f"{option} {printable(path)}: {printable(there)} is no folder; name another")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{option} {printable(path)}: permission denied; choose a path that you may write")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; into a device or a pipe directly, and where a link leads."""
+    path = _real(path)
+    # Names of files may hold bytes that are no UTF-8.
+    content = text.encode("utf-8", errors="backslashreplace")
+    if _is_special(path):
+        path.write_bytes(content)
+        return
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def remove(temporary: Path) -> None:
+    """Delete a file that is no longer wanted, if it is there and can be: another error says why it is not."""
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file likewise."""
+    write_text(path, json.dumps(plain(content), indent=2) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: what is not a finite number becomes null."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _real(path: Path) -> Path:
+    # A pipe that has no name of its own, as of `>(command)`, cannot be resolved.
+    return path if _is_special(path) else Path(os.path.realpath(path))
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()
