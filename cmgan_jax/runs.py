@@ -40,6 +40,18 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
+def expanded(path: Path) -> Path:
+    """A path whose ~ is the home folder.
+
+    Raises:
+        UserError: it is that of a user who is not known here.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: no user of that name; check the path") from error
+
+
 def find(path: Path, step: int | None = None, prefer: str = BEST) -> Checkpoint:
     """Locate a checkpoint from what a person names.
 
@@ -51,7 +63,7 @@ def find(path: Path, step: int | None = None, prefer: str = BEST) -> Checkpoint:
     Raises:
         UserError: nothing is there; the message lists what is.
     """
-    path = path.expanduser().resolve()
+    path = expanded(path).resolve()
     if path.name.isdecimal() and path.parent.name in KEEP:
         path, kinds, step = path.parent.parent, [path.parent.name], int(path.name)
     elif path.name in KEEP:

@@ -13,8 +13,8 @@ from cmgan_jax.evaluation.enhance import WindowConfig
 from cmgan_jax.evaluation.enhancer import Enhancer
 from cmgan_jax.evaluation.files import Done, Job, enhance_file, plan, seconds_of
 from experiments._cli import run
-from experiments._progress import terminal_bar
 from experiments._runtime import cache_programs
+from experiments._terminal import terminal_bar
 
 SOME_FAILED = 1
 """Exit status when at least one file could not be enhanced; the others are."""

@@ -4,7 +4,6 @@ Given files are scored by `python -m experiments.evaluate --clean DIR --enhanced
 """
 
 import importlib.metadata
-import json
 import os
 import re
 import signal
@@ -12,25 +11,28 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
+import numpy as np
 import tyro
-from rich.console import Console
 
 from cmgan_jax.data import audio
 from cmgan_jax.data.folders import files_below
-from cmgan_jax.errors import UserError
+from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation import report, tables
 from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, evaluate, match_files
+from cmgan_jax.evaluation.processor import NOT_FINITE
 from cmgan_jax.evaluation.scores import TIME_LIMIT
+from cmgan_jax.outputs import refuse_file, refuse_folder, write_json, write_text
 from cmgan_jax.scoring.pesq_pool import PesqPool
 from experiments._cli import run
-from experiments._progress import PLAIN_SECONDS, terminal_bar
+from experiments._terminal import PLAIN_SECONDS, table_console, terminal_bar
 
 if TYPE_CHECKING:
     from cmgan_jax.evaluation.enhancer import Enhancer
@@ -114,9 +116,11 @@ def folders(arguments: Arguments) -> dict[str, Path]:
         name, equals, folder = text.partition("=")
         if not equals or not folder or not _SYSTEM.fullmatch(name):
             raise UserError(f"--also {text}: write NAME=DIR, the name of letters, digits, spaces and . + - _")
-        if name in (CLEAN, NOISY, ENHANCED) or name in found:
+        if name in (CLEAN, NOISY, ENHANCED, *tables.FIELDS) or name in found:
             raise UserError(f"--also {text}: the name {name} is taken")
         found[name] = Path(folder)
+    if a.keep is not None and os.path.realpath(a.keep) in map(os.path.realpath, found.values()):
+        raise UserError(f"--keep {a.keep}: its files are read, and would be replaced; name another folder")
     return found
 
 
@@ -130,11 +134,10 @@ def check(arguments: Arguments) -> None:
         raise UserError(f"--workers {arguments.workers}: it must be 0 (one a core) or more")
     if arguments.report_audio < 0:
         raise UserError(f"--report-audio {arguments.report_audio}: it must be 0 (no audio) or more")
-    for option, path in (("--json", arguments.json), ("--csv", arguments.csv)):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise UserError(f"{option} {path}: {'a folder' if path.is_dir() else 'its folder does not exist'}")
-    if arguments.report is not None and arguments.report.exists() and not arguments.report.is_dir():
-        raise UserError(f"--report {arguments.report}: a file is there; name a folder")
+    refuse_file("--json", arguments.json)
+    refuse_file("--csv", arguments.csv)
+    refuse_folder("--report", arguments.report)
+    refuse_folder("--keep", arguments.keep)
 
 
 def load_enhancer(checkpoint: Path, step: int | None, noisy: Path) -> "Enhancer":
@@ -144,7 +147,7 @@ def load_enhancer(checkpoint: Path, step: int | None, noisy: Path) -> "Enhancer"
     from experiments._runtime import cache_programs
 
     cache_programs()
-    seconds = seconds_of(files_below(noisy, audio.SUFFIXES))
+    seconds = seconds_of(files_below(noisy, audio.RECORDINGS))
     return Enhancer.from_checkpoint(checkpoint, step=step, seconds=seconds)
 
 
@@ -163,6 +166,8 @@ def enhance_case(model: "Enhancer", target: Path, case: Case) -> Path:
         enhanced = model.enhance(signal, info.sample_rate)
     except ValueError as error:
         raise audio.AudioError(noisy, f"cannot be enhanced: {error}") from error
+    if not np.isfinite(enhanced).all():
+        raise audio.AudioError(noisy, NOT_FINITE)
     path = target / f"{case.name}.wav"
     audio.write(path, enhanced, info.sample_rate, subtype="FLOAT")
     return path
@@ -193,17 +198,6 @@ def score(arguments: Arguments, model: "Enhancer | None", work: ExitStack) -> Ev
         )
 
 
-def write(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # Names of files may hold bytes that are no UTF-8.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def about(arguments: Arguments, model: "Enhancer | None") -> dict[str, Any]:
     """What was compared, for records."""
     named = {name: getattr(arguments, name) for name in ("data", "clean", "enhanced", "noisy")}
@@ -216,21 +210,38 @@ def about(arguments: Arguments, model: "Enhancer | None") -> dict[str, Any]:
 
 
 def publish(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]) -> None:
-    """Print the tables and write what was asked for."""
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else tables.PLAIN_WIDTH, no_color=None if terminal else True)
-    scale = arguments.published_scale
-    tables.show(evaluation, console, published_scale=scale, detail=arguments.detail)
+    """Write what was asked for, then print the tables: whatever fails leaves the rest.
+
+    Raises:
+        UserError: a file could not be written; everything else has been.
+    """
+    scale, lost, pages = arguments.published_scale, [], []
     if arguments.json:
-        content = tables.document(evaluation, published_scale=scale, about=source)
-        write(arguments.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        with _collect(lost, arguments.json):
+            write_json(arguments.json, tables.document(evaluation, published_scale=scale, about=source))
     if arguments.csv:
-        write(arguments.csv, tables.to_csv(evaluation))
+        with _collect(lost, arguments.csv):
+            write_text(arguments.csv, tables.to_csv(evaluation))
     if arguments.report:
-        page = report.build(evaluation, published_scale=scale, source=source, audio_files=arguments.report_audio)
-        arguments.report.mkdir(parents=True, exist_ok=True)
-        write(arguments.report / "index.html", page.html)
-        print(f"{arguments.report / 'index.html'}: {page.describe()}")
+        with _collect(lost, arguments.report):
+            page = report.build(evaluation, published_scale=scale, source=source, audio_files=arguments.report_audio)
+            arguments.report.mkdir(parents=True, exist_ok=True)
+            write_text(arguments.report / "index.html", page.html)
+            pages.append(f"{arguments.report / 'index.html'}: {page.describe()}")
+    tables.show(evaluation, table_console(tables.PLAIN_WIDTH), published_scale=scale, detail=arguments.detail)
+    for line in pages:
+        print(line)
+    if lost:
+        raise UserError("\n".join(lost))
+
+
+@contextmanager
+def _collect(lost: list[str], path: Path) -> Iterator[None]:
+    """Note what the file system refuses, and go on."""
+    try:
+        yield
+    except OSError as error:
+        lost.append(f"{printable(path)}: not written: {error.strerror}")
 
 
 def main() -> int:

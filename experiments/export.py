@@ -14,6 +14,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.artefact import NEEDS_FLATBUFFERS, write_artefact
 from cmgan_jax.evaluation.enhance import WindowConfig, enhanced_rows, network, variables_of
 from cmgan_jax.evaluation.weights import Weights, load
+from cmgan_jax.outputs import refuse_file
 from cmgan_jax.training import provenance
 from experiments._cli import run
 
@@ -49,6 +50,7 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
     """
     if out.exists():
         raise UserError(f"{out} exists already: choose another --out")
+    refuse_file("--out", out)
     config = weights.config
     of_whole, of_windows = variables_of(weights.variables, config, windows)
     shapes = network(weights.variables, config, windows)

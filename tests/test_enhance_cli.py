@@ -1,5 +1,6 @@
 """The command line on files as people have them: odd, damaged, in folders. Only the network is a stand-in."""
 
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ import soundfile
 from test_enhance import noise
 
 from cmgan_jax.config import SpectralConfig
+from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.files import Job, enhance_file, plan
 from cmgan_jax.evaluation.pieces import Network
@@ -204,6 +206,60 @@ def test_a_folder_of_results_inside_the_input_is_not_an_input(tmp_path: Path) ->
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="no recordings"):
         plan([tmp_path / "none"], tmp_path / "out")
+
+
+def test_a_folder_above_the_input_may_take_the_results(tmp_path: Path) -> None:
+    write(tmp_path / "noisy" / "a.wav", noise(10))
+    (job,) = plan([tmp_path / "noisy"], tmp_path)
+    assert job.target == tmp_path / "a.wav"
+    with pytest.raises(UserError, match="would replace an input"):
+        plan([tmp_path / "noisy"], tmp_path / "noisy")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is no folder"):
+        plan([tmp_path / "noisy"], tmp_path / "file")
+
+
+def test_what_cannot_be_opened_fails_by_name_and_the_rest_go_on(
+    tmp_path: Path, command: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    write(folder / "good.wav", noise(500))
+    write(folder / "closed" / "b.wav", noise(500))
+    (folder / "phone.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
+    (tmp_path / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    scan = os.scandir
+
+    def refusing(path: str) -> Any:  # Who runs the tests may be allowed everything.
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert command("--out", tmp_path / "out", folder, tmp_path / "gone.wav") == 1
+    out = capsys.readouterr().out
+    assert "1 of 4 enhanced" in out
+    for name, reason in (("closed", ""), ("phone.m4a", ".m4a files are not read here: convert it"), ("gone.wav", "No")):
+        assert [line for line in out.splitlines() if "failed" in line and f"{name}: {reason}" in line], out
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_a_model_that_gives_no_numbers_fails(tmp_path: Path, subtype: str) -> None:
+    source = write(tmp_path / "a.wav", noise(500), subtype=subtype)
+    with pytest.raises(AudioError, match=r"a.wav: the model gives numbers that are not finite"):
+        enhance_file(processor(np.nan), Job(source, tmp_path / "out" / "a.wav", "a"))
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_file_in_the_place_of_a_folder_costs_that_file(
+    tmp_path: Path, command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "in" / "a.wav", noise(500))
+    write(tmp_path / "in" / "sub" / "b.wav", noise(500))
+    write(tmp_path / "in" / "z.wav", noise(500))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").write_text("in the way")
+    assert command("--out", tmp_path / "out", tmp_path / "in") == 1
+    assert "2 of 3 enhanced" in capsys.readouterr().out
 
 
 def test_blocks_of_long_files_are_joined(tmp_path: Path) -> None:

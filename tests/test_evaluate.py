@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 from recordings import RATE, make_folders, speech, store
 
 from cmgan_jax.errors import UserError
@@ -94,6 +95,56 @@ def test_a_checkpoint_enhances_what_is_scored(folders, monkeypatch, capsys):
     assert sorted(path.name for path in (folders / "kept").iterdir()) == ["p001_a.wav", "p002_b.wav"]
 
 
+def test_a_model_that_gives_no_numbers_costs_its_scores(folders, monkeypatch, capsys):
+    weights = SimpleNamespace(origin=Path("runs/x"), step=7)
+    model = SimpleNamespace(weights=weights, enhance=lambda audio, rate: np.full_like(audio, np.nan))
+    monkeypatch.setattr(program, "load_enhancer", lambda *_: model)
+    assert run(monkeypatch, "--checkpoint", "runs/x", "--data", folders) == 1
+    out = capsys.readouterr().out
+    assert "enhanced: 0 scored of 2" in out
+    assert "the model gives numbers that are not finite" in out
+
+
+def test_mp3_is_scored(folders, monkeypatch, capsys):
+    for name in ("p001_a", "p002_b"):
+        signal, rate = soundfile.read(folders / "enhanced" / f"{name}.wav")
+        soundfile.write(folders / "enhanced" / f"{name}.mp3", signal, rate)
+        (folders / "enhanced" / f"{name}.wav").unlink()
+    run(monkeypatch, "--clean", folders / "clean", "--enhanced", folders / "enhanced")
+    assert "2 scored of 2" in capsys.readouterr().out
+
+
+def test_files_are_written_before_a_reader_may_go(folders):
+    """`evaluate … | head -0`: the tables find no reader; what was asked for is there all the same."""
+    words = [sys.executable, "-m", "experiments.evaluate", "--clean", folders / "clean", "--enhanced"]
+    words += [folders / "enhanced", "--json", folders / "r.json", "--csv", folders / "r.csv"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(120) == 141
+        assert process.stderr.read() == b""
+    assert len(json.loads((folders / "r.json").read_text())["files"]) == 2
+    assert len((folders / "r.csv").read_text().splitlines()) == 3
+
+
+def test_a_file_that_cannot_be_written_leaves_the_others(folders, monkeypatch, capsys):
+    written = program.write_text
+
+    def full(path: Path, text: str) -> None:
+        if path.suffix == ".csv":
+            raise OSError(28, "No space left on device")
+        written(path, text)
+
+    monkeypatch.setattr(program, "write_text", full)
+    words = ("--clean", folders / "clean", "--enhanced", folders / "enhanced", "--csv", folders / "r.csv")
+    with pytest.raises(UserError, match=r"r.csv: not written: No space left"):
+        run(monkeypatch, *words, "--json", folders / "r.json", "--report", folders / "page")
+    assert (folders / "r.json").exists()
+    assert (folders / "page" / "index.html").exists()
+    assert "2 scored of 2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -108,6 +159,10 @@ def test_a_checkpoint_enhances_what_is_scored(folders, monkeypatch, capsys):
         (["--clean", "{}/clean", "--enhanced", "{}/enhanced", "--also", "clean=x"], "taken"),
         (["--clean", "{}/clean", "--enhanced", "{}/enhanced", "--json", "{}/no/r.json"], "does not exist"),
         (["--clean", "{}/clean", "--enhanced", "{}/enhanced", "--workers", "-1"], "--workers"),
+        (["--clean", "{}/clean", "--enhanced", "{}/enhanced", "--also", "pesq=x"], "taken"),
+        (["--clean", "{}/clean", "--enhanced", "{}/enhanced", "--report", "{}/clean/p001_a.wav"], "is no folder"),
+        (["--checkpoint", "x", "--data", "{}", "--keep", "{}/noisy/"], "its files are read"),
+        (["--checkpoint", "x", "--data", "{}", "--keep", "{}/clean"], "its files are read"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(folders, monkeypatch, words, message):

@@ -117,6 +117,7 @@ def test_what_is_no_checkpoint_is_refused_by_name(run: Path, files: Path, tmp_pa
         file.write_text("{")
     for path, step, words in (
         (tmp_path / "absent", None, "absent: no such file or folder"),
+        (Path("~nobody-of-that-name/run"), None, "no user of that name"),
         (tmp_path, None, "no checkpoint"),
         (run, 7, r"no checkpoint of step 7 there .*123"),
         (files / "generator.pt", 7, "this is a file"),

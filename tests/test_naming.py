@@ -199,6 +199,14 @@ def test_every_fault_is_listed_by_name(generator: Any) -> None:
     assert len(lines) == 4
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(generator: Any, number: float) -> None:
+    state_dict: dict[str, Any] = generator_to_torch(generator)
+    state_dict["mask_decoder.norm.bias"] = np.full_like(state_dict["mask_decoder.norm.bias"], number)
+    with pytest.raises(UserError, match=r"not finite \(mask_decoder.norm.bias\): its training diverged"):
+        generator_from_torch(state_dict)
+
+
 @pytest.mark.parametrize("name", ["TSCB_1.time_conformer.attn.fn.rel_pos_emb.weight", "mask_decoder.prelu_out.weight"])
 @pytest.mark.parametrize("shape", [(), (0,), (0, 0), (2, 2, 2)])
 def test_misshapen_sizes_are_refused(generator: Any, name: str, shape: tuple[int, ...]) -> None:

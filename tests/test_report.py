@@ -158,6 +158,15 @@ def test_audio_is_the_file_s_own(tmp_path):
     assert (rate, versions[0]["seconds"], versions[0]["cut"]) == (RATE, 0.25, False)
 
 
+def test_what_is_beyond_full_scale_is_turned_down_with_the_others(tmp_path):
+    soundfile.write(tmp_path / "e.wav", tone(1000, gain=2.0), RATE, subtype="FLOAT")
+    page = build(evaluation(tmp_path, {"a": 2.0}, enhanced=tmp_path / "e.wav"))
+    contents = (base64.b64decode(version["audio"]) for version in block(page.html, "media-0")["versions"])
+    enhanced, clean = (np.abs(soundfile.read(io.BytesIO(content))[0]).max() for content in contents)
+    # The clean tone has an amplitude of 0.5, a quarter of the other's, which fills the scale.
+    assert (enhanced, clean) == (pytest.approx(1.0, abs=1e-3), pytest.approx(0.25, abs=1e-3))
+
+
 def test_pictures_of_a_file_share_their_scale(tmp_path):
     # Half the amplitude is 6.02 dB down: 5 of 63 steps of 75 dB (6.02 * 63 / 75 = 5.06).
     soundfile.write(tmp_path / "e.wav", tone(1000, gain=0.25), RATE, subtype="FLOAT")

@@ -15,9 +15,16 @@ import soundfile
 from G722 import G722
 
 from cmgan_jax.errors import UserError, printable
+from cmgan_jax.outputs import remove
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".g722")
-"""Files that count as audio, by their lower-case suffix."""
+"""Files that a corpus is made of, by their lower-case suffix."""
+RECORDINGS = (
+    *SUFFIXES, ".wave", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"
+)  # fmt: skip
+"""Files that can be enhanced and scored."""
+FOREIGN = (".m4a", ".m4b", ".aac", ".wma", ".amr", ".ac3", ".ape", ".wv", ".mka", ".weba", ".3gp")
+"""Recordings of kinds that libsndfile does not read: named, and never left out without a word."""
 RATES = (1_000, 768_000)
 """Lowest and highest sample rate in Hz that is believed: another one is a damaged header, and costs hours or memory."""
 LOUDEST = 2.0**31
@@ -69,7 +76,7 @@ def probe(path: Path) -> AudioInfo:
     """Read a file's header, decoding nothing.
 
     Args:
-        path: a file with one of `SUFFIXES`.
+        path: a file with one of `RECORDINGS`.
 
     Returns:
         Its length, rate and channels. A .g722 file has no header: two samples a byte at 16 kHz (ITU-T G.722).
@@ -88,7 +95,7 @@ def read(path: Path, start: int = 0, frames: int | None = None) -> np.ndarray:
     """Decode a part of a file.
 
     Args:
-        path: a file with one of `SUFFIXES`.
+        path: a file with one of `RECORDINGS`.
         start: first sample.
         frames: samples to decode; None: all that follow.
 
@@ -180,7 +187,7 @@ def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_1
     except soundfile.SoundFileError as error:
         raise AudioError(path, f"cannot be written: {library_reason(error)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 def beside(path: Path) -> Path:
@@ -219,6 +226,8 @@ def open_recording(path: Path) -> soundfile.SoundFile:
             path,
             f"a {path.suffix} file has no header that says how to read it: convert it, e.g. ffmpeg {how} IN OUT.wav",
         )
+    if path.suffix.lower() in FOREIGN:
+        raise AudioError(path, f"{path.suffix} files are not read here: convert it, e.g. ffmpeg -i IN OUT.wav")
     with open_regular(path) as regular:
         if os.fstat(regular.fileno()).st_size == 0:
             raise AudioError(path, "empty file (0 bytes)")
@@ -259,8 +268,8 @@ def library_reason(error: soundfile.SoundFileError) -> str:
 
 
 def _open(path: Path) -> soundfile.SoundFile:
-    if path.suffix.lower() not in SUFFIXES:
-        raise AudioError(path, f"not a kind of file that is read here ({' '.join(SUFFIXES)})")
+    if path.suffix.lower() not in (*RECORDINGS, *FOREIGN):
+        raise AudioError(path, f"not a kind of file that is read here ({' '.join(RECORDINGS)})")
     return open_recording(path)
 
 

@@ -13,6 +13,7 @@ JAX keeps such programs loadable for at least six months after it wrote them.
 
 import io
 import json
+import os
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.pieces import Network
 from cmgan_jax.evaluation.processor import Processor
 from cmgan_jax.evaluation.windows import Layout
+from cmgan_jax.outputs import remove
 
 FORMAT = 1
 """Of the file; another one is refused."""
@@ -75,16 +77,20 @@ def write_artefact(
         "rooms": network.rooms,
         "provenance": provenance,
     }
+    if file.exists():
+        raise UserError(f"{file} exists already: choose another --out")
+    temporary = file.with_name(file.name + ".part")
     try:
-        with zipfile.ZipFile(file, "x") as archive:
+        with zipfile.ZipFile(temporary, "w") as archive:
             archive.writestr(ABOUT, json.dumps(about, indent=2))
             archive.writestr(WEIGHTS, packed.getvalue())
             for room, program in programs.items():
                 archive.writestr(program_name(room), program)
-    except FileExistsError as error:
-        raise UserError(f"{file} exists already: choose another --out") from error
+        os.replace(temporary, file)
     except OSError as error:
         raise UserError(f"cannot write {file}: {error.strerror or error}") from error
+    finally:
+        remove(temporary)
 
 
 def load_artefact(file: str | Path) -> Processor:

@@ -257,8 +257,8 @@ def _audio_by_name(system: str, folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; name the {system} files")
     names: dict[str, list[Path]] = {}
-    for path in files_below(folder, audio.SUFFIXES):
+    for path in files_below(folder, audio.RECORDINGS):
         names.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     if not names:
-        raise UserError(f"{folder} holds no audio ({' '.join(audio.SUFFIXES)})")
+        raise UserError(f"{folder} holds no audio ({' '.join(audio.RECORDINGS)})")
     return names

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import soundfile
@@ -18,12 +19,14 @@ from cmgan_jax.data import audio
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.folders import files_below
 from cmgan_jax.errors import UserError, printable
-from cmgan_jax.evaluation.processor import Processor
+from cmgan_jax.evaluation.processor import NOT_FINITE, Processor
+from cmgan_jax.evaluation.sink import Sink
+from cmgan_jax.outputs import refuse_folder, remove
 
-SUFFIXES = (*audio.SUFFIXES, ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
-"""Files of a folder that are recordings, by their lower-case suffix; a file named by itself may have any."""
 BLOCK_SECONDS = 10.0
-"""Read and written at a time."""
+"""Read and enhanced at a time."""
+MOST_WRITTEN = 65_536
+"""Samples of each channel that are written at a time: libvorbis puts them on the stack, which two million exhaust."""
 
 _UNBOUNDED = ("FLOAT", "DOUBLE")
 
@@ -62,21 +65,25 @@ def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
     """Pair every recording with its place under `out`: files by name, folders with their structure.
 
     Args:
-        inputs: files and folders; of a folder, files with one of `SUFFIXES`, none hidden and none in `out`.
+        inputs: files of any name, and folders; of a folder, recordings by their suffix, none hidden, and none in
+            `out` where that is a folder in it. What cannot be opened is listed, to fail by name.
         out: folder of the results.
 
     Raises:
-        UserError: there is no input, one is missing, a folder has no recording, two would get the same name, or a
-            result would replace an input.
+        UserError: there is no input, one is missing, a folder has no recording, two would get the same name, a
+            result would replace an input, or `out` cannot be a folder.
     """
+    refuse_folder("--out", out)
     jobs = []
     for path in inputs:
         if path.is_dir():
-            found = [file for file in files_below(path, SUFFIXES) if not _within(file, out)]
+            found = files_below(path, (*audio.RECORDINGS, *audio.FOREIGN), unreadable=True)
+            if _within(out, path) and not _within(path, out):
+                found = [file for file in found if not _within(file, out)]
             if not found:
-                raise UserError(f"{printable(path)}: no recordings in this folder ({' '.join(SUFFIXES)})")
+                raise UserError(f"{printable(path)}: no recordings in this folder ({' '.join(audio.RECORDINGS)})")
             jobs += [Job(file, out / file.relative_to(path), str(file.relative_to(path))) for file in found]
-        elif path.exists():
+        elif os.path.lexists(path):
             jobs.append(Job(path, out / path.name, str(path)))
         else:
             raise UserError(f"{printable(path)}: no such file or folder")
@@ -88,7 +95,7 @@ def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
         target = os.path.realpath(job.target)
         source, place = printable(job.source), printable(job.target)
         if target in sources:
-            raise UserError(f"{source}: its result {place} would replace an input; choose another --out")
+            raise UserError(f"{source}: its result {place} would replace an input; choose another folder (--out)")
         other = targets.setdefault(target, job)
         if os.path.realpath(other.source) != os.path.realpath(job.source):
             raise UserError(
@@ -119,7 +126,8 @@ def enhance_file(
         progress: told the share that is through, 0 to 1.
 
     Raises:
-        AudioError: the file cannot be read, is empty, damaged or not finite, or the result cannot be written.
+        AudioError: the file cannot be read, is empty, damaged or not finite, or the result is not finite or cannot
+            be written.
     """
     with audio.open_recording(job.source) as source:
         if source.frames == 0:
@@ -143,18 +151,22 @@ def _convert(
         kind = (source.samplerate, channels, source.subtype, source.endian, source.format)
         with (
             # Not by its name, which may hold bytes that are no text.
-            open(temporary, "wb") as opened,
-            soundfile.SoundFile(opened.fileno(), "w", *kind, closefd=False) as target,
+            open(temporary, "w+b") as opened,
+            Sink(opened) as sink,
+            soundfile.SoundFile(cast(BinaryIO, sink), "w", *kind) as target,
         ):
             _copy_tags(source, target)
             stream = processor.stream(source.samplerate, channels, whole=True)
 
             def keep(done: np.ndarray) -> None:
                 nonlocal clipped, peak
-                if done.size:
-                    peak = max(peak, float(np.abs(done).max()))
-                    clipped += int(np.sum(np.abs(done) > 1.0)) if bounded else 0
-                    target.write(np.clip(done, -1.0, 1.0) if bounded else done)
+                if not np.isfinite(done).all():
+                    raise AudioError(job.source, NOT_FINITE)
+                peak = max(peak, float(np.abs(done).max(initial=0.0)))
+                clipped += int(np.sum(np.abs(done) > 1.0)) if bounded else 0
+                for start in range(0, len(done), MOST_WRITTEN):
+                    some = done[start : start + MOST_WRITTEN]
+                    target.write(np.clip(some, -1.0, 1.0) if bounded else some)
 
             size = round(BLOCK_SECONDS * source.samplerate)
             for block in audio.blocks(job.source, source, source.frames, size):
@@ -168,14 +180,27 @@ def _convert(
                 if progress:
                     progress(count / source.frames)
             keep(stream.flush())
+        refuse_torn(temporary, job.target, count)
         os.replace(temporary, job.target)
     except soundfile.SoundFileError as error:
         raise AudioError(job.target, f"cannot be written: {audio.library_reason(error)}") from error
     except OSError as error:
         raise audio.system_error(job.target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
     return Done(count / source.samplerate, clipped, peak)
+
+
+def refuse_torn(written: Path, target: Path, frames: int) -> None:
+    """Look at what has been written: ALAC goes by a file in the temporary folder, and no error tells that it is full.
+
+    Raises:
+        AudioError: it holds fewer samples, or is no audio.
+    """
+    with open(written, "rb") as opened, soundfile.SoundFile(opened.fileno(), closefd=False) as file:
+        found = file.frames
+    if found < frames:
+        raise AudioError(target, f"cannot be written: {found} of {frames} samples are there; is the disk full?")
 
 
 def _copy_tags(source: soundfile.SoundFile, target: soundfile.SoundFile) -> None:

@@ -11,6 +11,10 @@ from cmgan_jax.evaluation.pieces import Network, window_stream
 
 Floats = np.ndarray
 
+NOT_FINITE = (
+    "the model gives numbers that are not finite: its training diverged, or its file is damaged; use another one"
+)
+"""What is said where a result is no sound."""
 RESAMPLER_SAMPLES = 4_000
 """Samples, at the lower of two rates, that resampling there and back may hold back (measured: up to 2,700)."""
 BLOCK_SECONDS = 30.0

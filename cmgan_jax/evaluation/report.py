@@ -172,13 +172,15 @@ def _media(case: Case, systems: tuple[str, ...]) -> dict[str, Any] | None:
     # The clean file sets the scale: what a system adds then shows, and does not darken the rest.
     loudest = powers[CLEAN] if CLEAN in powers else np.concatenate([p.ravel() for p in powers.values()])
     reference = float(loudest.max())
+    # What is beyond full scale would be heard clipped; all versions are turned down alike, so that they compare.
+    peak = max(1.0, *(float(np.abs(signal).max()) for signal in signals.values()))
     return {
         "versions": [
             {
                 "name": name,
                 "seconds": signal.size / RATE,
                 "cut": signal.size >= round(LONGEST_SECONDS * RATE),
-                "audio": _base64(_wav(signal)),
+                "audio": _base64(_wav(signal / peak)),
                 "image": _base64(spectrogram.image(powers[name], reference)),
             }
             for name, signal in signals.items()

@@ -58,6 +58,10 @@ LABELS = {
 }
 
 
+FIELDS = ("name", "reasons", "notes", "speaker", "input_snr", *METRICS, NARROW)
+"""What a file's object in JSON holds beside the systems, which therefore cannot have these names."""
+
+
 def scale_name(published_scale: bool) -> str:
     """How CSIG, CBAK, COVL and WSS were computed, for people."""
     if published_scale:

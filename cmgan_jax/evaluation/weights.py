@@ -7,16 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict
 
 from cmgan_jax.checksums import damage
 from cmgan_jax.config import Config
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
-from cmgan_jax.interop.naming import batches_tracked, generator_bins, generator_from_torch
+from cmgan_jax.interop.naming import batches_tracked, generator_bins, generator_from_torch, refuse_not_finite
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.models.generator import stack_blocks
 from cmgan_jax.recipes import from_dict, make_config
-from cmgan_jax.runs import KEEP, find, steps_in
+from cmgan_jax.runs import KEEP, expanded, find, steps_in
 
 PUBLISHED = "published_2022"
 """Recipe of weights whose file does not tell."""
@@ -67,9 +68,9 @@ def load(path: Path, step: int | None = None) -> Weights:
         step: which checkpoint of a run folder; None: the best, or the newest of what is there.
 
     Raises:
-        UserError: nothing of the kind is there, or it cannot be read.
+        UserError: nothing of the kind is there, it cannot be read, or weights are not finite.
     """
-    path = path.expanduser()
+    path = expanded(path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; name a run folder, a checkpoint in it, or a PyTorch file")
     if path.is_file():
@@ -90,7 +91,7 @@ def load_checkpoint(path: Path, step: int | None = None) -> Networks:
     Raises:
         UserError: as in `load`.
     """
-    path = path.expanduser().resolve()
+    path = expanded(path).resolve()
     found = path if (path / "state").is_dir() and (path / "run").is_dir() else Path(str(find(path, step)))
     if step is not None and found == path:
         raise UserError(f"{path}: --step {step} picks a checkpoint of a run folder, and this is one checkpoint")
@@ -123,6 +124,7 @@ def load_checkpoint(path: Path, step: int | None = None) -> Networks:
         "params": state.get("average") or generator["params"],
         "batch_stats": generator.get("batch_stats", {}),
     }
+    refuse_not_finite(str(found), flatten_dict(variables, sep="/"))
     return Networks(
         # Blocks lay apart in checkpoints of earlier revisions.
         generator={kind: stack_blocks(collection) for kind, collection in variables.items()},

@@ -130,8 +130,23 @@ def find_state_dict(content: Mapping[str, Any], part: str) -> dict[str, np.ndarr
 
 def _from_torch(part: str, table: list[Entry], state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     _check(part, table, state_dict)
+    refuse_not_finite(f"the {part}", state_dict)
     flat = {entry.flax: entry.to_flax(state_dict[entry.torch]) for entry in table if entry.flax}
     return unflatten_dict(flat, sep="/")
+
+
+def refuse_not_finite(whose: str, tensors: Mapping[str, Any]) -> None:
+    """Check that weights are numbers.
+
+    Raises:
+        UserError: some are NaN or infinite; the message lists the tensors by name.
+    """
+    bad = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
+    if bad:
+        raise UserError(
+            f"{whose} has weights that are not finite ({_list(bad)}): its training diverged, or the file is damaged; "
+            "use another checkpoint"
+        )
 
 
 def _to_torch(part: str, table: list[Entry], flat: Mapping[str, Any], batches: int) -> dict[str, np.ndarray]:
