@@ -26,6 +26,7 @@ from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
 from cmgan_jax.data.pipeline import training_batches
 from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation.enhance import WindowConfig, layout
 from cmgan_jax.outputs import refuse_file, refuse_folder, write_json
 from cmgan_jax.recipes import make_config
 from experiments._cli import run
@@ -98,6 +99,9 @@ def sizes(arguments: Arguments) -> list[dict[str, Config]]:
     if unknown := [mode for mode in arguments.modes if mode not in MODES]:
         raise UserError(f"--modes {' '.join(unknown)}: there are {', '.join(MODES)}")
     base = make_config(arguments.recipe, arguments.preset)
+    if "enhance" in arguments.part:
+        for window in arguments.window:
+            layout(WindowConfig(whole=window, window=window), base.spectral)
     wished: list[dict[str, Config]] = [
         {precision: replace(base, batch=batch, precision=precision) for precision in arguments.precision}
         for batch in arguments.batch

@@ -77,6 +77,7 @@ def test_numbers_that_cannot_work_are_refused() -> None:
         ({"files": -1}, "--files and --minutes"),
         ({"minutes": -1.0}, "--files and --minutes"),
         ({"repeats": 0}, "--repeats 0"),
+        ({"part": ("enhance",), "window": (0.01,)}, "window"),
     ):
         with pytest.raises(UserError, match=message):
             benchmark.sizes(replace(Arguments(preset="tiny"), **wrong))

@@ -1,5 +1,6 @@
 """Work by chunks against the same work at once."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,10 +10,15 @@ import pytest
 from jax import Array
 
 from cmgan_jax.models import chunks
-from cmgan_jax.models.chunks import by_chunks, kept
+from cmgan_jax.models.chunks import Chunks, kept
 
 ROWS = 7
 RNG = np.random.default_rng(0)
+
+
+def by_chunks(function: Callable[..., Any], operands: tuple[Any, ...], elements: int) -> Any:
+    chunks = Chunks.of(len(operands[0]), elements)
+    return chunks.join(chunks.map(function, chunks.cut(operands)))
 
 
 def work(x: Array, factor: Array) -> tuple[Array, Array]:
@@ -31,6 +37,14 @@ def test_chunks_change_neither_values_nor_gradients(limit: int, monkeypatch: pyt
         jax.tree.leaves((found, pull(cotangents))), jax.tree.leaves((expected, pull_expected(cotangents))), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_what_fills_the_last_chunk_does_not_count() -> None:
+    x, chunks = RNG.normal(size=(ROWS, 10)).astype(np.float32), Chunks(ROWS, 3, 3)
+    assert chunks.counted is not None
+    np.testing.assert_array_equal(chunks.counted, [[1, 1, 1], [1, 1, 1], [1, 0, 0]])
+    np.testing.assert_array_equal(chunks.join(chunks.cut(x)), x)
+    assert Chunks(6, 2, 3).counted is None
 
 
 def bytes_kept(function: Any, x: np.ndarray) -> int:

@@ -155,6 +155,24 @@ def test_batch_norm_biased_to_normalise_unbiased_to_remember() -> None:
     )
 
 
+def test_batch_norm_of_what_counts() -> None:
+    """Statistics, what is remembered and gradients are those of the six rows that count, whatever the others hold."""
+    rows, filler = normal(6, 2, 3) * 3 + 7, np.full((2, 2, 3), 1e3, np.float32)
+    cut, counted = np.concatenate([rows, filler]).reshape(2, 4, 2, 3), np.float32([[1, 1, 1, 1], [1, 1, 0, 0]])
+    variables = statistics([1, 2, 3], [4, 5, 6])
+
+    def moments(x: Array, counted: Any = None) -> Any:
+        norm = BatchNorm(3)
+        return norm.apply(variables, x, True, counted, method=BatchNorm.moments, mutable=["batch_stats"])
+
+    found, expected = moments(cut, counted), moments(rows)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    gradient = jax.grad(lambda x: jnp.sum(moments(x, counted)[0][1]))(cut).reshape(8, 2, 3)
+    np.testing.assert_allclose(gradient[:6], jax.grad(lambda x: jnp.sum(moments(x)[0][1]))(rows), atol=1e-5)
+    np.testing.assert_array_equal(gradient[6:], 0.0)
+
+
 def test_batch_norm_over_four_devices_is_that_of_the_whole_batch() -> None:
     variables = statistics([1, 2, 3], [4, 5, 6])
     # Devices see different means: an average of their own variances would be far too small.

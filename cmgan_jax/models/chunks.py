@@ -1,10 +1,12 @@
 """Work on many independent sequences, as many at a time as a device's fast memory holds."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
@@ -42,31 +44,65 @@ def equal_parts(total: int, most: int) -> tuple[int, int]:
     return count, -(-total // count)
 
 
-def by_chunks(function: Callable[..., Any], operands: tuple[Any, ...], elements: int) -> Any:
-    """Apply a function to a few sequences at a time.
+@dataclass(frozen=True)
+class Chunks:
+    """So many sequences, a few at a time: `cut`, then `map` as often as wanted, then `join`.
 
-    For the backward pass the operands alone are kept. What the function computes on its way is computed again there,
-    chunk by chunk, so neither pass ever holds it for all sequences.
-
-    Args:
-        function: from chunks [size, ...] of the operands to a pytree of arrays [size, ...].
-        operands: pytrees of arrays [sequences, ...].
-        elements: of the largest intermediate for one sequence.
-
-    Returns:
-        What the function gives, for all: arrays [sequences, ...].
+    Attributes:
+        sequences: how many.
+        count: of chunks.
+        size: sequences of each; what the last one lacks is filled up.
     """
-    sequences = jax.tree.leaves(operands)[0].shape[0]
-    # The loop itself keeps XLA from sharing work between the passes; without one, that they are programs of their own.
-    again = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False, policy=ONLY_KEPT)
-    count, size = equal_parts(sequences, chunk_elements() // elements)
-    if count == 1:
-        return again(operands)
 
-    def cut(x: Array) -> Array:
+    sequences: int
+    count: int
+    size: int
+
+    @classmethod
+    def of(cls, sequences: int, elements: int) -> "Chunks":
+        """As large as fast memory allows; elements: of the largest intermediate for one sequence."""
+        return cls(sequences, *equal_parts(sequences, chunk_elements() // elements))
+
+    def cut(self, operands: Any) -> Any:
+        """Arrays [sequences, ...] to [count, size, ...]."""
         # What the last chunk lacks is more of the last sequence: computed, not used, and finite.
-        padding = [(0, count * size - sequences)] + [(0, 0)] * (x.ndim - 1)
-        return jnp.pad(x, padding, mode="edge").reshape(count, size, *x.shape[1:])
+        lacking = self.count * self.size - self.sequences
 
-    done = jax.lax.map(again, jax.tree.map(cut, operands))
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:sequences], done)
+        def cut(x: Array) -> Array:
+            return jnp.pad(x, [(0, lacking)] + [(0, 0)] * (x.ndim - 1), mode="edge").reshape(
+                self.count, self.size, *x.shape[1:]
+            )
+
+        return jax.tree.map(cut, operands)
+
+    def join(self, chunks: Any) -> Any:
+        """The inverse of `cut`."""
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: self.sequences], chunks)
+
+    @property
+    def counted(self) -> np.ndarray | None:
+        """float32[count, size], 1 for each sequence and 0 for what fills up; None where nothing does."""
+        if self.count * self.size == self.sequences:
+            return None
+        counted = np.arange(self.count * self.size) < self.sequences
+        return counted.astype(np.float32).reshape(self.count, self.size)
+
+    def map(self, function: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
+        """Apply a function to one chunk after another.
+
+        For the backward pass the operands alone are kept. What the function computes on its way is computed again
+        there, chunk by chunk, so neither pass ever holds it for all sequences.
+
+        Args:
+            function: from chunks [size, ...] of the operands to a pytree of arrays [size, ...].
+            operands: pytrees of arrays [count, size, ...].
+
+        Returns:
+            What the function gives: arrays [count, size, ...].
+        """
+        # The loop itself keeps XLA from sharing work between the passes; without one, that they are programs of their
+        # own.
+        again = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False, policy=ONLY_KEPT)
+        if self.count == 1:
+            return jax.tree.map(lambda x: x[None], again(jax.tree.map(lambda x: x[0], operands)))
+        return jax.lax.map(again, operands)

@@ -11,7 +11,7 @@ from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models.attention import RelativeAttention
-from cmgan_jax.models.chunks import by_chunks, kept
+from cmgan_jax.models.chunks import Chunks, kept
 from cmgan_jax.models.depthwise import depthwise
 from cmgan_jax.models.dropout import Dropout, row_numbers
 from cmgan_jax.models.layers import BatchNorm, Dense, LayerNorm, uniform_bias
@@ -89,11 +89,14 @@ class Conformer(nn.Module):
 
     def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
         """[sequences, N, C] -> [sequences, N, C]; valid: bool[sequences, N] or None."""
-        numbers = row_numbers(x.shape[0], self.axis_name)
-        distances = self.attention.distances(x.shape[1])
-        x, inner = self._by_chunks(Conformer.before_norm, (x, numbers, valid), distances, train)
-        moments = self.convolution.batch_norm.moments(inner, train)
-        return self._by_chunks(Conformer.after_norm, (x, numbers, inner), moments, train)
+        sequences, positions, channels = x.shape
+        largest = max(self.config.heads * positions, channels * self.config.feed_forward_factor) * positions
+        chunks = Chunks(sequences, 1, sequences) if self.is_initializing() else Chunks.of(sequences, largest)
+        x, numbers, valid = chunks.cut((x, row_numbers(sequences, self.axis_name), valid))
+        distances = self.attention.distances(positions)
+        x, inner = self._map(Conformer.before_norm, chunks, (x, numbers, valid), distances, train)
+        moments = self.convolution.batch_norm.moments(inner, train, chunks.counted)
+        return chunks.join(self._map(Conformer.after_norm, chunks, (x, numbers, inner), moments, train))
 
     def before_norm(self, x: Array, numbers: Array, valid: Array | None, distances: Array, train: bool) -> Any:
         """From the beginning to the depthwise convolution: [sequences, N, C] and [sequences, N, inner]."""
@@ -107,13 +110,14 @@ class Conformer(nn.Module):
         x = kept(x + 0.5 * self.feed_forward_2(x, numbers, train))
         return self.norm(x)
 
-    def _by_chunks(self, method: Callable[..., Any], operands: tuple[Any, ...], shared: Any, train: bool) -> Any:
-        """A method over a few sequences at a time; `shared` is the same for all of them."""
+    def _map(
+        self, method: Callable[..., Any], chunks: Chunks, operands: tuple[Any, ...], shared: Any, train: bool
+    ) -> Any:
+        """A method over chunk after chunk; `shared` is the same for all of them."""
         if self.is_initializing():
-            return method(self, *operands, shared, train)
-        _, positions, channels = operands[0].shape
-        largest = max(self.config.heads * positions, channels * self.config.feed_forward_factor) * positions
+            one = method(self, *jax.tree.map(lambda x: x[0], operands), shared, train)
+            return jax.tree.map(lambda x: x[None], one)
         rngs = {"dropout": self.make_rng("dropout")} if train and self.config.dropout else None
         # A module of its own, with the same variables, since JAX may not loop over what is bound to this one.
         alone = partial(self.clone(parent=None).apply, dict(self.variables), method=method, rngs=rngs)
-        return by_chunks(lambda *chunk: alone(*chunk, shared, train), operands, largest)
+        return chunks.map(lambda *chunk: alone(*chunk, shared, train), operands)

@@ -173,13 +173,23 @@ class BatchNorm(nn.Module):
         """[..., C] -> [..., C]; in training the statistics of the batch are used and `batch_stats` moves."""
         return self.normalise(x, self.moments(x, train))
 
-    def moments(self, x: Array, train: bool) -> tuple[Array, Array]:
-        """Mean and variance, float32[C] each, to normalise [..., C] with; in training those of x, remembered."""
+    def moments(self, x: Array, train: bool, counted: np.ndarray | None = None) -> tuple[Array, Array]:
+        """Mean and variance to normalise with; in training those of x, remembered.
+
+        Args:
+            x: [..., C].
+            train: whether it is training.
+            counted: float32 over leading axes of x, 1 what counts and 0 what does not; None: everything counts.
+
+        Returns:
+            float32[C] each.
+        """
         if not train:
             return self.running_mean.value, self.running_variance.value
-        mean, variance = self._of_batch(x)
+        share = 1.0 if counted is None else float(np.mean(counted))
+        mean, variance = self._of_batch(x, counted, share)
         if not self.is_initializing():
-            count = x.size // self.channels
+            count = round(share * x.size) // self.channels
             if self.axis_name is not None:
                 count *= jax.lax.axis_size(self.axis_name)
             unbiased = variance * (count / max(count - 1, 1))
@@ -193,13 +203,19 @@ class BatchNorm(nn.Module):
         normal = (x.astype(jnp.float32) - mean) * (jax.lax.rsqrt(variance + EPSILON) * self.scale) + self.bias
         return normal.astype(x.dtype)
 
-    def _of_batch(self, x: Array) -> tuple[Array, Array]:
+    def _of_batch(self, x: Array, counted: np.ndarray | None, share: float) -> tuple[Array, Array]:
+        axes = tuple(range(x.ndim - 1))
+
+        def mean(x: Array) -> Array:
+            if counted is not None:
+                x = x * counted.reshape(*counted.shape, *[1] * (x.ndim - counted.ndim))
+            return self._across(jnp.mean(x, axes) / share)
+
         @jax.checkpoint
         def moments(x: Array) -> tuple[Array, Array]:
             x = x.astype(jnp.float32)
-            axes = tuple(range(x.ndim - 1))
-            mean = self._across(jnp.mean(x, axes))
-            return mean, self._across(jnp.mean(jnp.square(x - mean), axes))
+            centre = mean(x)
+            return centre, mean(jnp.square(x - centre))
 
         return moments(x)
 
