@@ -158,10 +158,13 @@ def test_batch_norm_biased_to_normalise_unbiased_to_remember() -> None:
 def test_batch_norm_of_what_counts() -> None:
     """Statistics, what is remembered and gradients are those of the six rows that count, whatever the others hold."""
     rows, filler = normal(6, 2, 3) * 3 + 7, np.full((2, 2, 3), 1e3, np.float32)
-    cut, counted = np.concatenate([rows, filler]).reshape(2, 4, 2, 3), np.float32([[1, 1, 1, 1], [1, 1, 0, 0]])
+    cut, counted = (
+        np.concatenate([rows, filler]).reshape(2, 4, 2, 3),
+        np.array([[1, 1, 1, 1], [1, 1, 0, 0]], np.float32),
+    )
     variables = statistics([1, 2, 3], [4, 5, 6])
 
-    def moments(x: Array, counted: Any = None) -> Any:
+    def moments(x: Any, counted: Any = None) -> Any:
         norm = BatchNorm(3)
         return norm.apply(variables, x, True, counted, method=BatchNorm.moments, mutable=["batch_stats"])
 
