@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ def refuse_folder(option: str, path: Path | None) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all; into a device or a pipe directly, and where a link leads."""
+    if _is_standard_output(path):
+        sys.stdout.write(text)
+        return
     path = _real(path)
     # Names of files may hold bytes that are no UTF-8.
     content = text.encode("utf-8", errors="backslashreplace")
@@ -81,6 +85,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _is_standard_output(path: Path) -> bool:
+    # Also where it has been redirected to a file, which must not be replaced under it.
+    with suppress(OSError, ValueError):
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    return False
 
 
 def _real(path: Path) -> Path:

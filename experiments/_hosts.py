@@ -12,6 +12,7 @@ import jax
 
 from cmgan_jax.errors import UserError, lacks_memory
 from cmgan_jax.training.hosts import ALONE, Hosts
+from experiments._cli import USER_ERROR
 
 HOST_GONE = 75
 """Exit status when another host has gone: 75 is sysexits' temporary failure, worth another try."""
@@ -84,7 +85,10 @@ def joined(cluster: Cluster | None) -> Iterator[Hosts]:
             time.sleep(2 * HEARTBEAT_SECONDS)
             raise
         # It ended this host alone: the others do not come to the farewell, and JAX aborts this one for that.
-        last.words, last.status = "left the other hosts, which end too", getattr(error, "status", 1)
+        last.words, last.status = (
+            "left the other hosts, which end too",
+            getattr(error, "status", USER_ERROR if lacks_memory(error) else 1),
+        )
         raise
 
 

@@ -24,7 +24,7 @@ from cmgan_jax.benchmarking.work import program_work
 from cmgan_jax.benchmarking.workload import PROGRAMS, Waits, Workload
 from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
-from cmgan_jax.data.pipeline import training_batches
+from cmgan_jax.data.pipeline import Crops, training_batches
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.enhance import WindowConfig, layout
 from cmgan_jax.outputs import refuse_file, refuse_folder, write_json
@@ -32,7 +32,7 @@ from cmgan_jax.recipes import make_config
 from experiments._cli import run
 from experiments._runtime import fresh_programs, limit_arenas, share_device
 from experiments._terminal import table_console
-from experiments.yardstick.client import MODES, Theirs, Yardstick, require_torch
+from experiments.yardstick.client import MODES, Mode, Theirs, Yardstick, require_torch
 
 Part = Literal["train", "pesq", "enhance"]
 WIDTH = 140
@@ -140,7 +140,7 @@ def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Argu
         for precision, sized in configs.items():
             ours[precision] = opened.enter_context(Workload(sized, [device], batches))
             setups.append(setup_of(precision, ours[precision], device))
-        theirs = {mode: opened.enter_context(Yardstick(config, next(batches), mode)) for mode in modes}
+        theirs, gone = open_yardsticks(opened, config, next(batches), modes)
         ours_sampled = {precision: workload.samples() for precision, workload in ours.items()}
         theirs_sampled = {mode: yardstick.samples(list(PROGRAMS)) for mode, yardstick in theirs.items()}
         cases = {}
@@ -148,12 +148,11 @@ def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Argu
             cases |= {(program, OURS, precision): samples[program] for precision, samples in ours_sampled.items()}
             cases |= {(program, m.side, m.precision): samples[program] for m, samples in theirs_sampled.items()}
         timings = alternate(cases, arguments.repeats)
-        rivals = [
-            {"side": mode.side, "precision": mode.precision, "batch": config.batch, **y.about, "first_s": y.first}
-            | {"memory": y.ask("memory")}
-            for mode, y in theirs.items()
-            if y.gone is None
-        ]
+        rivals = []
+        for mode, yardstick in theirs.items():
+            with contextlib.suppress(Gone):
+                how = {"side": mode.side, "precision": mode.precision, "batch": config.batch, **yardstick.about}
+                rivals.append(how | {"first_s": yardstick.first, "memory": yardstick.ask("memory")})
         if arguments.profile is not None:
             # Without Python's own calls, which would cover what matters.
             options = jax.profiler.ProfileOptions()
@@ -174,7 +173,20 @@ def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Argu
         floor = (work[program] * config.batch).floor(precision, rate, ceilings.bytes_per_second) if rate else None
         waiting = report.median(waited.pesq), report.median(waited.data)
         rows.append(Row(side, program, PROGRAMS[program], precision, config.batch, timing, floor, *waiting))
-    return Found(rows, setups, rivals, [yardstick.gone for yardstick in theirs.values() if yardstick.gone])
+    return Found(rows, setups, rivals, gone + [yardstick.gone for yardstick in theirs.values() if yardstick.gone])
+
+
+def open_yardsticks(
+    opened: contextlib.ExitStack, config: Config, crops: Crops, modes: list[Mode]
+) -> tuple[dict[Mode, Yardstick], list[str]]:
+    """A process for each mode, to be closed with `opened`; and why some could not begin."""
+    found, gone = {}, []
+    for mode in modes:
+        try:
+            found[mode] = opened.enter_context(Yardstick(config, crops, mode))
+        except Gone as error:
+            gone.append(str(error))
+    return found, gone
 
 
 def setup_of(precision: str, workload: Workload, device: Any) -> Setup:
@@ -238,7 +250,7 @@ def measure_enhancement(arguments: Arguments, configs: dict[str, Config], consol
     rate, rows = config.spectral.sample_rate, []
     crops = make_crops(config.batch, config.data.crop_seconds, rate)
     with contextlib.ExitStack() as opened:
-        yardsticks = {mode: opened.enter_context(Yardstick(config, crops, mode)) for mode in modes}
+        yardsticks, gone = open_yardsticks(opened, config, crops, modes)
         for material in make_material(arguments.minutes, arguments.files, rate):
             for window, batch in itertools.product(arguments.window, arguments.window_batch):
                 pieces = cut(material, config, window, batch)
@@ -255,7 +267,7 @@ def measure_enhancement(arguments: Arguments, configs: dict[str, Config], consol
                     how = material.name, material.seconds(rate), window, batch, timing
                     temporaries = way.temporaries if isinstance(way, Ours) else None
                     rows.append(Enhanced(side, precision, *how, temporaries, way.rss))
-        gone = [yardstick.gone for yardstick in yardsticks.values() if yardstick.gone]
+        gone += [yardstick.gone for yardstick in yardsticks.values() if yardstick.gone]
     console.print(enhancement_table(rows, arguments.preset))
     for words in gone:
         console.print(f"left out: {words}", markup=False)

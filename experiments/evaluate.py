@@ -210,12 +210,29 @@ def about(arguments: Arguments, model: "Enhancer | None") -> dict[str, Any]:
 
 
 def publish(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]) -> None:
-    """Write what was asked for, then print the tables: whatever fails leaves the rest.
+    """Write what was asked for, then print the tables, also where something could not be written.
 
     Raises:
-        UserError: a file could not be written; everything else has been.
+        UserError: the file system has refused a file; everything else has been written.
     """
-    scale, lost, pages = arguments.published_scale, [], []
+    lost: list[str] = []
+    pages: list[str] = []
+    try:
+        _write(evaluation, arguments, source, lost, pages)
+    finally:
+        console = table_console(tables.PLAIN_WIDTH)
+        tables.show(evaluation, console, published_scale=arguments.published_scale, detail=arguments.detail)
+    for line in pages:
+        print(line)
+    if lost:
+        raise UserError("\n".join(lost))
+
+
+def _write(
+    evaluation: Evaluation, arguments: Arguments, source: dict[str, Any], lost: list[str], pages: list[str]
+) -> None:
+    """Write what was asked for; what is lost, and pages that are there, are added to the lists."""
+    scale = arguments.published_scale
     if arguments.json:
         with _collect(lost, arguments.json):
             write_json(arguments.json, tables.document(evaluation, published_scale=scale, about=source))
@@ -228,11 +245,6 @@ def publish(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]
             arguments.report.mkdir(parents=True, exist_ok=True)
             write_text(arguments.report / "index.html", page.html)
             pages.append(f"{arguments.report / 'index.html'}: {page.describe()}")
-    tables.show(evaluation, table_console(tables.PLAIN_WIDTH), published_scale=scale, detail=arguments.detail)
-    for line in pages:
-        print(line)
-    if lost:
-        raise UserError("\n".join(lost))
 
 
 @contextmanager
@@ -241,7 +253,7 @@ def _collect(lost: list[str], path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        lost.append(f"{printable(path)}: not written: {error.strerror}")
+        lost.append(f"{printable(path)}: not written: {error.strerror or error}")
 
 
 def main() -> int:

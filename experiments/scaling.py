@@ -112,13 +112,13 @@ def from_figures(path: Path) -> OneDevice:
         ours = [row for row in found["rows"] if row["side"] == report.OURS]
         best = max((row for row in ours if row["program"] == "constant"), key=lambda row: row["crops_per_second"])
         same = {row["program"]: row for row in ours if (row["batch"], row["precision"]) == _size(best)}
+        # Two thirds of a pass are its backward pass: as many products.
+        hidden = same["generator"]["milliseconds"] * 2 / 3
         pesq = found["pesq"]["one_ms"]
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not figures of experiments.benchmark with --part train pesq ({error})") from error
     if on_cpu:
         raise UserError(f"{path}: figures of a CPU, whose time says nothing of an accelerator's; name those of one")
-    # Two thirds of a pass are its backward pass: as many products.
-    hidden = same["generator"]["milliseconds"] * 2 / 3
     source = f"{found['machine']['device']}, batch {best['batch']}, {best['precision']}: {path.name}"
     step = 1e-3 * best["milliseconds"]
     reduced, exchanges = exchanged(config)
@@ -133,8 +133,10 @@ def exchanged(config: Config) -> tuple[int, int]:
     """Bytes that a step all-reduces, and in how many exchanges, where no program for several devices is at hand."""
     state = jax.eval_shape(lambda: random_state(config))
     parameters = sum(leaf.size for leaf in jax.tree.leaves((state.generator.params, state.discriminator.params)))
-    # Counted in the programs of 1 and 4 blocks: mean and variance of two batch norms a block, forward and backward.
-    return 4 * parameters, 8 * config.generator.blocks + 6
+    # Counted in the programs of 1 and 4 blocks: mean and variance of two batch norms a block, forward and backward,
+    # where devices share them.
+    shared = 8 * config.generator.blocks if config.optimiser.cross_device_batchnorm else 0
+    return 4 * parameters, shared + 6
 
 
 def base_of(arguments: Arguments, points: list[Point], cost: PesqCost) -> OneDevice:

@@ -114,6 +114,17 @@ def test_mp3_is_scored(folders, monkeypatch, capsys):
     assert "2 scored of 2" in capsys.readouterr().out
 
 
+def test_a_copy_and_a_kind_that_is_not_read(folders, monkeypatch, capsys):
+    """What lost nothing goes before its compressed copy; a file of a foreign kind is named with the remedy."""
+    signal, rate = soundfile.read(folders / "enhanced" / "p001_a.wav")
+    soundfile.write(folders / "enhanced" / "p001_a.mp3", 0 * signal, rate)
+    (folders / "enhanced" / "p002_b.wav").rename(folders / "enhanced" / "p002_b.m4a")
+    assert run(monkeypatch, "--clean", folders / "clean", "--enhanced", folders / "enhanced") == 1
+    out = capsys.readouterr().out
+    assert "1 scored of 2" in out
+    assert "p002_b.m4a: .m4a files are not read here: convert it" in out
+
+
 def test_files_are_written_before_a_reader_may_go(folders):
     """`evaluate … | head -0`: the tables find no reader; what was asked for is there all the same."""
     words = [sys.executable, "-m", "experiments.evaluate", "--clean", folders / "clean", "--enhanced"]

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from test_enhance_cli import processor
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.files import Job, enhance_file, refuse_torn
+from cmgan_jax.evaluation.sink import Sink
 from cmgan_jax.outputs import refuse_file, refuse_folder, write_text
 from experiments import _cli
 
@@ -94,6 +96,36 @@ def test_a_disk_that_fills_leaves_no_torn_recording(
     assert target.read_bytes() == before
     assert os.listdir(target.parent) == [name]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3"])
+def test_ctrl_c_in_a_callback_of_the_library_is_not_lost(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The signal comes while libsndfile writes, where Python would print it and go on with a torn file."""
+    soundfile.write(tmp_path / name, noise(48_000), 16_000)
+    counted, write = [], Sink.write
+
+    def interrupted(self: Sink, data: bytes) -> int:
+        counted.append(len(data))
+        if len(counted) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return write(self, data)
+
+    monkeypatch.setattr(Sink, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        enhance_file(processor(), Job(tmp_path / name, tmp_path / "out" / name, name))
+    assert os.listdir(tmp_path / "out") == []
+    assert capfd.readouterr() == ("", "")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_is_written_to_standard_output_stays_in_its_file(tmp_path: Path) -> None:
+    """`--json /dev/stdout > file`: the file must not be replaced under what is printed next."""
+    code = "from cmgan_jax.outputs import *; write_text(Path('/dev/stdout'), 'first '); print('second')"
+    with (tmp_path / "file").open("w") as out:
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=out, check=True)
+    assert (tmp_path / "file").read_text() == "first second\n"
 
 
 def test_fewer_samples_than_were_written_are_no_result(tmp_path: Path) -> None:

@@ -391,7 +391,7 @@ def test_what_a_user_causes_ends_in_a_line_and_a_status(capsys, error, status, w
 
 def test_the_projects_own_errors_keep_their_traceback():
     with pytest.raises(OSError, match="unknown"):
-        run(lambda: (_ for _ in ()).throw(OSError(errno.EIO, "unknown")))
+        run(lambda: (_ for _ in ()).throw(OSError(errno.EBADF, "unknown")))
     with pytest.raises(SystemExit) as left:
         run(lambda: 7)
     assert left.value.code == 7

@@ -69,6 +69,7 @@ def opened(browser, page):
     browser.open(page)
     browser.log()
     browser.open(page)
+    browser.wait(lambda: browser.script(NAMES))
     yield browser
     assert browser.log() == []
 

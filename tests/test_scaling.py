@@ -160,6 +160,8 @@ def test_figures_of_a_benchmark_are_read(tmp_path: Path) -> None:
     assert (one.batch, one.step, one.pesq) == (4, 0.06, 0.025)
     assert one.hidden == pytest.approx(0.030)  # two thirds of 45 ms
     assert "H100" in one.source
+    path.write_text(json.dumps(found | {"arguments": {"preset": "paper", "recipe": "published_2022"}}))
+    assert from_figures(path).exchanges == 6  # Its devices do not share batch statistics.
     path.write_text(json.dumps(found | {"machine": {"device": "cpu", "platform": "cpu"}}))
     with pytest.raises(UserError, match="figures of a CPU"):
         from_figures(path)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import jax
@@ -17,6 +18,7 @@ from cmgan_jax.benchmarking.workload import PROGRAMS
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.training.state import random_state
+from experiments.benchmark import open_yardsticks
 from experiments.yardstick.client import MODES, ROOT, VARIABLE, Mode, Yardstick, find_torch, require_torch
 from experiments.yardstick.published_pesq import JoinedPesq
 
@@ -95,6 +97,17 @@ def test_a_process_that_is_killed_is_a_sentence_and_leaves_nothing(
             break  # A zombie, of which the first process of all has not taken notice.
         time.sleep(0.05)
     assert time.monotonic() < deadline
+
+
+def test_a_process_that_ends_at_once_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = tmp_path / "python"
+    fake.write_text('#!/bin/sh\n[ "$1" = -c ] && exit 0\nexit 3\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv(VARIABLE, str(fake))
+    with ExitStack() as opened:
+        found, gone = open_yardsticks(opened, SMALL, make_crops(1, 0.5, 16_000), [MODES["eager-fp32"]])
+    assert found == {}
+    assert "ended with status 3 at 'open'" in gone[0]
 
 
 def test_the_interpreter_is_named_or_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ class Browser:
 
     def open(self, path: Path) -> None:
         self._call("POST", "/url", {"url": path.as_uri()})
+        # The driver may answer sooner where the page was open before.
+        self.wait(lambda: self.script("return document.readyState") == "complete")
 
     def script(self, code: str) -> Any:
         return self._call("POST", "/execute/sync", {"script": code, "args": []})

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 import soundfile
@@ -20,13 +19,11 @@ from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.folders import files_below
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation.processor import NOT_FINITE, Processor
-from cmgan_jax.evaluation.sink import Sink
+from cmgan_jax.evaluation.sink import RecordingWriter
 from cmgan_jax.outputs import refuse_folder, remove
 
 BLOCK_SECONDS = 10.0
 """Read and enhanced at a time."""
-MOST_WRITTEN = 65_536
-"""Samples of each channel that are written at a time: libvorbis puts them on the stack, which two million exhaust."""
 
 _UNBOUNDED = ("FLOAT", "DOUBLE")
 
@@ -149,13 +146,7 @@ def _convert(
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         kind = (source.samplerate, channels, source.subtype, source.endian, source.format)
-        with (
-            # Not by its name, which may hold bytes that are no text.
-            open(temporary, "w+b") as opened,
-            Sink(opened) as sink,
-            soundfile.SoundFile(cast(BinaryIO, sink), "w", *kind) as target,
-        ):
-            _copy_tags(source, target)
+        with RecordingWriter(temporary, kind, source.copy_metadata()) as target:
             stream = processor.stream(source.samplerate, channels, whole=True)
 
             def keep(done: np.ndarray) -> None:
@@ -164,9 +155,7 @@ def _convert(
                     raise AudioError(job.source, NOT_FINITE)
                 peak = max(peak, float(np.abs(done).max(initial=0.0)))
                 clipped += int(np.sum(np.abs(done) > 1.0)) if bounded else 0
-                for start in range(0, len(done), MOST_WRITTEN):
-                    some = done[start : start + MOST_WRITTEN]
-                    target.write(np.clip(some, -1.0, 1.0) if bounded else some)
+                target.write(np.clip(done, -1.0, 1.0) if bounded else done)
 
             size = round(BLOCK_SECONDS * source.samplerate)
             for block in audio.blocks(job.source, source, source.frames, size):
@@ -201,13 +190,6 @@ def refuse_torn(written: Path, target: Path, frames: int) -> None:
         found = file.frames
     if found < frames:
         raise AudioError(target, f"cannot be written: {found} of {frames} samples are there; is the disk full?")
-
-
-def _copy_tags(source: soundfile.SoundFile, target: soundfile.SoundFile) -> None:
-    """Title, artist and the like, those that the format can hold."""
-    for name, text in source.copy_metadata().items():
-        with suppress(soundfile.SoundFileError):
-            setattr(target, name, text)
 
 
 def _within(file: Path, folder: Path) -> bool:

@@ -1,12 +1,67 @@
-"""Where libsndfile writes: it tells of no error when it ends a file, and some of its formats end the process."""
+"""Recordings written by libsndfile, whose errors when it ends a file, and whose callbacks, tell nobody of anything."""
 
 import io
 import os
-from typing import BinaryIO, Self
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Self, cast
+
+import numpy as np
+import soundfile
+
+MOST = 65_536
+"""Samples of each channel that are written at a time: libvorbis puts them on the stack, which two million exhaust."""
+
+
+class RecordingWriter:
+    """A recording that is being written; when it is left, everything is on the disk, or the first error is raised.
+
+    Args:
+        path: the file; what it holds is replaced.
+        kind: sample rate, channels, sub-type, byte order and format, as soundfile has them.
+        tags: title, artist and the like, of which those are kept that the format can hold.
+
+    Raises:
+        OSError: the file cannot be opened, or, when it is left, something could not be written.
+        SoundFileError: libsndfile refuses.
+    """
+
+    def __init__(self, path: Path, kind: tuple[int, int, str, str, str], tags: dict[str, str]):
+        # Not by its name, which may hold bytes that are no text.
+        self._file = open(path, "w+b")  # noqa: SIM115
+        self._sink = Sink(self._file)
+        try:
+            with interrupts_held():
+                self._target = soundfile.SoundFile(cast(BinaryIO, self._sink), "w", *kind)
+        except BaseException:
+            self._file.close()
+            raise
+        for name, text in tags.items():
+            with suppress(soundfile.SoundFileError), interrupts_held():
+                setattr(self._target, name, text)
+
+    def write(self, samples: np.ndarray) -> None:
+        """Add float32 [S, channels]."""
+        for start in range(0, len(samples), MOST):
+            with interrupts_held():
+                self._target.write(samples[start : start + MOST])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        with self._file:
+            with interrupts_held():
+                self._target.close()
+            if kind is None:
+                self._sink.settle()
 
 
 class Sink(io.RawIOBase):
-    """A file to be written that accepts everything, and raises its first error when it is closed.
+    """A file that accepts everything and remembers its first error: libsndfile would go on, or end the process.
 
     Args:
         file: open for reading and writing; it stays open.
@@ -33,7 +88,7 @@ class Sink(io.RawIOBase):
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
         """Read what has been written: some formats look back."""
         self._file.seek(self._at)
-        size = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        size = cast(Any, self._file).readinto(buffer)
         self._at += size
         return size
 
@@ -46,13 +101,29 @@ class Sink(io.RawIOBase):
         """The place."""
         return self._at
 
-    def __enter__(self) -> Self:
-        return self
+    def settle(self) -> None:
+        """Have everything on the disk.
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            return
+        Raises:
+            OSError: the first error of all.
+        """
         if self._error is not None:
             raise self._error
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the end: raised in one of a C library's callbacks it would be printed, and lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[tuple[Any, ...]] = []
+    usual = signal.signal(signal.SIGINT, lambda *what: held.append(what))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if held and callable(usual):
+        usual(*held[0])

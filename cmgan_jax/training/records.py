@@ -1,4 +1,4 @@
-"""What a run writes down: run.json, metrics.jsonl and TensorBoard events."""
+"""What a run writes down as it goes: metrics.jsonl and TensorBoard events."""
 
 import json
 import math

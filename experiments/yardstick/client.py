@@ -128,6 +128,13 @@ class Yardstick:
             env=os.environ | MALLOC | {"PYTHONPATH": str(ROOT)},
             start_new_session=True,  # A group with its scoring processes, which are to end with it.
         )
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             files = {}
             for name, wave in (("clean", self.crops["clean"]), ("noisy", self.crops["noisy"])):
