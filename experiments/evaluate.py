@@ -215,10 +215,8 @@ def publish(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]
     Raises:
         UserError: the file system has refused a file; everything else has been written.
     """
-    lost: list[str] = []
-    pages: list[str] = []
     try:
-        _write(evaluation, arguments, source, lost, pages)
+        pages, lost = _write(evaluation, arguments, source)
     finally:
         console = table_console(tables.PLAIN_WIDTH)
         tables.show(evaluation, console, published_scale=arguments.published_scale, detail=arguments.detail)
@@ -228,10 +226,10 @@ def publish(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]
         raise UserError("\n".join(lost))
 
 
-def _write(
-    evaluation: Evaluation, arguments: Arguments, source: dict[str, Any], lost: list[str], pages: list[str]
-) -> None:
-    """Write what was asked for; what is lost, and pages that are there, are added to the lists."""
+def _write(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Write what was asked for; words for a page that is there, and for what the file system has refused."""
+    pages: list[str] = []
+    lost: list[str] = []
     scale = arguments.published_scale
     if arguments.json:
         with _collect(lost, arguments.json):
@@ -245,6 +243,7 @@ def _write(
             arguments.report.mkdir(parents=True, exist_ok=True)
             write_text(arguments.report / "index.html", page.html)
             pages.append(f"{arguments.report / 'index.html'}: {page.describe()}")
+    return pages, lost
 
 
 @contextmanager
