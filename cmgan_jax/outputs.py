@@ -4,7 +4,8 @@ import json
 import math
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,16 @@ def write_text(path: Path, text: str) -> None:
     if _is_special(path):
         path.write_bytes(content)
         return
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A neighbour to write into, which takes the file's place at the end; after an error the file is as it was."""
     temporary = path.with_name(path.name + ".part")
     try:
-        temporary.write_bytes(content)
+        yield temporary
         os.replace(temporary, path)
     finally:
         remove(temporary)

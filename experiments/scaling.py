@@ -139,7 +139,7 @@ def exchanged(config: Config) -> tuple[int, int]:
     return 4 * parameters, shared + 6
 
 
-def base_of(arguments: Arguments, points: list[Point], cost: PesqCost) -> OneDevice:
+def base_of(arguments: Arguments, config: Config, points: list[Point], cost: PesqCost) -> OneDevice:
     """What predictions start from: given figures, an accelerator measured here, or the one that is known."""
     if arguments.figures is not None:
         return from_figures(arguments.figures)
@@ -149,7 +149,7 @@ def base_of(arguments: Arguments, points: list[Point], cost: PesqCost) -> OneDev
     several = max((point for point in points if point.devices > 1), key=lambda p: p.devices, default=None)
     measured = scaling.one_device(max(alone, key=lambda p: p.batch), 1e-3 * cost.one_ms, several)
     if several is None:
-        reduced, exchanges = exchanged(checked(arguments)[0])
+        reduced, exchanges = exchanged(config)
         return replace(measured, reduced=reduced, exchanges=exchanges)
     return measured
 
@@ -173,7 +173,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
     rows = scaling.point_rows(points, arguments.per_device, batch, 1e-3 * cost.one_ms)
     console.print(rich_table("measured", HEAD, rows))
     console.print(f"one PESQ score: {cost.one_ms:.1f} ms on one core; free cores here: {cost.cores}")
-    base = base_of(arguments, points, cost)
+    base = base_of(arguments, config, points, cost)
     predicted = [predict(base, n, arguments.assume) for n in arguments.predict]
     assumed = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in asdict(arguments.assume).items())
     about = (

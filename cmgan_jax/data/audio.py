@@ -25,6 +25,8 @@ RECORDINGS = (
 """Files that can be enhanced and scored."""
 FOREIGN = (".m4a", ".m4b", ".aac", ".wma", ".amr", ".ac3", ".ape", ".wv", ".mka", ".weba", ".3gp")
 """Recordings of kinds that libsndfile does not read: named, and never left out without a word."""
+NAMED = (*RECORDINGS, *FOREIGN)
+"""Files of a folder that are taken up."""
 RATES = (1_000, 768_000)
 """Lowest and highest sample rate in Hz that is believed: another one is a damaged header, and costs hours or memory."""
 LOUDEST = 2.0**31
@@ -268,7 +270,7 @@ def library_reason(error: soundfile.SoundFileError) -> str:
 
 
 def _open(path: Path) -> soundfile.SoundFile:
-    if path.suffix.lower() not in (*RECORDINGS, *FOREIGN):
+    if path.suffix.lower() not in NAMED:
         raise AudioError(path, f"not a kind of file that is read here ({' '.join(RECORDINGS)})")
     return open_recording(path)
 

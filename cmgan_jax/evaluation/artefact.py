@@ -13,7 +13,6 @@ JAX keeps such programs loadable for at least six months after it wrote them.
 
 import io
 import json
-import os
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +27,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.pieces import Network
 from cmgan_jax.evaluation.processor import Processor
 from cmgan_jax.evaluation.windows import Layout
-from cmgan_jax.outputs import remove
+from cmgan_jax.outputs import replacing
 
 FORMAT = 1
 """Of the file; another one is refused."""
@@ -79,18 +78,14 @@ def write_artefact(
     }
     if file.exists():
         raise UserError(f"{file} exists already: choose another --out")
-    temporary = file.with_name(file.name + ".part")
     try:
-        with zipfile.ZipFile(temporary, "w") as archive:
+        with replacing(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             archive.writestr(ABOUT, json.dumps(about, indent=2))
             archive.writestr(WEIGHTS, packed.getvalue())
             for room, program in programs.items():
                 archive.writestr(program_name(room), program)
-        os.replace(temporary, file)
     except OSError as error:
         raise UserError(f"cannot write {file}: {error.strerror or error}") from error
-    finally:
-        remove(temporary)
 
 
 def load_artefact(file: str | Path) -> Processor:

@@ -257,7 +257,7 @@ def _audio_by_name(system: str, folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; name the {system} files")
     names: dict[str, list[Path]] = {}
-    for path in files_below(folder, (*audio.RECORDINGS, *audio.FOREIGN)):
+    for path in files_below(folder, audio.NAMED):
         names.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     for name, paths in names.items():
         # One that lost nothing goes before a compressed copy of it.

@@ -74,7 +74,7 @@ def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
     jobs = []
     for path in inputs:
         if path.is_dir():
-            found = files_below(path, (*audio.RECORDINGS, *audio.FOREIGN), unreadable=True)
+            found = files_below(path, audio.NAMED, unreadable=True)
             if _within(out, path) and not _within(path, out):
                 found = [file for file in found if not _within(file, out)]
             if not found:

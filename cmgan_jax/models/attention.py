@@ -12,7 +12,14 @@ from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models.chunks import chunk_elements, equal_parts, kept
 from cmgan_jax.models.dropout import Dropout
 from cmgan_jax.models.layers import Dense, LayerNorm
-from cmgan_jax.models.relative import product, relative_gradients, relative_scores, score_product
+from cmgan_jax.models.relative import (
+    joined_rows,
+    product,
+    relative_gradients,
+    relative_scores,
+    row_blocks,
+    score_product,
+)
 
 
 @jax.custom_vjp
@@ -50,12 +57,11 @@ def _attend_forward(query: Array, key: Array, value: Array, distances: Array, va
 
 def _by_rows(query: Array, key: Array, value: Array, distances: Array, valid: Array | None) -> tuple[Array, Array]:
     """As `_rows`, for as many positions at a time as their scores leave the cache room."""
-    sequences, heads, positions, width = query.shape
+    sequences, heads, positions, _ = query.shape
     count, size = equal_parts(positions, chunk_elements() // (sequences * heads * positions))
     if count == 1:
         return _rows(query, key, value, distances, valid)
     lacking = count * size - positions
-    blocks = jnp.pad(query, ((0, 0), (0, 0), (0, lacking), (0, 0))).reshape(sequences, heads, count, size, width)
     # Rows beyond the last position are farther from the first than any; what they give is not used.
     distances = jnp.pad(distances, ((lacking, 0), (0, 0)))
 
@@ -63,9 +69,8 @@ def _by_rows(query: Array, key: Array, value: Array, distances: Array, valid: Ar
         first = (count - 1 - index) * size
         return _rows(rows, key, value, jax.lax.dynamic_slice_in_dim(distances, first, positions + size - 1), valid)
 
-    out, log_total = jax.lax.map(lambda operands: block(*operands), (jnp.arange(count), jnp.moveaxis(blocks, 2, 0)))
-    out = jnp.moveaxis(out, 0, 2).reshape(sequences, heads, -1, width)[:, :, :positions]
-    return out, jnp.moveaxis(log_total, 0, 2).reshape(sequences, heads, -1)[:, :, :positions]
+    out, log_total = jax.lax.map(lambda operands: block(*operands), (jnp.arange(count), row_blocks(query, count)))
+    return joined_rows(out, positions), joined_rows(log_total, positions)
 
 
 def _rows(query: Array, key: Array, value: Array, distances: Array, valid: Array | None) -> tuple[Array, Array]:

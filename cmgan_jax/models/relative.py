@@ -74,8 +74,8 @@ def relative_scores(query: Array, distances: Array) -> Array:
     """
     if by_distance():
         windows = _windows(distances, query.shape[2])
-        of_distance = product("bshrk,bmk->bshrm", _blocks(query, len(windows)), windows)
-        return _rows(shift(of_distance), query.shape[2])
+        of_distance = product("bshrk,bmk->bshrm", row_blocks(query, len(windows)), windows)
+        return joined_rows(shift(of_distance), query.shape[2])
     return score_product("shik,kij->shij", query, _pairs(distances, query.shape[2]))
 
 
@@ -92,11 +92,11 @@ def relative_gradients(of_scores: Array, query: Array, distances: Array) -> tupl
     """
     if by_distance():
         windows = _windows(distances, query.shape[2])
-        of_distance = unshift(_blocks(of_scores, len(windows)))
+        of_distance = unshift(row_blocks(of_scores, len(windows)))
         of_query = product("bshrm,bmk->bshrk", of_distance, windows)
         # In this order the product is two and a half times as fast on a CPU.
-        of_windows = product("bshrk,bshrm->bkm", _blocks(query, len(windows)), of_distance)
-        return _rows(of_query, query.shape[2]), _unwindow(of_windows, query.shape[2])
+        of_windows = product("bshrk,bshrm->bkm", row_blocks(query, len(windows)), of_distance)
+        return joined_rows(of_query, query.shape[2]), _unwindow(of_windows, query.shape[2])
     of_pairs = product("shij,shik->kij", of_scores, query)
     of_query = product("shij,kij->shik", of_scores, _pairs(distances, query.shape[2]))
     return of_query, jnp.sum(unshift(of_pairs), axis=1).T[:-1]
@@ -124,7 +124,7 @@ def _unwindow(windows: Array, rows: int) -> Array:
     return table[:, count * size - rows : -1].T
 
 
-def _blocks(x: Array, count: int) -> Array:
+def row_blocks(x: Array, count: int) -> Array:
     """[sequences, H, R, C] to [count, sequences, H, size, C], zeros where the last block lacks rows."""
     sequences, heads, rows, columns = x.shape
     size = -(-rows // count)
@@ -132,10 +132,10 @@ def _blocks(x: Array, count: int) -> Array:
     return jnp.moveaxis(x.reshape(sequences, heads, count, size, columns), 2, 0)
 
 
-def _rows(blocks: Array, rows: int) -> Array:
-    """The inverse of `_blocks`."""
-    _, sequences, heads, _, columns = blocks.shape
-    return jnp.moveaxis(blocks, 0, 2).reshape(sequences, heads, -1, columns)[:, :, :rows]
+def joined_rows(blocks: Array, rows: int) -> Array:
+    """The inverse of `row_blocks`, of arrays [count, sequences, H, size, ...]."""
+    _, sequences, heads, _, *columns = blocks.shape
+    return jnp.moveaxis(blocks, 0, 2).reshape(sequences, heads, -1, *columns)[:, :, :rows]
 
 
 def _even(distances: Array) -> Array:

@@ -1,7 +1,6 @@
 """Losses and gradients that are not finite: no update is made from them, and a run of nothing else stops."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import replacing
 from cmgan_jax.runs import LATEST, steps_in
 
 WATCHED = ("generator_loss", "generator_gradient_norm", "discriminator_loss", "discriminator_gradient_norm")
@@ -38,14 +38,9 @@ def set_aside(folder: Path, batch: Mapping[str, Any], **about: Any) -> Path:
         The file, as `numpy.load` reads it.
     """
     path = folder / f"not_finite_{about['step']}.npz"
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with temporary.open("wb") as file:
-            arrays: dict[str, Any] = {**batch, **about}
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        arrays: dict[str, Any] = {**batch, **about}
+        np.savez(file, **arrays)
     return path
 
 

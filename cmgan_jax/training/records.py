@@ -2,11 +2,10 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
-from cmgan_jax.outputs import plain
+from cmgan_jax.outputs import plain, replacing
 from cmgan_jax.training.curves import Curves
 
 METRICS = "metrics.jsonl"
@@ -29,9 +28,8 @@ class Recorder:
         path = folder / METRICS
         resumed = path.exists()
         kept = [line for line in _lines(path) if _position(line) <= step]
-        temporary = path.with_name(METRICS + ".part")
-        temporary.write_text("".join(line + "\n" for line in kept))
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept))
         self.records: list[dict[str, Any]] = [json.loads(line) for line in kept]
         self._file = path.open("ab", buffering=0)
         self._size = path.stat().st_size
