@@ -10,24 +10,53 @@ from pathlib import Path
 import jax
 
 from cmgan_jax.errors import UserError
+from cmgan_jax.training.pesq_targets import free_cores
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
-ARENAS_VARIABLE = "MALLOC_ARENA_MAX"
+_MALLOC_VARIABLES = ("MALLOC_", "GLIBC_TUNABLES")
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 ARENAS = 4
 """Arenas of glibc's `malloc`. Each keeps the most that it ever held; fewer would make threads wait for
 each other: with one, a step takes 1.8 times as long in a process that has compiled."""
-_M_ARENA_MAX = -8
+KEPT_BYTES = 2**31 - 1
+"""Free memory that glibc keeps at its heap's end, for what is asked for next: as much as it can be told."""
+GROWTH_BYTES = 2**26
+"""What its heap grows by."""
+
+FEW_CORES = 2
+"""Up to so many, an operation on part of the sequences is not worth splitting (measured on 2)."""
+_SPLITTING = "xla_cpu_multi_thread_eigen"
 
 
-def limit_arenas() -> None:
-    """Have glibc keep free memory in few places, unless the environment says in how many; elsewhere this does nothing.
+def prepare_cpu() -> None:
+    """Have programs run on a CPU as fast as they can; call it first. Nothing here concerns an accelerator.
+
+    A program runs in the thread that calls it, and what it frees stays with the process. By itself JAX runs it in
+    another thread, where glibc takes what is larger than 64 MB from the system and gives it back after every program,
+    whatever it is told: the system clears 1 GB a step anew (paper's size, batch 1).
+    """
+    keep_memory()
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    flags = os.environ.get("XLA_FLAGS", "")
+    if free_cores() <= FEW_CORES and _SPLITTING not in flags:
+        # Operations that do not wait for one another, and products of matrices, still share the cores.
+        os.environ["XLA_FLAGS"] = f"{flags} --{_SPLITTING}=false".strip()
+
+
+def keep_memory() -> None:
+    """Have glibc keep free memory, in few places, unless the environment tunes it; elsewhere this does nothing.
 
     Orbax starts a dozen short threads at every save. glibc gives each the next arena of eight a core: over many saves
     all of them grow to what a save needs. It must be told before there are so many: before JAX starts its threads.
     """
-    if ARENAS_VARIABLE not in os.environ and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(_M_ARENA_MAX, ARENAS)
+    tuned = any(name.startswith(_MALLOC_VARIABLES) for name in os.environ)
+    if tuned or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        return
+    libc.mallopt(_M_ARENA_MAX, ARENAS)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+    libc.mallopt(_M_TOP_PAD, GROWTH_BYTES)
 
 
 def prepare_devices(count: int, batch: int) -> None:

@@ -80,9 +80,9 @@ def test_nothing_before_is_no_division() -> None:
 
 USE_MEMORY = """
 import ctypes, pathlib, sys, threading
-from experiments._runtime import limit_arenas
+from experiments._runtime import keep_memory
 
-limit_arenas()
+keep_memory()
 all_here = threading.Barrier(24)
 
 def use():

@@ -1,5 +1,6 @@
 """One training step from the host's side: three programs on the devices, PESQ in between."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from cmgan_jax.training.pesq_targets import (
     target_of,
 )
 from cmgan_jax.training.state import TrainState, Unlearnt, rate_factor
-from cmgan_jax.training.steps import ADVERSARIAL, OTHERS, WHOLE, Metrics, compile_steps
+from cmgan_jax.training.steps import ADVERSARIAL, OTHERS, WHOLE, Forward, Metrics, compile_steps
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class Stepper:
         self._steps = compile_steps(config, placement)
         self._parts = {parts: placement.replicate(jnp.float32(parts)) for parts in (WHOLE, OTHERS, ADVERSARIAL)}
         self._rates: tuple[int, Any, Any] = (-1, None, None)
+        # Where programs run in the thread that calls them, the backward pass holds the main one.
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="estimate")
         self._late = None if state.unlearnt is None else self._take_up(state.unlearnt, int(state.generator.step))
 
     def snapshot(self) -> TrainState:
@@ -120,6 +123,8 @@ class Stepper:
         generator_rate, discriminator_rate = self._rates_of(epoch)
         state, put = self.state, self._placement
         forward = self._steps.forward(state.generator, state.discriminator, put.split(batch))
+        # The estimate is there when the forward pass ends; PESQ runs while the devices are in the backward pass.
+        scoring = self._aside.submit(self._score, step, batch["clean"], forward)
         generator, average, backward_metrics = self._steps.backward(
             state.generator,
             state.average,
@@ -129,11 +134,7 @@ class Stepper:
             self._parts[WHOLE],
             generator_rate,
         )
-        # The estimate is there when the forward pass ends; PESQ runs while the devices are in the backward pass.
-        with TraceAnnotation("wait for the estimate"):
-            estimate = gather(forward.estimate)
-        magnitudes = forward.clean_magnitude, forward.estimate_magnitude
-        scored = _Scored(self._scorer.submit(step, batch["clean"], estimate), batch["clean"], estimate, magnitudes)
+        scored = scoring.result()
         if self._late is not None:
             scored, self._late = self._late, scored
         health = self.config.health
@@ -152,7 +153,7 @@ class Stepper:
                 backward_metrics[name] = asked[-1]["generator_gradient_norm"]
         with TraceAnnotation("wait for PESQ"):
             pending = scored.pending
-            targets, report = pending.collect(wish) if pending else nothing_to_learn(len(estimate), wish)
+            targets, report = pending.collect(wish) if pending else nothing_to_learn(len(batch["clean"]), wish)
         discriminator, update_metrics = self._steps.update(
             replace(state.discriminator, batch_stats=forward.discriminator_stats),
             *scored.magnitudes,
@@ -163,6 +164,13 @@ class Stepper:
         )
         self.state = TrainState(generator, discriminator, average)
         return Measured(forward.metrics | backward_metrics | update_metrics, targets, report)
+
+    def _score(self, step: int, clean: np.ndarray, forward: Forward) -> _Scored:
+        """Wait for the estimates and have them scored."""
+        with TraceAnnotation("wait for the estimate"):
+            estimate = gather(forward.estimate)
+        magnitudes = forward.clean_magnitude, forward.estimate_magnitude
+        return _Scored(self._scorer.submit(step, clean, estimate), clean, estimate, magnitudes)
 
     def _take_up(self, unlearnt: Unlearnt, step: int) -> _Scored:
         """Score the last step's batch once more: the same scores, of which none need be saved."""

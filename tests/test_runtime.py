@@ -1,0 +1,74 @@
+"""What entry points set before JAX starts, in processes of their own."""
+
+import ctypes
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cmgan_jax.training.pesq_targets import free_cores
+from experiments._runtime import FEW_CORES
+
+PREPARED = """
+import os
+from experiments._runtime import prepare_cpu
+
+prepare_cpu()
+"""
+FLAGS = PREPARED + "print(os.environ.get('XLA_FLAGS', ''))"
+
+# Two arrays of 80 MB that live inside of the program alone.
+FAULTS = """
+import resource
+import jax
+import jax.numpy as jnp
+
+@jax.jit
+def program(x):
+    one = jax.lax.optimization_barrier(jnp.broadcast_to(x, (4000, 5000)) * 2.0)
+    other = jax.lax.optimization_barrier(jnp.flip(one, 0) + one)
+    return jnp.sum(other)
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    jax.block_until_ready(program(jnp.ones(5000)))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print([faults() for _ in range(4)][-1])
+"""
+TUNING = ("MALLOC_", "GLIBC_TUNABLES", "XLA_FLAGS")
+
+
+def told(program: str, **environment: str) -> str:
+    """What a process prints in an environment without settings of `malloc` and XLA but these."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(TUNING)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=True, env=plain | environment, timeout=300, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_a_program_finds_the_memory_of_its_last_run() -> None:
+    """Pages that the system has to provide, of 160 MB in 4 kB: all of them by itself, next to none as prepared."""
+    assert int(told(FAULTS)) > 20_000
+    assert int(told(PREPARED + FAULTS)) < 2_000
+
+
+def test_operations_are_split_on_many_cores_only() -> None:
+    """Unless whoever starts the process has chosen."""
+    alone = "--xla_cpu_multi_thread_eigen=false"
+    assert told(FLAGS) == (alone if free_cores() <= FEW_CORES else "")
+    many = FLAGS.replace(
+        "prepare_cpu()\n", "import experiments._runtime as r; r.free_cores = lambda: 16; prepare_cpu()\n"
+    )
+    assert told(many) == ""
+    few = many.replace("16", "2")
+    assert told(few, XLA_FLAGS="--xla_dump_to=x") == f"--xla_dump_to=x {alone}"
+    assert told(few, XLA_FLAGS="--xla_cpu_multi_thread_eigen=true") == "--xla_cpu_multi_thread_eigen=true"
+
+
+def test_memory_is_left_to_an_environment_that_tunes_it() -> None:
+    """Faults stay where the environment says how large an array is taken from the system for itself."""
+    if hasattr(ctypes.CDLL(None), "mallopt"):
+        assert int(told(PREPARED + FAULTS, MALLOC_MMAP_THRESHOLD_="1000000")) > 20_000
