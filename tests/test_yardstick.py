@@ -77,11 +77,13 @@ def test_a_process_that_ends_is_a_sentence(torch_python: str) -> None:
 def test_a_process_that_is_killed_is_a_sentence_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Killed while nobody listens, as for lack of memory; what it has started goes with it. A stand-in for PyTorch."""
+    """Killed while nobody listens, as for lack of memory; what it has started goes with it. A stand-in for PyTorch.
+
+    What it has started has its pipes, so that a request can still be written, and its answer waited for.
+    """
     fake, child = tmp_path / "python", tmp_path / "child"
-    fake.write_text(
-        f'#!/bin/sh\n[ "$1" = -c ] && exit 0\nread line; echo "{{}}"\nsleep 300 & echo $! > {child}\nkill -9 $$\n'
-    )
+    started = f"exec 3<&0\nsleep 300 <&3 & echo $! > {child}\n"
+    fake.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit 0\nread line; echo "{{}}"\n{started}kill -9 $$\n')
     fake.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(VARIABLE, "./python")  # It is started from another folder.

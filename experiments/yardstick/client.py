@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,11 +129,18 @@ class Yardstick:
             env=os.environ | MALLOC | {"PYTHONPATH": str(ROOT)},
             start_new_session=True,  # A group with its scoring processes, which are to end with it.
         )
+        threading.Thread(target=self._end_its_own, name="yardstick", daemon=True).start()
         try:
             self._open()
         except BaseException:
             self.close()
             raise
+
+    def _end_its_own(self) -> None:
+        """When the process ends, what it has started ends: while that has its pipes, nobody sees that it is gone."""
+        self._process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _open(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
