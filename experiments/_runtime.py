@@ -30,7 +30,7 @@ _SPLITTING = "xla_cpu_multi_thread_eigen"
 
 
 def prepare_cpu() -> None:
-    """Have programs run on a CPU as fast as they can; call it first. Nothing here concerns an accelerator.
+    """Have programs run on a CPU as fast as they can; call it first. An accelerator's programs are as they were.
 
     A program runs in the thread that calls it, and what it frees stays with the process. By itself JAX runs it in
     another thread, where glibc takes what is larger than 64 MB from the system and gives it back after every program,
