@@ -9,8 +9,8 @@ from pathlib import Path
 
 import jax
 
+from cmgan_jax.cores import free_cores
 from cmgan_jax.errors import UserError
-from cmgan_jax.training.pesq_targets import free_cores
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import numpy as np
 import tyro
 
+from cmgan_jax.cores import free_cores
 from cmgan_jax.data import audio
 from cmgan_jax.data.folders import files_below
 from cmgan_jax.errors import UserError, printable
@@ -184,7 +185,7 @@ def score(arguments: Arguments, model: "Enhancer | None", work: ExitStack) -> Ev
         systems.insert(systems.index(NOISY) + 1, ENHANCED)
         target = arguments.keep or Path(work.enter_context(tempfile.TemporaryDirectory(prefix="cmgan-evaluate-")))
         make = partial(enhance_case, model, target)
-    workers = min(arguments.workers or _cores(), len(cases) * len(systems))
+    workers = min(arguments.workers or free_cores(), len(cases) * len(systems))
     pool = work.enter_context(PesqPool(workers, time_limit=TIME_LIMIT))
     work.enter_context(_CloseOnInterrupt(pool))
     with _Meter("enhancing and scoring" if model else "scoring") as meter:
@@ -266,11 +267,6 @@ def main() -> int:
         evaluation = score(arguments, model, work)
         publish(evaluation, arguments, about(arguments, model))
     return 0 if evaluation.complete else INCOMPLETE
-
-
-def _cores() -> int:
-    # Where a scheduler lends a part of a machine, only that part counts.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _CloseOnInterrupt:

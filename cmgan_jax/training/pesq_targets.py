@@ -17,6 +17,7 @@ import numpy as np
 from jax.profiler import TraceAnnotation
 
 from cmgan_jax.config import Policy, TargetConfig
+from cmgan_jax.cores import free_cores
 from cmgan_jax.errors import UserError
 from cmgan_jax.scoring.pesq_pool import PesqPool
 from cmgan_jax.scoring.pesq_score import Failure, Score, failed
@@ -237,13 +238,6 @@ class TargetScorer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def free_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _annotation(name: str) -> TraceAnnotation:
