@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cmgan_jax.training.pesq_targets import free_cores
+from cmgan_jax.cores import free_cores
 from experiments._runtime import FEW_CORES
 
 PREPARED = """
@@ -37,6 +37,7 @@ def faults():
 
 print([faults() for _ in range(4)][-1])
 """
+GLIBC = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
 TUNING = ("MALLOC_", "GLIBC_TUNABLES", "XLA_FLAGS")
 
 
@@ -48,7 +49,7 @@ def told(program: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+@GLIBC
 def test_a_program_finds_the_memory_of_its_last_run() -> None:
     """Pages that the system has to provide, of 160 MB in 4 kB: all of them by itself, next to none as prepared."""
     assert int(told(FAULTS)) > 20_000
@@ -68,7 +69,7 @@ def test_operations_are_split_on_many_cores_only() -> None:
     assert told(few, XLA_FLAGS="--xla_cpu_multi_thread_eigen=true") == "--xla_cpu_multi_thread_eigen=true"
 
 
+@GLIBC
 def test_memory_is_left_to_an_environment_that_tunes_it() -> None:
     """Faults stay where the environment says how large an array is taken from the system for itself."""
-    if hasattr(ctypes.CDLL(None), "mallopt"):
-        assert int(told(PREPARED + FAULTS, MALLOC_MMAP_THRESHOLD_="1000000")) > 20_000
+    assert int(told(PREPARED + FAULTS, MALLOC_MMAP_THRESHOLD_="1000000")) > 20_000

@@ -129,7 +129,8 @@ class Yardstick:
             env=os.environ | MALLOC | {"PYTHONPATH": str(ROOT)},
             start_new_session=True,  # A group with its scoring processes, which are to end with it.
         )
-        threading.Thread(target=self._end_its_own, name="yardstick", daemon=True).start()
+        self._ending = threading.Thread(target=self._end_its_own, name="yardstick", daemon=True)
+        self._ending.start()
         try:
             self._open()
         except BaseException:
@@ -201,9 +202,8 @@ class Yardstick:
                 self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.kill()
+        self._ending.join()
         if self._process.stdout is not None:
             self._process.stdout.close()
 
