@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
+from cmgan_jax.models import kernels
 from cmgan_jax.models.chunks import chunk_elements, equal_parts, kept
 from cmgan_jax.models.dropout import Dropout
 from cmgan_jax.models.layers import Dense, LayerNorm
@@ -124,7 +125,9 @@ class RelativeAttention(nn.Module):
     def distances(self, positions: int) -> Array:
         """Embeddings of the distances between so many positions, as `attend` takes them; far ones count as farthest."""
         limit = self.config.max_distance
-        return self.positions[np.clip(np.arange(positions - 1, -positions, -1), -limit, limit) + limit]
+        reach = min(positions - 1, limit)
+        near = self.positions[limit - reach : limit + reach + 1][::-1]
+        return jnp.pad(near, ((positions - 1 - reach,) * 2, (0, 0)), mode="edge")
 
     def __call__(self, x: Array, numbers: Array, distances: Array, train: bool, valid: Array | None = None) -> Array:
         """Attend along N.
@@ -142,6 +145,11 @@ class RelativeAttention(nn.Module):
         sequences, positions, channels = x.shape
         heads, width = self.config.heads, channels // self.config.heads
         x = self.norm(x)
+        if kernels.available():
+            from cmgan_jax.models.kernels.attention import attend as fused
+
+            out = fused(kept(self.query(x)), kept(self.key_value(x)), distances, valid, heads)
+            return self.dropout(self.output(out), numbers, train)
         query, (key, value) = self.query(x), jnp.split(self.key_value(x), 2, axis=-1)
         query, key, value = (
             kept(part.reshape(sequences, positions, heads, width).transpose(0, 2, 1, 3)) for part in (query, key, value)

@@ -17,6 +17,9 @@ CHUNK_SHARE = 64
 CHUNK_DEFAULT = 2**26
 """Where a device does not tell how much memory it has."""
 
+PRODUCT_ROWS = 8
+"""On a GPU products of bfloat16 take rows in multiples of this, and XLA copies what has another number of them."""
+
 KEPT = "kept"
 """Name of what the backward pass is spared to compute again."""
 
@@ -61,7 +64,9 @@ class Chunks:
     @classmethod
     def of(cls, sequences: int, elements: int) -> "Chunks":
         """As large as fast memory allows; elements: of the largest intermediate for one sequence."""
-        return cls(sequences, *equal_parts(sequences, chunk_elements() // elements))
+        count, size = equal_parts(sequences, chunk_elements() // elements)
+        multiple = 1 if jax.default_backend() == "cpu" else PRODUCT_ROWS
+        return cls(sequences, count, -(-size // multiple) * multiple)
 
     def cut(self, operands: Any) -> Any:
         """Arrays [sequences, ...] to [count, size, ...]."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
+from cmgan_jax.models import kernels
 from cmgan_jax.models.attention import RelativeAttention
 from cmgan_jax.models.chunks import Chunks, kept
 from cmgan_jax.models.depthwise import depthwise
@@ -17,20 +18,31 @@ from cmgan_jax.models.dropout import Dropout, row_numbers
 from cmgan_jax.models.layers import BatchNorm, Dense, LayerNorm, uniform_bias
 
 
+HALF = 0.5
+"""What a feed-forward counts beside its input."""
+
+
 class FeedForward(nn.Module):
-    """Layer norm, expansion, SiLU, dropout, contraction, dropout."""
+    """Layer norm, expansion, SiLU, dropout, contraction, dropout, and half of that beside the input."""
 
     config: GeneratorConfig
 
     @nn.compact
     def __call__(self, x: Array, numbers: Array, train: bool) -> Array:
-        """[sequences, N, C] -> [sequences, N, C], without the residual and its half; numbers: see `Dropout`."""
-        channels = x.shape[-1]
+        """[sequences, N, C] -> [sequences, N, C]; numbers: see `Dropout`."""
+        channels, rate = x.shape[-1], self.config.dropout if train else 0.0
         hidden = channels * self.config.feed_forward_factor
-        x = Dense(hidden, name="expand")(LayerNorm(name="norm")(x))
-        x = Dropout(self.config.dropout)(nn.silu(x), numbers, train)
-        x = Dense(channels, name="contract")(x)
-        return Dropout(self.config.dropout)(x, numbers, train)
+        norm, expand, contract = LayerNorm(name="norm"), Dense(hidden, name="expand"), Dense(channels, name="contract")
+        inner, outer = Dropout(rate), Dropout(rate)
+        if kernels.available():
+            from cmgan_jax.models.kernels.feed_forward import Weights, feed_forward, fits
+
+            if fits(channels, hidden):
+                weights = Weights(*norm.parameters(channels), *expand.parameters(channels), *contract.parameters(hidden))
+                seeds = jnp.concatenate([inner.seeds(), outer.seeds()])
+                return feed_forward(x, weights, seeds, numbers, HALF, rate)
+        wide = inner(nn.silu(expand(norm(x))), numbers, train)
+        return x + HALF * outer(contract(wide), numbers, train)
 
 
 class Convolution(nn.Module):
@@ -59,7 +71,10 @@ class Convolution(nn.Module):
         if valid is not None:
             x = jnp.where(valid[..., None], x, 0.0)
         # The batch's mean takes the bias away again. For why its gradient is not left to rounding see `Conv`.
-        return (depthwise(x, self.depthwise_kernel) + jax.lax.stop_gradient(self.depthwise_bias)).astype(x.dtype)
+        convolve = depthwise
+        if kernels.available():
+            from cmgan_jax.models.kernels.depthwise import depthwise as convolve
+        return (convolve(x, self.depthwise_kernel) + jax.lax.stop_gradient(self.depthwise_bias)).astype(x.dtype)
 
     def after_norm(self, x: Array, moments: tuple[Array, Array]) -> Array:
         """[sequences, N, inner] -> [sequences, N, C], without the residual; moments: of `batch_norm`."""
@@ -100,14 +115,14 @@ class Conformer(nn.Module):
 
     def before_norm(self, x: Array, numbers: Array, valid: Array | None, distances: Array, train: bool) -> Any:
         """From the beginning to the depthwise convolution: [sequences, N, C] and [sequences, N, inner]."""
-        x = kept(x + 0.5 * self.feed_forward_1(x, numbers, train))
+        x = kept(self.feed_forward_1(x, numbers, train))
         x = x + self.attention(x, numbers, distances, train, valid)
         return x, self.convolution.before_norm(x, valid)
 
     def after_norm(self, x: Array, numbers: Array, inner: Array, moments: tuple[Array, Array], train: bool) -> Array:
         """From batch norm to the end: [sequences, N, C]."""
         x = kept(x + self.convolution.after_norm(inner, moments))
-        x = kept(x + 0.5 * self.feed_forward_2(x, numbers, train))
+        x = kept(self.feed_forward_2(x, numbers, train))
         return self.norm(x)
 
     def _map(

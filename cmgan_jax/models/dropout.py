@@ -20,6 +20,10 @@ class Dropout(nn.Module):
 
     rate: float
 
+    def seeds(self) -> Array:
+        """What masks are hashed with, uint32[2]; zeros where nothing is dropped."""
+        return jax.random.bits(self.make_rng("dropout"), (2,), jnp.uint32) if self.rate else jnp.zeros(2, jnp.uint32)
+
     @nn.compact
     def __call__(self, x: Array, numbers: Array, train: bool) -> Array:
         """Drop.
@@ -31,12 +35,13 @@ class Dropout(nn.Module):
         """
         if not train or self.rate == 0.0:
             return x
-        seeds = jax.random.bits(self.make_rng("dropout"), (2,), jnp.uint32)
+        seeds = self.seeds()
         of_row = np.arange(x[0].size, dtype=np.uint32).reshape(x.shape[1:])
-        counter = jnp.expand_dims(numbers * np.uint32(x[0].size), tuple(range(1, x.ndim))) + of_row
-        bits = _mix(_mix(counter ^ seeds[0]) ^ seeds[1])
+        # The seed is added to rows: a counter without it is the same for all blocks, and XLA keeps it in memory.
+        counter = jnp.expand_dims(numbers * np.uint32(x[0].size) + seeds[0], tuple(range(1, x.ndim))) + of_row
+        bits = _mix(_mix(counter) ^ seeds[1])
         keep = bits >= np.uint32(self.rate * 2**32)
-        return jnp.where(keep, x / (1 - self.rate), 0.0)
+        return jax.lax.select(keep, x / (1 - self.rate), jnp.zeros_like(x))
 
 
 def row_numbers(rows: int, axis_name: str | None) -> Array:

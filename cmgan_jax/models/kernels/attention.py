@@ -1,0 +1,261 @@
+"""Attention with relative positions, in Triton: scores stay in registers and shared memory.
+
+One program takes a sequence's head and goes over blocks of rows and columns. What a row's query gives with the distance
+to each column is a product with the embeddings that the block reaches, [BLOCK, 2 · BLOCK], of which each row reads its
+BLOCK from a place of its own. Letters as in `models.attention`.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
+from jax import Array
+
+from cmgan_jax.models.kernels.launch import launch, power, precision
+from cmgan_jax.models.chunks import kept
+
+BLOCK = 32
+"""Rows and columns of scores that a program holds (H100, measured)."""
+TUNED = {"num_warps": 2, "num_stages": 2}
+"""Of both kernels (H100, measured)."""
+
+FAR = tl.constexpr(-1e30)
+"""Score of what may not be attended to; finite, so that a block of nothing else gives no NaN."""
+
+
+@triton.jit
+def _rows(source, first, positions, stride, WIDTH: tl.constexpr, BLOCK: tl.constexpr, PADDED: tl.constexpr):
+    """[BLOCK, PADDED]: rows from `first` on, zeros beyond the last position and the width."""
+    row, column = first + tl.arange(0, BLOCK)[:, None], tl.arange(0, PADDED)[None, :]
+    return tl.load(source + row * stride + column, mask=(row >= 0) & (row < positions) & (column < WIDTH), other=0.0)
+
+
+@triton.jit
+def _scores(
+    query, key, embeddings, allowed, first, positions, BLOCK: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr
+):
+    """float32[BLOCK, BLOCK] of a block of queries and of keys, the first of which is at `first`."""
+    row, column = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
+    of_distance = tl.dot(query, tl.trans(embeddings), input_precision=PRECISION)
+    relative = tl.gather(of_distance, BLOCK - 1 - row + column, 1)
+    scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) + relative
+    there = first + column < positions
+    if MASKED:
+        there = there & (tl.load(allowed + first + column, mask=there, other=0) != 0)
+    return tl.where(there, scores, FAR)
+
+
+@triton.jit
+def forward(
+    query, key_value, table, allowed, positions, scale,
+    out, log_total,
+    HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+    MASKED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Softmax attention of a block of rows.
+
+    Grid: (sequences · HEADS, blocks of rows).
+
+    Args:
+        query: [sequences, N, HEADS · WIDTH].
+        key_value: [sequences, N, 2 · HEADS · WIDTH], keys before values.
+        table: [2N - 1, WIDTH], the embedding of distance N - 1 first.
+        allowed: int8[sequences, N], read if MASKED.
+        positions: N.
+        scale: of queries.
+        out: as query.
+        log_total: float32[sequences, HEADS, N], logarithm of the sum that the softmax divides by.
+    """
+    head = tl.program_id(0)
+    sequence = (head // HEADS).to(tl.int64)
+    channels = HEADS * WIDTH
+    begin = (head % HEADS) * WIDTH
+    key = key_value + sequence * positions * 2 * channels + begin
+    value = key + channels
+    allowed += sequence * positions
+    place = sequence * positions * channels + begin
+    first_row = tl.program_id(1) * BLOCK
+    rows = _rows(query + place, first_row, positions, channels, WIDTH, BLOCK, PADDED)
+    rows = (rows * scale).to(rows.dtype)
+    largest = tl.full([BLOCK], FAR, tl.float32)
+    total = tl.zeros([BLOCK], tl.float32)
+    sums = tl.zeros([BLOCK, PADDED], tl.float32)
+    for first in range(0, positions, BLOCK):
+        nearest = positions - BLOCK - first_row + first
+        embeddings = _rows(table, nearest, 2 * positions - 1, WIDTH, WIDTH, 2 * BLOCK, PADDED)
+        keys = _rows(key, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
+        values = _rows(value, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
+        scores = _scores(rows, keys, embeddings, allowed, first, positions, BLOCK, MASKED, PRECISION)
+        larger = tl.maximum(largest, tl.max(scores, 1))
+        weights = tl.exp(scores - larger[:, None])
+        shrunk = tl.exp(largest - larger)
+        total = total * shrunk + tl.sum(weights, 1)
+        sums = sums * shrunk[:, None] + tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
+        largest = larger
+    row, column = first_row + tl.arange(0, BLOCK), tl.arange(0, PADDED)[None, :]
+    tl.store(log_total + head.to(tl.int64) * positions + row, largest + tl.log(total), mask=row < positions)
+    results = (sums / total[:, None]).to(rows.dtype)
+    there = (row[:, None] < positions) & (column < WIDTH)
+    tl.store(out + place + row[:, None] * channels + column, results, mask=there)
+
+
+@triton.jit
+def _add(target, update, first, positions, stride, WIDTH: tl.constexpr, BLOCK: tl.constexpr, PADDED: tl.constexpr):
+    """Add to rows that no other program touches; the same thread adds to the same place, so in the same order."""
+    row, column = first + tl.arange(0, BLOCK)[:, None], tl.arange(0, PADDED)[None, :]
+    there = (row < positions) & (column < WIDTH)
+    tl.atomic_add(target + row * stride + column, update, mask=there, sem="relaxed")
+
+
+@triton.jit
+def backward(
+    query, key_value, table, allowed, out, log_total, gradient, positions, scale,
+    of_query, of_key_value, of_table,
+    HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+    MASKED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradients of `forward`, a diagonal of blocks after the other: all of its blocks reach the same embeddings.
+
+    Grid: (sequences · HEADS,).
+
+    Args:
+        query, key_value, table, allowed, positions, scale, out, log_total: as in `forward`.
+        gradient: as out.
+        of_query: float32, as query; zeros before.
+        of_key_value: float32, as key_value; zeros before.
+        of_table: float32[sequences · HEADS, diagonals, 2 · BLOCK, PADDED], what each diagonal gives for what it reaches.
+    """
+    head = tl.program_id(0)
+    sequence = (head // HEADS).to(tl.int64)
+    channels = HEADS * WIDTH
+    begin = (head % HEADS) * WIDTH
+    place = sequence * positions * channels + begin
+    place_of_key = sequence * positions * 2 * channels + begin
+    query += place
+    out += place
+    gradient += place
+    of_query += place
+    key = key_value + place_of_key
+    value = key + channels
+    of_key = of_key_value + place_of_key
+    of_value = of_key + channels
+    allowed += sequence * positions
+    log_total += head.to(tl.int64) * positions
+    blocks = tl.cdiv(positions, BLOCK)
+    of_table += head.to(tl.int64) * (2 * blocks - 1) * (2 * BLOCK * PADDED)
+    row, column, reach = tl.arange(0, BLOCK), tl.arange(0, PADDED), tl.arange(0, 2 * BLOCK)
+    for diagonal in range(1 - blocks, blocks):
+        nearest = positions - BLOCK + diagonal * BLOCK
+        embeddings = _rows(table, nearest, 2 * positions - 1, WIDTH, WIDTH, 2 * BLOCK, PADDED)
+        of_embeddings = tl.zeros([2 * BLOCK, PADDED], tl.float32)
+        for first_row in range(tl.maximum(0, -diagonal) * BLOCK, tl.minimum(blocks, blocks - diagonal) * BLOCK, BLOCK):
+            first = first_row + diagonal * BLOCK
+            rows = _rows(query, first_row, positions, channels, WIDTH, BLOCK, PADDED)
+            rows = (rows * scale).to(rows.dtype)
+            keys = _rows(key, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
+            values = _rows(value, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
+            results = _rows(out, first_row, positions, channels, WIDTH, BLOCK, PADDED)
+            slopes = _rows(gradient, first_row, positions, channels, WIDTH, BLOCK, PADDED)
+            total = tl.load(log_total + first_row + row, mask=first_row + row < positions, other=0.0)
+            along = tl.sum(slopes.to(tl.float32) * results.to(tl.float32), 1)
+            scores = _scores(rows, keys, embeddings, allowed, first, positions, BLOCK, MASKED, PRECISION)
+            weights = tl.exp(scores - total[:, None])
+            of_weights = tl.dot(slopes, tl.trans(values), input_precision=PRECISION)
+            of_scores = (weights * (of_weights - along[:, None])).to(rows.dtype)
+            met = reach[None, :] - (BLOCK - 1 - row[:, None])
+            of_distance = tl.gather(of_scores, tl.minimum(tl.maximum(met, 0), BLOCK - 1), 1)
+            of_distance = tl.where((met >= 0) & (met < BLOCK), of_distance, 0.0).to(rows.dtype)
+            of_rows = tl.dot(of_scores, keys, input_precision=PRECISION)
+            of_rows += tl.dot(of_distance, embeddings, input_precision=PRECISION)
+            of_keys = tl.dot(tl.trans(of_scores), rows, input_precision=PRECISION)
+            of_values = tl.dot(tl.trans(weights.to(slopes.dtype)), slopes, input_precision=PRECISION)
+            of_embeddings += tl.dot(tl.trans(of_distance), rows, input_precision=PRECISION)
+            _add(of_query, of_rows * scale, first_row, positions, channels, WIDTH, BLOCK, PADDED)
+            _add(of_key, of_keys, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
+            _add(of_value, of_values, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
+        index = (diagonal + blocks - 1) * (2 * BLOCK * PADDED)
+        tl.store(of_table + index + reach[:, None] * PADDED + column[None, :], of_embeddings)
+
+
+def _compiled_for(query: Array, heads: int, valid: Array | None) -> dict[str, Any]:
+    """What both kernels are compiled for."""
+    width = query.shape[-1] // heads
+    return {
+        "HEADS": heads,
+        "WIDTH": width,
+        "PADDED": power(width),
+        "BLOCK": BLOCK,
+        "MASKED": valid is not None,
+        "PRECISION": precision(query.dtype),
+    } | TUNED
+
+
+def _operands(query: Array, key_value: Array, distances: Array, valid: Array | None) -> tuple[Array, ...]:
+    """What both kernels begin with."""
+    allowed = jnp.zeros(1, jnp.int8) if valid is None else valid.astype(jnp.int8)
+    return query, key_value, distances.astype(query.dtype), allowed
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def attend(query: Array, key_value: Array, distances: Array, valid: Array | None, heads: int) -> Array:
+    """As `models.attention.attend`, with heads side by side.
+
+    Args:
+        query: [sequences, N, H · K].
+        key_value: [sequences, N, 2 · H · K], keys before values.
+        distances: float32[2N - 1, K], the embedding of distance N - 1 first and of 1 - N last.
+        valid: bool[sequences, N], positions that may be attended to; None: all.
+        heads: H.
+
+    Returns:
+        [sequences, N, H · K].
+    """
+    return _attend_forward(query, key_value, distances, valid, heads)[0]
+
+
+def _attend_forward(
+    query: Array, key_value: Array, distances: Array, valid: Array | None, heads: int
+) -> tuple[Array, Any]:
+    sequences, positions, channels = query.shape
+    out, log_total = launch(
+        forward,
+        (sequences * heads, triton.cdiv(positions, BLOCK)),
+        (*_operands(query, key_value, distances, valid), positions, (channels // heads) ** -0.5),
+        ((query.shape, query.dtype), ((sequences, heads, positions), jnp.float32)),
+        **_compiled_for(query, heads, valid),
+    )
+    out, log_total = kept(out), kept(log_total)
+    return out, (query, key_value, distances, valid, out, log_total)
+
+
+def _attend_backward(heads: int, residual: Any, gradient: Array) -> tuple[Array, Array, Array, None]:
+    query, key_value, distances, valid, out, log_total = residual
+    sequences, positions, channels = query.shape
+    width, padded = channels // heads, power(channels // heads)
+    blocks = triton.cdiv(positions, BLOCK)
+    operands = _operands(query, key_value, distances, valid)
+    of_query, of_key_value, of_table = launch(
+        backward,
+        (sequences * heads,),
+        (*operands, out, log_total, gradient, positions, width**-0.5),
+        (
+            (query.shape, jnp.float32),
+            (key_value.shape, jnp.float32),
+            ((sequences * heads, 2 * blocks - 1, 2 * BLOCK, padded), jnp.float32),
+        ),
+        zeroed_outputs=(0, 1),
+        **_compiled_for(query, heads, valid),
+    )
+    # A diagonal reaches two blocks of distances, of which the next diagonal reaches the second.
+    far, near = jnp.split(jnp.sum(of_table, axis=0), 2, axis=1)
+    one = ((0, 0), (0, 0))
+    of_distances = (jnp.pad(far, ((0, 1), *one)) + jnp.pad(near, ((1, 0), *one))).reshape(-1, padded)
+    first = blocks * BLOCK - positions
+    of_distances = of_distances[first : first + 2 * positions - 1, :width]
+    return of_query.astype(query.dtype), of_key_value.astype(key_value.dtype), of_distances, None
+
+
+attend.defvjp(_attend_forward, _attend_backward)

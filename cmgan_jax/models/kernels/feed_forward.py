@@ -1,0 +1,341 @@
+"""Half a step of a feed-forward, in Triton: the hidden layer, four times as wide as its input, never leaves a core.
+
+    out = x + half · drop(contract · drop(silu(expand · norm(x) + bias)) + bias)
+
+Rows are positions of all sequences, one after the other. Letters: R rows, C channels, F hidden. Sizes are powers of two.
+Dropout is that of `models.dropout`: element e of a layer is dropped by a hash of e and the layer's two seeds.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
+from jax import Array
+
+from cmgan_jax.models.kernels.launch import launch, power, precision
+
+ROWS, PART = 64, 32
+"""Rows, and channels of the hidden layer, that a program has at once (H100, measured)."""
+ROWS_EXACT = 32
+"""Rows where products are exact: more would not fit registers."""
+PROGRAMS = 528
+"""At most, that share the gradients of parameters: four for each of an H100's processors."""
+TUNED = {"num_warps": 4, "num_stages": 1}
+"""Of all three kernels (H100, measured)."""
+
+EPSILON = tl.constexpr(1e-5)
+"""Added to the variance in layer norm."""
+
+
+@triton.jit
+def _mix(bits):
+    """The 32-bit finaliser of MurmurHash3."""
+    bits = (bits ^ (bits >> 16)) * 0x85EBCA6B
+    bits = (bits ^ (bits >> 13)) * 0xC2B2AE35
+    return bits ^ (bits >> 16)
+
+
+@triton.jit
+def _kept(seeds, element, THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr):
+    """What each element is multiplied by: SURVIVOR, or 0 where its hash is below THRESHOLD; element: uint32."""
+    bits = _mix(_mix(element + tl.load(seeds)) ^ tl.load(seeds + 1))
+    return tl.where(bits >= THRESHOLD, SURVIVOR, 0.0)
+
+
+@triton.jit
+def _elements(numbers, positions, row, column, WIDTH: tl.constexpr):
+    """Number of each element in the global batch, uint32; numbers: of the sequences, of which the first one counts."""
+    first = tl.load(numbers) * tl.cast(positions, tl.uint32)
+    return (first + row.to(tl.uint32))[:, None] * WIDTH + column.to(tl.uint32)[None, :]
+
+
+@triton.jit
+def _normal(x, CHANNELS: tl.constexpr):
+    """Rows without mean and of unit variance, and what they were multiplied by."""
+    centred = x - tl.sum(x, 1)[:, None] / CHANNELS
+    inverse = tl.rsqrt(tl.sum(centred * centred, 1) / CHANNELS + EPSILON)
+    return centred * inverse[:, None], inverse
+
+
+@triton.jit
+def forward(
+    x, scale, shift, expand, expand_bias, contract, contract_bias, seeds, numbers, rows, positions,
+    out,
+    CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, HALF: tl.constexpr,
+    THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Grid: (blocks of rows,).
+
+    Args:
+        x: [R, C].
+        scale, shift: float32[C], of the norm.
+        expand: [C, F], in the type of x; expand_bias: float32[F].
+        contract: [F, C], in the type of x; contract_bias: float32[C].
+        seeds: uint32[4], of dropout in the hidden layer and at the end.
+        numbers: uint32[sequences], of the sequences in the global batch; they follow one another.
+        rows: R.
+        positions: of a sequence.
+        out: as x.
+        HALF: what the residual branch counts.
+        THRESHOLD, SURVIVOR: of dropout; a threshold of 0 turns it off.
+    """
+    row, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, CHANNELS)
+    place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
+    there = (row < rows)[:, None]
+    before = tl.load(x + place, mask=there, other=0.0)
+    normal, _ = _normal(before.to(tl.float32), CHANNELS)
+    normal = (normal * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
+    sums = tl.zeros([BLOCK, CHANNELS], tl.float32)
+    for first in range(0, HIDDEN, PART):
+        hidden = first + tl.arange(0, PART)
+        weights = tl.load(expand + channel[:, None] * HIDDEN + hidden[None, :])
+        wide = tl.dot(normal, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
+        wide = wide * tl.sigmoid(wide)
+        if THRESHOLD > 0:
+            wide *= _kept(seeds, _elements(numbers, positions, row, hidden, HIDDEN), THRESHOLD, SURVIVOR)
+        weights = tl.load(contract + hidden[:, None] * CHANNELS + channel[None, :])
+        sums += tl.dot(wide.to(before.dtype), weights, input_precision=PRECISION)
+    sums += tl.load(contract_bias + channel)[None, :]
+    if THRESHOLD > 0:
+        sums *= _kept(seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
+    tl.store(out + place, (before.to(tl.float32) + HALF * sums).to(before.dtype), mask=there)
+
+
+@triton.jit
+def _hidden(
+    normal, slopes, expand, expand_bias, contract, seeds, elements, hidden,
+    CHANNELS: tl.constexpr, HIDDEN: tl.constexpr,
+    THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """A part of the hidden layer and its gradients: what goes on [BLOCK, PART], and the gradient before SiLU."""
+    channel = tl.arange(0, CHANNELS)
+    weights = tl.load(expand + channel[:, None] * HIDDEN + hidden[None, :])
+    wide = tl.dot(normal, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
+    gate = tl.sigmoid(wide)
+    weights = tl.load(contract + hidden[None, :] * CHANNELS + channel[:, None])
+    of_wide = tl.dot(slopes, weights, input_precision=PRECISION)
+    goes_on = wide * gate
+    if THRESHOLD > 0:
+        kept = _kept(seeds, elements, THRESHOLD, SURVIVOR)
+        goes_on *= kept
+        of_wide *= kept
+    return goes_on.to(normal.dtype), of_wide * gate * (1 + wide * (1 - gate))
+
+
+@triton.jit
+def of_weights(
+    x, gradient, scale, shift, expand, expand_bias, contract, seeds, numbers, rows, positions,
+    of_expand, of_expand_bias, of_contract,
+    CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, HALF: tl.constexpr,
+    THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradients of what is multiplied by. Grid: (programs, HIDDEN / PART); each takes every so many-th block of rows.
+
+    Args:
+        gradient: as out of `forward`; for the others see there.
+        of_expand: float32[programs, C, F], each program's share.
+        of_expand_bias: float32[programs, F].
+        of_contract: float32[programs, F, C].
+    """
+    program = tl.program_id(0)
+    channel, hidden = tl.arange(0, CHANNELS), tl.program_id(1) * PART + tl.arange(0, PART)
+    sums = tl.zeros([CHANNELS, PART], tl.float32)
+    sums_of_bias = tl.zeros([PART], tl.float32)
+    sums_of_contract = tl.zeros([PART, CHANNELS], tl.float32)
+    for first in range(program * BLOCK, rows, tl.num_programs(0) * BLOCK):
+        row = first + tl.arange(0, BLOCK)
+        place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
+        there = (row < rows)[:, None]
+        before = tl.load(x + place, mask=there, other=0.0)
+        normal, _ = _normal(before.to(tl.float32), CHANNELS)
+        normal = (normal * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
+        slopes = HALF * tl.load(gradient + place, mask=there, other=0.0).to(tl.float32)
+        if THRESHOLD > 0:
+            slopes *= _kept(seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
+        slopes = slopes.to(before.dtype)
+        elements = _elements(numbers, positions, row, hidden, HIDDEN)
+        wide, of_wide = _hidden(
+            normal, slopes, expand, expand_bias, contract, seeds, elements, hidden,
+            CHANNELS, HIDDEN, THRESHOLD, SURVIVOR, PRECISION,
+        )  # fmt: skip
+        sums_of_bias += tl.sum(of_wide, 0)
+        sums += tl.dot(tl.trans(normal), of_wide.to(before.dtype), input_precision=PRECISION)
+        sums_of_contract += tl.dot(tl.trans(wide), slopes, input_precision=PRECISION)
+    tl.store(of_expand + (program * CHANNELS + channel[:, None]) * HIDDEN + hidden[None, :], sums)
+    tl.store(of_expand_bias + program * HIDDEN + hidden, sums_of_bias)
+    tl.store(of_contract + (program * HIDDEN + hidden[:, None]) * CHANNELS + channel[None, :], sums_of_contract)
+
+
+@triton.jit
+def of_input(
+    x, gradient, scale, shift, expand, expand_bias, contract, seeds, numbers, rows, positions,
+    of_x, of_norm,
+    CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, HALF: tl.constexpr,
+    THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradients of the input and of what is added. Grid: (programs,); each takes every so many-th block of rows.
+
+    Args:
+        gradient: as out of `forward`; for the others see there.
+        of_x: as x.
+        of_norm: float32[programs, 3, C], each program's share: of scale, of shift and of contract_bias.
+    """
+    program = tl.program_id(0)
+    channel = tl.arange(0, CHANNELS)
+    scales, shifts = tl.load(scale + channel)[None, :], tl.load(shift + channel)[None, :]
+    sums_of_scale = tl.zeros([CHANNELS], tl.float32)
+    sums_of_shift = tl.zeros([CHANNELS], tl.float32)
+    sums_of_bias = tl.zeros([CHANNELS], tl.float32)
+    for first in range(program * BLOCK, rows, tl.num_programs(0) * BLOCK):
+        row = first + tl.arange(0, BLOCK)
+        place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
+        there = (row < rows)[:, None]
+        before = tl.load(x + place, mask=there, other=0.0)
+        unit, inverse = _normal(before.to(tl.float32), CHANNELS)
+        normal = (unit * scales + shifts).to(before.dtype)
+        whole = tl.load(gradient + place, mask=there, other=0.0).to(tl.float32)
+        slopes = HALF * whole
+        if THRESHOLD > 0:
+            slopes *= _kept(seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
+        sums_of_bias += tl.sum(slopes, 0)
+        slopes = slopes.to(before.dtype)
+        of_normal = tl.zeros([BLOCK, CHANNELS], tl.float32)
+        for begin in range(0, HIDDEN, PART):
+            hidden = begin + tl.arange(0, PART)
+            elements = _elements(numbers, positions, row, hidden, HIDDEN)
+            _, of_wide = _hidden(
+                normal, slopes, expand, expand_bias, contract, seeds, elements, hidden,
+                CHANNELS, HIDDEN, THRESHOLD, SURVIVOR, PRECISION,
+            )  # fmt: skip
+            weights = tl.load(expand + channel[None, :] * HIDDEN + hidden[:, None])
+            of_normal += tl.dot(of_wide.to(before.dtype), weights, input_precision=PRECISION)
+        sums_of_scale += tl.sum(of_normal * unit, 0)
+        sums_of_shift += tl.sum(of_normal, 0)
+        of_unit = of_normal * scales
+        mean, along = tl.sum(of_unit, 1)[:, None] / CHANNELS, tl.sum(of_unit * unit, 1)[:, None] / CHANNELS
+        of_before = whole + (of_unit - mean - unit * along) * inverse[:, None]
+        tl.store(of_x + place, of_before.to(before.dtype), mask=there)
+    place = of_norm + program * 3 * CHANNELS + channel
+    tl.store(place, sums_of_scale)
+    tl.store(place + CHANNELS, sums_of_shift)
+    tl.store(place + 2 * CHANNELS, sums_of_bias)
+
+
+class Weights(NamedTuple):
+    """Parameters, float32: scale and shift of the norm [C], expand [C, F] and [F], contract [F, C] and [C]."""
+
+    scale: Array
+    shift: Array
+    expand: Array
+    expand_bias: Array
+    contract: Array
+    contract_bias: Array
+
+
+def fits(channels: int, hidden: int) -> bool:
+    """Whether sizes are what the kernels take: powers of two, and no less than a product takes."""
+    return channels == power(channels) and hidden == power(hidden)
+
+
+def _compiled_for(x: Array, weights: Weights, half: float, rate: float) -> dict[str, Any]:
+    hidden = weights.expand.shape[1]
+    return {
+        "CHANNELS": x.shape[-1],
+        "HIDDEN": hidden,
+        "PART": min(PART, hidden),
+        "BLOCK": _rows(x),
+        "HALF": half,
+        "THRESHOLD": int(rate * 2**32),
+        "SURVIVOR": 1 / (1 - rate),
+        "PRECISION": precision(x.dtype),
+    } | TUNED
+
+
+def _rows(x: Array) -> int:
+    """Rows of a block."""
+    return ROWS_EXACT if precision(x.dtype) == "ieee" else ROWS
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def feed_forward(x: Array, weights: Weights, seeds: Array, numbers: Array, half: float, rate: float) -> Array:
+    """A feed-forward with its norm, its residual and dropout.
+
+    Args:
+        x: [sequences, N, C]; C and the hidden layer's width as `fits` has them.
+        weights: parameters.
+        seeds: uint32[4], of dropout in the hidden layer and at the end.
+        numbers: uint32[sequences], of the sequences in the global batch; they follow one another.
+        half: what it counts beside x.
+        rate: of dropout.
+
+    Returns:
+        [sequences, N, C].
+    """
+    rows = x.shape[0] * x.shape[1]
+    (out,) = launch(
+        forward,
+        (triton.cdiv(rows, _rows(x)),),
+        (
+            x,
+            weights.scale,
+            weights.shift,
+            weights.expand.astype(x.dtype),
+            weights.expand_bias,
+            weights.contract.astype(x.dtype),
+            weights.contract_bias,
+            seeds,
+            numbers,
+            rows,
+            x.shape[1],
+        ),
+        ((x.shape, x.dtype),),
+        **_compiled_for(x, weights, half, rate),
+    )
+    return out
+
+
+def _feed_forward_forward(
+    x: Array, weights: Weights, seeds: Array, numbers: Array, half: float, rate: float
+) -> tuple[Array, Any]:
+    return feed_forward(x, weights, seeds, numbers, half, rate), (x, weights, seeds, numbers)
+
+
+def _feed_forward_backward(half: float, rate: float, residual: Any, gradient: Array) -> tuple[Array, Weights, None, None]:
+    x, weights, seeds, numbers = residual
+    channels, hidden = weights.expand.shape
+    rows = x.shape[0] * x.shape[1]
+    programs = min(triton.cdiv(rows, _rows(x)), PROGRAMS)
+    compiled_for = _compiled_for(x, weights, half, rate)
+    operands = (
+        x,
+        gradient,
+        weights.scale,
+        weights.shift,
+        weights.expand.astype(x.dtype),
+        weights.expand_bias,
+        weights.contract.astype(x.dtype),
+        seeds,
+        numbers,
+        rows,
+        x.shape[1],
+    )
+    shares = ((programs, channels, hidden), (programs, hidden), (programs, hidden, channels))
+    of_weights_ = launch(
+        of_weights,
+        (programs, hidden // compiled_for["PART"]),
+        operands,
+        [(shape, jnp.float32) for shape in shares],
+        **compiled_for,
+    )
+    of_expand, of_expand_bias, of_contract = (jnp.sum(share, axis=0) for share in of_weights_)
+    of_x, of_norm = launch(
+        of_input, (programs,), operands, ((x.shape, x.dtype), ((programs, 3, channels), jnp.float32)), **compiled_for
+    )
+    of_scale, of_shift, of_contract_bias = jnp.sum(of_norm, axis=0)
+    return of_x, Weights(of_scale, of_shift, of_expand, of_expand_bias, of_contract, of_contract_bias), None, None
+
+
+feed_forward.defvjp(_feed_forward_forward, _feed_forward_backward)
