@@ -148,7 +148,9 @@ class RelativeAttention(nn.Module):
         if kernels.available():
             from cmgan_jax.models.kernels.attention import attend as fused
 
-            out = fused(kept(self.query(x)), kept(self.key_value(x)), distances, valid, heads)
+            parts = (part.parameters(channels)[0].astype(x.dtype) for part in (self.query, self.key_value))
+            joined = x.reshape(-1, channels) @ jnp.concatenate(list(parts), axis=-1)
+            out = fused(kept(joined.reshape(sequences, positions, -1)), distances, valid, heads)
             return self.dropout(self.output(out), numbers, train)
         query, (key, value) = self.query(x), jnp.split(self.key_value(x), 2, axis=-1)
         query, key, value = (

@@ -107,7 +107,11 @@ class Chunks:
         """
         # The loop itself keeps XLA from sharing work between the passes; without one, that they are programs of their
         # own.
-        again = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False, policy=ONLY_KEPT)
         if self.count == 1:
-            return jax.tree.map(lambda x: x[None], again(jax.tree.map(lambda x: x[0], operands)))
+            # What is kept are the operands as they are, which others may keep too.
+            alone = jax.checkpoint(
+                lambda chunks: function(*jax.tree.map(lambda x: x[0], chunks)), prevent_cse=False, policy=ONLY_KEPT
+            )
+            return jax.tree.map(lambda x: x[None], alone(operands))
+        again = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False, policy=ONLY_KEPT)
         return jax.lax.map(again, operands)

@@ -17,7 +17,6 @@ from cmgan_jax.models.depthwise import depthwise
 from cmgan_jax.models.dropout import Dropout, row_numbers
 from cmgan_jax.models.layers import BatchNorm, Dense, LayerNorm, uniform_bias
 
-
 HALF = 0.5
 """What a feed-forward counts beside its input."""
 
@@ -38,7 +37,8 @@ class FeedForward(nn.Module):
             from cmgan_jax.models.kernels.feed_forward import Weights, feed_forward, fits
 
             if fits(channels, hidden):
-                weights = Weights(*norm.parameters(channels), *expand.parameters(channels), *contract.parameters(hidden))
+                dense = *expand.parameters(channels), *contract.parameters(hidden)
+                weights = Weights(*norm.parameters(channels), *dense)
                 seeds = jnp.concatenate([inner.seeds(), outer.seeds()])
                 return feed_forward(x, weights, seeds, numbers, HALF, rate)
         wide = inner(nn.silu(expand(norm(x))), numbers, train)
@@ -67,7 +67,7 @@ class Convolution(nn.Module):
 
     def before_norm(self, x: Array, valid: Array | None) -> Array:
         """[sequences, N, C] -> [sequences, N, inner]; positions outside valid: bool[sequences, N] are padding."""
-        x = nn.glu(self.expand(self.norm(x)))
+        x = self._gated(x)
         if valid is not None:
             x = jnp.where(valid[..., None], x, 0.0)
         # The batch's mean takes the bias away again. For why its gradient is not left to rounding see `Conv`.
@@ -75,6 +75,16 @@ class Convolution(nn.Module):
         if kernels.available():
             from cmgan_jax.models.kernels.depthwise import depthwise as convolve
         return (convolve(x, self.depthwise_kernel) + jax.lax.stop_gradient(self.depthwise_bias)).astype(x.dtype)
+
+    def _gated(self, x: Array) -> Array:
+        """[sequences, N, C] -> [sequences, N, inner]."""
+        channels = x.shape[-1]
+        if kernels.available():
+            from cmgan_jax.models.kernels.gated import Weights, fits, gated
+
+            if fits(channels, self.expand.features // 2):
+                return gated(x, Weights(*self.norm.parameters(channels), *self.expand.parameters(channels)))
+        return nn.glu(self.expand(self.norm(x)))
 
     def after_norm(self, x: Array, moments: tuple[Array, Array]) -> Array:
         """[sequences, N, inner] -> [sequences, N, C], without the residual; moments: of `batch_norm`."""

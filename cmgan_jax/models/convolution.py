@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cmgan_jax.models import kernels
+
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Zeros (before, after) in time and in frequency."""
 
@@ -56,13 +58,26 @@ def _convolve_backward(
     stride: int, padding: Padding, dilation: int, residual: Any, gradient: Array
 ) -> tuple[tuple[Array, ...], Array]:
     parts, kernel = residual
-    times, bins, channels, features = kernel.shape
-    whole = jax.ShapeDtypeStruct((*parts[0].shape[:3], channels), kernel.dtype)
+    whole = jax.ShapeDtypeStruct((*parts[0].shape[:3], kernel.shape[2]), kernel.dtype)
     (of_x,) = jax.linear_transpose(lambda x: _plain_convolution(x, kernel, stride, padding, dilation), whole)(gradient)
+    return tuple(jnp.split(of_x, _ends(parts), axis=-1)), _of_kernel(parts, gradient, kernel, stride, padding, dilation)
+
+
+def _of_kernel(
+    parts: tuple[Array, ...], gradient: Array, kernel: Array, stride: int, padding: Padding, dilation: int
+) -> Array:
+    """The kernel's gradient."""
+    times, bins, channels, features = kernel.shape
     (early, _), (low, _) = padding
+    if kernels.available():
+        from cmgan_jax.models.kernels.convolution import fits, kernel_gradient
+
+        if fits(parts, features):
+            each = [kernel_gradient(x, gradient, (times, bins), stride, (early, low), dilation) for x in parts]
+            return jnp.concatenate(each, axis=2).astype(kernel.dtype)
     # The gradient shifted to each tap, side by side: as wide as the features, which are fewer than the channels.
     # Position q of x met tap (i, j) at the outputs q + (early, low) - (i · dilation, j), every `stride`-th bin of them.
-    length, width = whole.shape[1:3]
+    length, width = parts[0].shape[1:3]
     late = (dilation * (times - 1) - early, length + early - gradient.shape[1])
     high = (bins - 1 - low, width + low - (stride * (gradient.shape[2] - 1) + 1))
     zero = jnp.zeros((), gradient.dtype)
@@ -74,8 +89,7 @@ def _convolve_backward(
     ]
     wide = jnp.concatenate(taps, axis=-1).reshape(-1, times * bins * features)
     of_kernel = jnp.concatenate([x.reshape(-1, x.shape[-1]).T @ wide for x in parts])
-    of_kernel = of_kernel.reshape(channels, times, bins, features).transpose(1, 2, 0, 3)
-    return tuple(jnp.split(of_x, _ends(parts), axis=-1)), of_kernel
+    return of_kernel.reshape(channels, times, bins, features).transpose(1, 2, 0, 3)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)

@@ -126,7 +126,7 @@ class Yardstick:
             stderr=subprocess.DEVNULL,
             text=True,
             cwd=ROOT,
-            env=os.environ | MALLOC | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | MALLOC | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
             start_new_session=True,  # A group with its scoring processes, which are to end with it.
         )
         self._ending = threading.Thread(target=self._end_its_own, name="yardstick", daemon=True)

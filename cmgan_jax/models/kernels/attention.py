@@ -10,20 +10,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from jax import Array
 
-from cmgan_jax.models.kernels.launch import launch, power, precision
 from cmgan_jax.models.chunks import kept
+from cmgan_jax.models.kernels.launch import launch, power, precision
 
 BLOCK = 32
 """Rows and columns of scores that a program holds (H100, measured)."""
-TUNED = {"num_warps": 2, "num_stages": 2}
-"""Of both kernels (H100, measured)."""
+TUNED = {"num_warps": 1, "num_stages": 2}
+"""Of both kernels: one warp shifts scores with the fewest instructions (H100)."""
 
 FAR = tl.constexpr(-1e30)
-"""Score of what may not be attended to; finite, so that a block of nothing else gives no NaN."""
+"""Added to scores of what may not be attended to; finite, so that a block of nothing else gives no NaN."""
+LOG2_E = tl.constexpr(1.4426950408889634)
+"""What turns an exponent of e into one of 2, of which the processor has powers."""
 
 
 @triton.jit
@@ -35,22 +38,23 @@ def _rows(source, first, positions, stride, WIDTH: tl.constexpr, BLOCK: tl.const
 
 @triton.jit
 def _scores(
-    query, key, embeddings, allowed, first, positions, BLOCK: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr
-):
-    """float32[BLOCK, BLOCK] of a block of queries and of keys, the first of which is at `first`."""
-    row, column = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
+    query, key, embeddings, allowed, first, positions, scale,
+    BLOCK: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Exponents of 2, float32[BLOCK, BLOCK], of a block of queries and of keys, the first of which is at `first`."""
+    row, column = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)
     of_distance = tl.dot(query, tl.trans(embeddings), input_precision=PRECISION)
-    relative = tl.gather(of_distance, BLOCK - 1 - row + column, 1)
+    relative = tl.gather(of_distance, BLOCK - 1 - row + column[None, :], 1)
     scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) + relative
     there = first + column < positions
     if MASKED:
         there = there & (tl.load(allowed + first + column, mask=there, other=0) != 0)
-    return tl.where(there, scores, FAR)
+    return scores * (scale * LOG2_E) + tl.where(there, 0.0, FAR)[None, :]
 
 
 @triton.jit
 def forward(
-    query, key_value, table, allowed, positions, scale,
+    joined, table, allowed, positions, scale,
     out, log_total,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
     MASKED: tl.constexpr, PRECISION: tl.constexpr,
@@ -60,43 +64,41 @@ def forward(
     Grid: (sequences · HEADS, blocks of rows).
 
     Args:
-        query: [sequences, N, HEADS · WIDTH].
-        key_value: [sequences, N, 2 · HEADS · WIDTH], keys before values.
+        joined: [sequences, N, 3 · HEADS · WIDTH]: queries, keys, values.
         table: [2N - 1, WIDTH], the embedding of distance N - 1 first.
         allowed: int8[sequences, N], read if MASKED.
         positions: N.
-        scale: of queries.
-        out: as query.
-        log_total: float32[sequences, HEADS, N], logarithm of the sum that the softmax divides by.
+        scale: of scores.
+        out: [sequences, N, HEADS · WIDTH].
+        log_total: float32[sequences, HEADS, N], logarithm to base 2 of the sum that the softmax divides by.
     """
     head = tl.program_id(0)
     sequence = (head // HEADS).to(tl.int64)
     channels = HEADS * WIDTH
     begin = (head % HEADS) * WIDTH
-    key = key_value + sequence * positions * 2 * channels + begin
-    value = key + channels
+    query = joined + sequence * positions * 3 * channels + begin
+    key, value = query + channels, query + 2 * channels
     allowed += sequence * positions
     place = sequence * positions * channels + begin
     first_row = tl.program_id(1) * BLOCK
-    rows = _rows(query + place, first_row, positions, channels, WIDTH, BLOCK, PADDED)
-    rows = (rows * scale).to(rows.dtype)
+    rows = _rows(query, first_row, positions, 3 * channels, WIDTH, BLOCK, PADDED)
     largest = tl.full([BLOCK], FAR, tl.float32)
     total = tl.zeros([BLOCK], tl.float32)
     sums = tl.zeros([BLOCK, PADDED], tl.float32)
     for first in range(0, positions, BLOCK):
         nearest = positions - BLOCK - first_row + first
         embeddings = _rows(table, nearest, 2 * positions - 1, WIDTH, WIDTH, 2 * BLOCK, PADDED)
-        keys = _rows(key, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
-        values = _rows(value, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
-        scores = _scores(rows, keys, embeddings, allowed, first, positions, BLOCK, MASKED, PRECISION)
+        keys = _rows(key, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
+        values = _rows(value, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
+        scores = _scores(rows, keys, embeddings, allowed, first, positions, scale, BLOCK, MASKED, PRECISION)
         larger = tl.maximum(largest, tl.max(scores, 1))
-        weights = tl.exp(scores - larger[:, None])
-        shrunk = tl.exp(largest - larger)
+        weights = tl.exp2(scores - larger[:, None])
+        shrunk = tl.exp2(largest - larger)
         total = total * shrunk + tl.sum(weights, 1)
         sums = sums * shrunk[:, None] + tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
         largest = larger
     row, column = first_row + tl.arange(0, BLOCK), tl.arange(0, PADDED)[None, :]
-    tl.store(log_total + head.to(tl.int64) * positions + row, largest + tl.log(total), mask=row < positions)
+    tl.store(log_total + head.to(tl.int64) * positions + row, largest + tl.log2(total), mask=row < positions)
     results = (sums / total[:, None]).to(rows.dtype)
     there = (row[:, None] < positions) & (column < WIDTH)
     tl.store(out + place + row[:, None] * channels + column, results, mask=there)
@@ -112,8 +114,8 @@ def _add(target, update, first, positions, stride, WIDTH: tl.constexpr, BLOCK: t
 
 @triton.jit
 def backward(
-    query, key_value, table, allowed, out, log_total, gradient, positions, scale,
-    of_query, of_key_value, of_table,
+    joined, table, allowed, out, log_total, gradient, positions, scale,
+    of_joined, of_table,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
     MASKED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -122,26 +124,22 @@ def backward(
     Grid: (sequences · HEADS,).
 
     Args:
-        query, key_value, table, allowed, positions, scale, out, log_total: as in `forward`.
+        joined, table, allowed, positions, scale, out, log_total: as in `forward`.
         gradient: as out.
-        of_query: float32, as query; zeros before.
-        of_key_value: float32, as key_value; zeros before.
-        of_table: float32[sequences · HEADS, diagonals, 2 · BLOCK, PADDED], what each diagonal gives for what it reaches.
+        of_joined: float32, as joined; zeros before.
+        of_table: float32[sequences · HEADS, diagonals, 2 · BLOCK, PADDED], of what each diagonal reaches.
     """
     head = tl.program_id(0)
     sequence = (head // HEADS).to(tl.int64)
     channels = HEADS * WIDTH
     begin = (head % HEADS) * WIDTH
     place = sequence * positions * channels + begin
-    place_of_key = sequence * positions * 2 * channels + begin
-    query += place
     out += place
     gradient += place
-    of_query += place
-    key = key_value + place_of_key
-    value = key + channels
-    of_key = of_key_value + place_of_key
-    of_value = of_key + channels
+    place = sequence * positions * 3 * channels + begin
+    query, of_query = joined + place, of_joined + place
+    key, value = query + channels, query + 2 * channels
+    of_key, of_value = of_query + channels, of_query + 2 * channels
     allowed += sequence * positions
     log_total += head.to(tl.int64) * positions
     blocks = tl.cdiv(positions, BLOCK)
@@ -153,16 +151,15 @@ def backward(
         of_embeddings = tl.zeros([2 * BLOCK, PADDED], tl.float32)
         for first_row in range(tl.maximum(0, -diagonal) * BLOCK, tl.minimum(blocks, blocks - diagonal) * BLOCK, BLOCK):
             first = first_row + diagonal * BLOCK
-            rows = _rows(query, first_row, positions, channels, WIDTH, BLOCK, PADDED)
-            rows = (rows * scale).to(rows.dtype)
-            keys = _rows(key, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
-            values = _rows(value, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
+            rows = _rows(query, first_row, positions, 3 * channels, WIDTH, BLOCK, PADDED)
+            keys = _rows(key, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
+            values = _rows(value, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
             results = _rows(out, first_row, positions, channels, WIDTH, BLOCK, PADDED)
             slopes = _rows(gradient, first_row, positions, channels, WIDTH, BLOCK, PADDED)
             total = tl.load(log_total + first_row + row, mask=first_row + row < positions, other=0.0)
             along = tl.sum(slopes.to(tl.float32) * results.to(tl.float32), 1)
-            scores = _scores(rows, keys, embeddings, allowed, first, positions, BLOCK, MASKED, PRECISION)
-            weights = tl.exp(scores - total[:, None])
+            scores = _scores(rows, keys, embeddings, allowed, first, positions, scale, BLOCK, MASKED, PRECISION)
+            weights = tl.exp2(scores - total[:, None])
             of_weights = tl.dot(slopes, tl.trans(values), input_precision=PRECISION)
             of_scores = (weights * (of_weights - along[:, None])).to(rows.dtype)
             met = reach[None, :] - (BLOCK - 1 - row[:, None])
@@ -173,39 +170,37 @@ def backward(
             of_keys = tl.dot(tl.trans(of_scores), rows, input_precision=PRECISION)
             of_values = tl.dot(tl.trans(weights.to(slopes.dtype)), slopes, input_precision=PRECISION)
             of_embeddings += tl.dot(tl.trans(of_distance), rows, input_precision=PRECISION)
-            _add(of_query, of_rows * scale, first_row, positions, channels, WIDTH, BLOCK, PADDED)
-            _add(of_key, of_keys, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
-            _add(of_value, of_values, first, positions, 2 * channels, WIDTH, BLOCK, PADDED)
+            _add(of_query, of_rows * scale, first_row, positions, 3 * channels, WIDTH, BLOCK, PADDED)
+            _add(of_key, of_keys * scale, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
+            _add(of_value, of_values, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
         index = (diagonal + blocks - 1) * (2 * BLOCK * PADDED)
-        tl.store(of_table + index + reach[:, None] * PADDED + column[None, :], of_embeddings)
+        tl.store(of_table + index + reach[:, None] * PADDED + column[None, :], of_embeddings * scale)
 
 
-def _compiled_for(query: Array, heads: int, valid: Array | None) -> dict[str, Any]:
+def _compiled_for(joined: Array, heads: int, valid: Array | None) -> dict[str, Any]:
     """What both kernels are compiled for."""
-    width = query.shape[-1] // heads
+    width = joined.shape[-1] // (3 * heads)
     return {
         "HEADS": heads,
         "WIDTH": width,
         "PADDED": power(width),
         "BLOCK": BLOCK,
         "MASKED": valid is not None,
-        "PRECISION": precision(query.dtype),
+        "PRECISION": precision(joined.dtype),
     } | TUNED
 
 
-def _operands(query: Array, key_value: Array, distances: Array, valid: Array | None) -> tuple[Array, ...]:
+def _operands(joined: Array, distances: Array, valid: Array | None) -> tuple[Array, ...]:
     """What both kernels begin with."""
-    allowed = jnp.zeros(1, jnp.int8) if valid is None else valid.astype(jnp.int8)
-    return query, key_value, distances.astype(query.dtype), allowed
+    return joined, distances.astype(joined.dtype), jnp.zeros(1, jnp.int8) if valid is None else valid.astype(jnp.int8)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def attend(query: Array, key_value: Array, distances: Array, valid: Array | None, heads: int) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def attend(joined: Array, distances: Array, valid: Array | None, heads: int) -> Array:
     """As `models.attention.attend`, with heads side by side.
 
     Args:
-        query: [sequences, N, H · K].
-        key_value: [sequences, N, 2 · H · K], keys before values.
+        joined: [sequences, N, 3 · H · K]: queries, keys, values.
         distances: float32[2N - 1, K], the embedding of distance N - 1 first and of 1 - N last.
         valid: bool[sequences, N], positions that may be attended to; None: all.
         heads: H.
@@ -213,49 +208,44 @@ def attend(query: Array, key_value: Array, distances: Array, valid: Array | None
     Returns:
         [sequences, N, H · K].
     """
-    return _attend_forward(query, key_value, distances, valid, heads)[0]
+    return _attend_forward(joined, distances, valid, heads)[0]
 
 
-def _attend_forward(
-    query: Array, key_value: Array, distances: Array, valid: Array | None, heads: int
-) -> tuple[Array, Any]:
-    sequences, positions, channels = query.shape
+def _attend_forward(joined: Array, distances: Array, valid: Array | None, heads: int) -> tuple[Array, Any]:
+    sequences, positions, channels = joined.shape
     out, log_total = launch(
         forward,
         (sequences * heads, triton.cdiv(positions, BLOCK)),
-        (*_operands(query, key_value, distances, valid), positions, (channels // heads) ** -0.5),
-        ((query.shape, query.dtype), ((sequences, heads, positions), jnp.float32)),
-        **_compiled_for(query, heads, valid),
+        (*_operands(joined, distances, valid), positions, np.float32(distances.shape[-1] ** -0.5)),
+        (((sequences, positions, channels // 3), joined.dtype), ((sequences, heads, positions), jnp.float32)),
+        **_compiled_for(joined, heads, valid),
     )
     out, log_total = kept(out), kept(log_total)
-    return out, (query, key_value, distances, valid, out, log_total)
+    return out, (joined, distances, valid, out, log_total)
 
 
-def _attend_backward(heads: int, residual: Any, gradient: Array) -> tuple[Array, Array, Array, None]:
-    query, key_value, distances, valid, out, log_total = residual
-    sequences, positions, channels = query.shape
-    width, padded = channels // heads, power(channels // heads)
+def _attend_backward(heads: int, residual: Any, gradient: Array) -> tuple[Array, Array, None]:
+    joined, distances, valid, out, log_total = residual
+    sequences, positions, _ = joined.shape
+    width = distances.shape[-1]
     blocks = triton.cdiv(positions, BLOCK)
-    operands = _operands(query, key_value, distances, valid)
-    of_query, of_key_value, of_table = launch(
+    of_joined, of_table = launch(
         backward,
         (sequences * heads,),
-        (*operands, out, log_total, gradient, positions, width**-0.5),
+        (*_operands(joined, distances, valid), out, log_total, gradient, positions, np.float32(width**-0.5)),
         (
-            (query.shape, jnp.float32),
-            (key_value.shape, jnp.float32),
-            ((sequences * heads, 2 * blocks - 1, 2 * BLOCK, padded), jnp.float32),
+            (joined.shape, jnp.float32),
+            ((sequences * heads, 2 * blocks - 1, 2 * BLOCK, power(width)), jnp.float32),
         ),
-        zeroed_outputs=(0, 1),
-        **_compiled_for(query, heads, valid),
+        zeroed_outputs=(0,),
+        **_compiled_for(joined, heads, valid),
     )
     # A diagonal reaches two blocks of distances, of which the next diagonal reaches the second.
     far, near = jnp.split(jnp.sum(of_table, axis=0), 2, axis=1)
     one = ((0, 0), (0, 0))
-    of_distances = (jnp.pad(far, ((0, 1), *one)) + jnp.pad(near, ((1, 0), *one))).reshape(-1, padded)
+    of_distances = (jnp.pad(far, ((0, 1), *one)) + jnp.pad(near, ((1, 0), *one))).reshape(-1, power(width))
     first = blocks * BLOCK - positions
-    of_distances = of_distances[first : first + 2 * positions - 1, :width]
-    return of_query.astype(query.dtype), of_key_value.astype(key_value.dtype), of_distances, None
+    return of_joined.astype(joined.dtype), of_distances[first : first + 2 * positions - 1, :width], None
 
 
 attend.defvjp(_attend_forward, _attend_backward)

@@ -22,7 +22,7 @@ def forward(
     out,
     CHANNELS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """sum over k of kernel[k] · x[n + k - TAPS // 2], zeros outside.
+    """Sum over k of kernel[k] · x[n + k - TAPS // 2], zeros outside.
 
     Grid: (sequences, blocks of positions).
 

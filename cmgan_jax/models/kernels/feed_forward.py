@@ -2,7 +2,7 @@
 
     out = x + half · drop(contract · drop(silu(expand · norm(x) + bias)) + bias)
 
-Rows are positions of all sequences, one after the other. Letters: R rows, C channels, F hidden. Sizes are powers of two.
+Rows are positions of all sequences, one after the other. Letters: R rows, C channels, F hidden.
 Dropout is that of `models.dropout`: element e of a layer is dropped by a hash of e and the layer's two seeds.
 """
 
@@ -15,19 +15,13 @@ import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from jax import Array
 
-from cmgan_jax.models.kernels.launch import launch, power, precision
+from cmgan_jax.models.kernels.launch import EXACT, Tiles, launch, power, precision
+from cmgan_jax.models.kernels.norm import before_normal, normal
 
-ROWS, PART = 64, 32
-"""Rows, and channels of the hidden layer, that a program has at once (H100, measured)."""
-ROWS_EXACT = 32
-"""Rows where products are exact: more would not fit registers."""
-PROGRAMS = 528
-"""At most, that share the gradients of parameters: four for each of an H100's processors."""
-TUNED = {"num_warps": 4, "num_stages": 1}
-"""Of all three kernels (H100, measured)."""
-
-EPSILON = tl.constexpr(1e-5)
-"""Added to the variance in layer norm."""
+FORWARD, OF_WEIGHTS, OF_INPUT = Tiles(64, 32, 4, 1), Tiles(32, 64, 4, 2), Tiles(64, 32, 4, 1)
+"""Of the three kernels (H100, measured)."""
+PROGRAMS_OF_WEIGHTS, PROGRAMS_OF_INPUT = 264, 528
+"""At most, that share gradients of parameters: two and four for each of an H100's processors."""
 
 
 @triton.jit
@@ -50,14 +44,6 @@ def _elements(numbers, positions, row, column, WIDTH: tl.constexpr):
     """Number of each element in the global batch, uint32; numbers: of the sequences, of which the first one counts."""
     first = tl.load(numbers) * tl.cast(positions, tl.uint32)
     return (first + row.to(tl.uint32))[:, None] * WIDTH + column.to(tl.uint32)[None, :]
-
-
-@triton.jit
-def _normal(x, CHANNELS: tl.constexpr):
-    """Rows without mean and of unit variance, and what they were multiplied by."""
-    centred = x - tl.sum(x, 1)[:, None] / CHANNELS
-    inverse = tl.rsqrt(tl.sum(centred * centred, 1) / CHANNELS + EPSILON)
-    return centred * inverse[:, None], inverse
 
 
 @triton.jit
@@ -86,13 +72,13 @@ def forward(
     place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
     there = (row < rows)[:, None]
     before = tl.load(x + place, mask=there, other=0.0)
-    normal, _ = _normal(before.to(tl.float32), CHANNELS)
-    normal = (normal * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
+    unit, _ = normal(before.to(tl.float32), CHANNELS)
+    even = (unit * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
     sums = tl.zeros([BLOCK, CHANNELS], tl.float32)
     for first in range(0, HIDDEN, PART):
         hidden = first + tl.arange(0, PART)
         weights = tl.load(expand + channel[:, None] * HIDDEN + hidden[None, :])
-        wide = tl.dot(normal, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
+        wide = tl.dot(even, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
         wide = wide * tl.sigmoid(wide)
         if THRESHOLD > 0:
             wide *= _kept(seeds, _elements(numbers, positions, row, hidden, HIDDEN), THRESHOLD, SURVIVOR)
@@ -106,14 +92,14 @@ def forward(
 
 @triton.jit
 def _hidden(
-    normal, slopes, expand, expand_bias, contract, seeds, elements, hidden,
+    even, slopes, expand, expand_bias, contract, seeds, elements, hidden,
     CHANNELS: tl.constexpr, HIDDEN: tl.constexpr,
     THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A part of the hidden layer and its gradients: what goes on [BLOCK, PART], and the gradient before SiLU."""
     channel = tl.arange(0, CHANNELS)
     weights = tl.load(expand + channel[:, None] * HIDDEN + hidden[None, :])
-    wide = tl.dot(normal, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
+    wide = tl.dot(even, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
     gate = tl.sigmoid(wide)
     weights = tl.load(contract + hidden[None, :] * CHANNELS + channel[:, None])
     of_wide = tl.dot(slopes, weights, input_precision=PRECISION)
@@ -122,7 +108,7 @@ def _hidden(
         kept = _kept(seeds, elements, THRESHOLD, SURVIVOR)
         goes_on *= kept
         of_wide *= kept
-    return goes_on.to(normal.dtype), of_wide * gate * (1 + wide * (1 - gate))
+    return goes_on.to(even.dtype), of_wide * gate * (1 + wide * (1 - gate))
 
 
 @triton.jit
@@ -150,19 +136,19 @@ def of_weights(
         place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
         there = (row < rows)[:, None]
         before = tl.load(x + place, mask=there, other=0.0)
-        normal, _ = _normal(before.to(tl.float32), CHANNELS)
-        normal = (normal * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
+        unit, _ = normal(before.to(tl.float32), CHANNELS)
+        even = (unit * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
         slopes = HALF * tl.load(gradient + place, mask=there, other=0.0).to(tl.float32)
         if THRESHOLD > 0:
             slopes *= _kept(seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
         slopes = slopes.to(before.dtype)
         elements = _elements(numbers, positions, row, hidden, HIDDEN)
         wide, of_wide = _hidden(
-            normal, slopes, expand, expand_bias, contract, seeds, elements, hidden,
+            even, slopes, expand, expand_bias, contract, seeds, elements, hidden,
             CHANNELS, HIDDEN, THRESHOLD, SURVIVOR, PRECISION,
         )  # fmt: skip
         sums_of_bias += tl.sum(of_wide, 0)
-        sums += tl.dot(tl.trans(normal), of_wide.to(before.dtype), input_precision=PRECISION)
+        sums += tl.dot(tl.trans(even), of_wide.to(before.dtype), input_precision=PRECISION)
         sums_of_contract += tl.dot(tl.trans(wide), slopes, input_precision=PRECISION)
     tl.store(of_expand + (program * CHANNELS + channel[:, None]) * HIDDEN + hidden[None, :], sums)
     tl.store(of_expand_bias + program * HIDDEN + hidden, sums_of_bias)
@@ -194,29 +180,27 @@ def of_input(
         place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
         there = (row < rows)[:, None]
         before = tl.load(x + place, mask=there, other=0.0)
-        unit, inverse = _normal(before.to(tl.float32), CHANNELS)
-        normal = (unit * scales + shifts).to(before.dtype)
+        unit, inverse = normal(before.to(tl.float32), CHANNELS)
+        even = (unit * scales + shifts).to(before.dtype)
         whole = tl.load(gradient + place, mask=there, other=0.0).to(tl.float32)
         slopes = HALF * whole
         if THRESHOLD > 0:
             slopes *= _kept(seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
         sums_of_bias += tl.sum(slopes, 0)
         slopes = slopes.to(before.dtype)
-        of_normal = tl.zeros([BLOCK, CHANNELS], tl.float32)
+        of_even = tl.zeros([BLOCK, CHANNELS], tl.float32)
         for begin in range(0, HIDDEN, PART):
             hidden = begin + tl.arange(0, PART)
             elements = _elements(numbers, positions, row, hidden, HIDDEN)
             _, of_wide = _hidden(
-                normal, slopes, expand, expand_bias, contract, seeds, elements, hidden,
+                even, slopes, expand, expand_bias, contract, seeds, elements, hidden,
                 CHANNELS, HIDDEN, THRESHOLD, SURVIVOR, PRECISION,
             )  # fmt: skip
             weights = tl.load(expand + channel[None, :] * HIDDEN + hidden[:, None])
-            of_normal += tl.dot(of_wide.to(before.dtype), weights, input_precision=PRECISION)
-        sums_of_scale += tl.sum(of_normal * unit, 0)
-        sums_of_shift += tl.sum(of_normal, 0)
-        of_unit = of_normal * scales
-        mean, along = tl.sum(of_unit, 1)[:, None] / CHANNELS, tl.sum(of_unit * unit, 1)[:, None] / CHANNELS
-        of_before = whole + (of_unit - mean - unit * along) * inverse[:, None]
+            of_even += tl.dot(of_wide.to(before.dtype), weights, input_precision=PRECISION)
+        sums_of_scale += tl.sum(of_even * unit, 0)
+        sums_of_shift += tl.sum(of_even, 0)
+        of_before = whole + before_normal(of_even * scales, unit, inverse, CHANNELS)
         tl.store(of_x + place, of_before.to(before.dtype), mask=there)
     place = of_norm + program * 3 * CHANNELS + channel
     tl.store(place, sums_of_scale)
@@ -240,23 +224,16 @@ def fits(channels: int, hidden: int) -> bool:
     return channels == power(channels) and hidden == power(hidden)
 
 
-def _compiled_for(x: Array, weights: Weights, half: float, rate: float) -> dict[str, Any]:
-    hidden = weights.expand.shape[1]
+def _compiled_for(x: Array, hidden: int, half: float, rate: float, tiles: Tiles) -> dict[str, Any]:
+    how = precision(x.dtype)
     return {
         "CHANNELS": x.shape[-1],
         "HIDDEN": hidden,
-        "PART": min(PART, hidden),
-        "BLOCK": _rows(x),
         "HALF": half,
         "THRESHOLD": int(rate * 2**32),
         "SURVIVOR": 1 / (1 - rate),
-        "PRECISION": precision(x.dtype),
-    } | TUNED
-
-
-def _rows(x: Array) -> int:
-    """Rows of a block."""
-    return ROWS_EXACT if precision(x.dtype) == "ieee" else ROWS
+        "PRECISION": how,
+    } | (EXACT if how == "ieee" else tiles).compiled_for(hidden)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -275,9 +252,10 @@ def feed_forward(x: Array, weights: Weights, seeds: Array, numbers: Array, half:
         [sequences, N, C].
     """
     rows = x.shape[0] * x.shape[1]
+    compiled_for = _compiled_for(x, weights.expand.shape[1], half, rate, FORWARD)
     (out,) = launch(
         forward,
-        (triton.cdiv(rows, _rows(x)),),
+        (triton.cdiv(rows, compiled_for["BLOCK"]),),
         (
             x,
             weights.scale,
@@ -292,7 +270,7 @@ def feed_forward(x: Array, weights: Weights, seeds: Array, numbers: Array, half:
             x.shape[1],
         ),
         ((x.shape, x.dtype),),
-        **_compiled_for(x, weights, half, rate),
+        **compiled_for,
     )
     return out
 
@@ -303,12 +281,10 @@ def _feed_forward_forward(
     return feed_forward(x, weights, seeds, numbers, half, rate), (x, weights, seeds, numbers)
 
 
-def _feed_forward_backward(half: float, rate: float, residual: Any, gradient: Array) -> tuple[Array, Weights, None, None]:
+def _feed_forward_backward(half: float, rate: float, residual: Any, gradient: Array) -> tuple[Any, ...]:
     x, weights, seeds, numbers = residual
     channels, hidden = weights.expand.shape
     rows = x.shape[0] * x.shape[1]
-    programs = min(triton.cdiv(rows, _rows(x)), PROGRAMS)
-    compiled_for = _compiled_for(x, weights, half, rate)
     operands = (
         x,
         gradient,
@@ -322,15 +298,19 @@ def _feed_forward_backward(half: float, rate: float, residual: Any, gradient: Ar
         rows,
         x.shape[1],
     )
-    shares = ((programs, channels, hidden), (programs, hidden), (programs, hidden, channels))
-    of_weights_ = launch(
+    compiled_for = _compiled_for(x, hidden, half, rate, OF_WEIGHTS)
+    programs = min(triton.cdiv(rows, compiled_for["BLOCK"]), PROGRAMS_OF_WEIGHTS)
+    shapes = ((programs, channels, hidden), (programs, hidden), (programs, hidden, channels))
+    shares = launch(
         of_weights,
         (programs, hidden // compiled_for["PART"]),
         operands,
-        [(shape, jnp.float32) for shape in shares],
+        [(shape, jnp.float32) for shape in shapes],
         **compiled_for,
     )
-    of_expand, of_expand_bias, of_contract = (jnp.sum(share, axis=0) for share in of_weights_)
+    of_expand, of_expand_bias, of_contract = (jnp.sum(share, axis=0) for share in shares)
+    compiled_for = _compiled_for(x, hidden, half, rate, OF_INPUT)
+    programs = min(triton.cdiv(rows, compiled_for["BLOCK"]), PROGRAMS_OF_INPUT)
     of_x, of_norm = launch(
         of_input, (programs,), operands, ((x.shape, x.dtype), ((programs, 3, channels), jnp.float32)), **compiled_for
     )

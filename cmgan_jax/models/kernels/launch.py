@@ -1,7 +1,7 @@
 """What all kernels are launched with. Imports Triton: to be imported where `kernels.available()` says so."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,28 @@ from jax import Array
 
 LEAST = 16
 """Fewest rows, columns and terms of a product that Triton takes."""
+
+
+class Tiles(NamedTuple):
+    """How a kernel over rows is cut up: rows and columns of a block, warps of a program, stages of its pipeline."""
+
+    rows: int
+    part: int
+    num_warps: int
+    num_stages: int
+
+    def compiled_for(self, width: int) -> dict[str, int]:
+        """For so many columns."""
+        return {
+            "BLOCK": self.rows,
+            "PART": min(self.part, width),
+            "num_warps": self.num_warps,
+            "num_stages": self.num_stages,
+        }
+
+
+EXACT = Tiles(32, 32, 4, 1)
+"""Where products are exact; larger blocks would not fit registers."""
 
 
 def power(number: int, least: int = LEAST) -> int:

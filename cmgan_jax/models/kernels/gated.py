@@ -1,0 +1,221 @@
+"""A gated linear unit with its norm, in Triton: what is gated and what gates stay in a core.
+
+    out = value · sigmoid(gate),  value, gate = halves of expand · norm(x) + bias
+
+Rows are positions of all sequences, one after the other. Letters: R rows, C channels, F channels that come out.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
+from jax import Array
+
+from cmgan_jax.models.kernels.launch import EXACT, Tiles, launch, power, precision
+from cmgan_jax.models.kernels.norm import before_normal, normal
+
+TILES = Tiles(64, 32, 4, 1)
+"""Of all three kernels (H100, measured)."""
+PROGRAMS = 264
+"""At most, that share the gradients of parameters: two for each of an H100's processors."""
+
+
+@triton.jit
+def _half(rows, expand, bias, column, CHANNELS: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr):
+    """Some columns of the product, float32."""
+    channel = tl.arange(0, CHANNELS)
+    weights = tl.load(expand + channel[:, None] * WIDE + column[None, :])
+    return tl.dot(rows, weights, input_precision=PRECISION) + tl.load(bias + column)[None, :]
+
+
+@triton.jit
+def forward(
+    x, scale, shift, expand, bias, rows,
+    out,
+    CHANNELS: tl.constexpr, FEATURES: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Grid: (blocks of rows,).
+
+    Args:
+        x: [R, C].
+        scale, shift: float32[C], of the norm.
+        expand: [C, 2F], in the type of x; bias: float32[2F].
+        rows: R.
+        out: [R, F], in the type of x.
+    """
+    row, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, CHANNELS)
+    there = (row < rows)[:, None]
+    place = row.to(tl.int64)[:, None]
+    before = tl.load(x + place * CHANNELS + channel[None, :], mask=there, other=0.0)
+    unit, _ = normal(before.to(tl.float32), CHANNELS)
+    even = (unit * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
+    for first in range(0, FEATURES, PART):
+        feature = first + tl.arange(0, PART)
+        value = _half(even, expand, bias, feature, CHANNELS, 2 * FEATURES, PRECISION)
+        gate = _half(even, expand, bias, FEATURES + feature, CHANNELS, 2 * FEATURES, PRECISION)
+        results = (value * tl.sigmoid(gate)).to(before.dtype)
+        tl.store(out + place * FEATURES + feature[None, :], results, mask=there)
+
+
+@triton.jit
+def _of_halves(
+    even, slopes, expand, bias, feature,
+    CHANNELS: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradients of value and of gate, float32[BLOCK, PART] each."""
+    value = _half(even, expand, bias, feature, CHANNELS, 2 * FEATURES, PRECISION)
+    gate = tl.sigmoid(_half(even, expand, bias, FEATURES + feature, CHANNELS, 2 * FEATURES, PRECISION))
+    of_value = slopes * gate
+    return of_value, of_value * value * (1 - gate)
+
+
+@triton.jit
+def of_weights(
+    x, gradient, scale, shift, expand, bias, rows,
+    of_expand, of_bias,
+    CHANNELS: tl.constexpr, FEATURES: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradients of the product's parameters. Grid: (programs, F / PART); each takes every so many-th block of rows.
+
+    Args:
+        gradient: as out of `forward`; for the others see there.
+        of_expand: float32[programs, C, 2F], each program's share.
+        of_bias: float32[programs, 2F].
+    """
+    program = tl.program_id(0)
+    channel, feature = tl.arange(0, CHANNELS), tl.program_id(1) * PART + tl.arange(0, PART)
+    sums_of_value = tl.zeros([CHANNELS, PART], tl.float32)
+    sums_of_gate = tl.zeros([CHANNELS, PART], tl.float32)
+    value_bias, gate_bias = tl.zeros([PART], tl.float32), tl.zeros([PART], tl.float32)
+    for first in range(program * BLOCK, rows, tl.num_programs(0) * BLOCK):
+        row = first + tl.arange(0, BLOCK)
+        there = (row < rows)[:, None]
+        place = row.to(tl.int64)[:, None]
+        before = tl.load(x + place * CHANNELS + channel[None, :], mask=there, other=0.0)
+        unit, _ = normal(before.to(tl.float32), CHANNELS)
+        even = (unit * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
+        slopes = tl.load(gradient + place * FEATURES + feature[None, :], mask=there, other=0.0).to(tl.float32)
+        of_value, of_gate = _of_halves(even, slopes, expand, bias, feature, CHANNELS, FEATURES, PRECISION)
+        value_bias += tl.sum(of_value, 0)
+        gate_bias += tl.sum(of_gate, 0)
+        turned = tl.trans(even)
+        sums_of_value += tl.dot(turned, of_value.to(before.dtype), input_precision=PRECISION)
+        sums_of_gate += tl.dot(turned, of_gate.to(before.dtype), input_precision=PRECISION)
+    target = of_expand + (program * CHANNELS + channel[:, None]) * 2 * FEATURES + feature[None, :]
+    tl.store(target, sums_of_value)
+    tl.store(target + FEATURES, sums_of_gate)
+    target = of_bias + program * 2 * FEATURES + feature
+    tl.store(target, value_bias)
+    tl.store(target + FEATURES, gate_bias)
+
+
+@triton.jit
+def of_input(
+    x, gradient, scale, shift, expand, bias, rows,
+    of_x, of_norm,
+    CHANNELS: tl.constexpr, FEATURES: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradients of the input and of the norm. Grid: (programs,); each takes every so many-th block of rows.
+
+    Args:
+        gradient: as out of `forward`; for the others see there.
+        of_x: as x.
+        of_norm: float32[programs, 2, C], each program's share: of scale and of shift.
+    """
+    program = tl.program_id(0)
+    channel = tl.arange(0, CHANNELS)
+    scales, shifts = tl.load(scale + channel)[None, :], tl.load(shift + channel)[None, :]
+    sums_of_scale, sums_of_shift = tl.zeros([CHANNELS], tl.float32), tl.zeros([CHANNELS], tl.float32)
+    for first in range(program * BLOCK, rows, tl.num_programs(0) * BLOCK):
+        row = first + tl.arange(0, BLOCK)
+        there = (row < rows)[:, None]
+        place = row.to(tl.int64)[:, None]
+        before = tl.load(x + place * CHANNELS + channel[None, :], mask=there, other=0.0)
+        unit, inverse = normal(before.to(tl.float32), CHANNELS)
+        even = (unit * scales + shifts).to(before.dtype)
+        of_even = tl.zeros([BLOCK, CHANNELS], tl.float32)
+        for begin in range(0, FEATURES, PART):
+            feature = begin + tl.arange(0, PART)
+            slopes = tl.load(gradient + place * FEATURES + feature[None, :], mask=there, other=0.0).to(tl.float32)
+            of_value, of_gate = _of_halves(even, slopes, expand, bias, feature, CHANNELS, FEATURES, PRECISION)
+            weights = expand + channel[None, :] * 2 * FEATURES + feature[:, None]
+            of_even += tl.dot(of_value.to(before.dtype), tl.load(weights), input_precision=PRECISION)
+            of_even += tl.dot(of_gate.to(before.dtype), tl.load(weights + FEATURES), input_precision=PRECISION)
+        sums_of_scale += tl.sum(of_even * unit, 0)
+        sums_of_shift += tl.sum(of_even, 0)
+        of_before = before_normal(of_even * scales, unit, inverse, CHANNELS)
+        tl.store(of_x + place * CHANNELS + channel[None, :], of_before.to(before.dtype), mask=there)
+    target = of_norm + program * 2 * CHANNELS + channel
+    tl.store(target, sums_of_scale)
+    tl.store(target + CHANNELS, sums_of_shift)
+
+
+class Weights(NamedTuple):
+    """Parameters, float32: scale and shift of the norm [C], expand [C, 2F] and bias [2F]."""
+
+    scale: Array
+    shift: Array
+    expand: Array
+    bias: Array
+
+
+def fits(channels: int, features: int) -> bool:
+    """Whether sizes are what the kernels take: powers of two, and no less than a product takes."""
+    return channels == power(channels) and features == power(features)
+
+
+def _compiled_for(x: Array, weights: Weights) -> dict[str, Any]:
+    features, how = weights.expand.shape[1] // 2, precision(x.dtype)
+    tiles = EXACT if how == "ieee" else TILES
+    return {"CHANNELS": x.shape[-1], "FEATURES": features, "PRECISION": how} | tiles.compiled_for(features)
+
+
+@jax.custom_vjp
+def gated(x: Array, weights: Weights) -> Array:
+    """A gated linear unit and the norm before it.
+
+    Args:
+        x: [sequences, N, C]; C and F as `fits` has them.
+        weights: parameters.
+
+    Returns:
+        [sequences, N, F].
+    """
+    compiled_for = _compiled_for(x, weights)
+    rows, features = x.shape[0] * x.shape[1], compiled_for["FEATURES"]
+    (out,) = launch(
+        forward,
+        (triton.cdiv(rows, compiled_for["BLOCK"]),),
+        (x, weights.scale, weights.shift, weights.expand.astype(x.dtype), weights.bias, rows),
+        (((*x.shape[:2], features), x.dtype),),
+        **compiled_for,
+    )
+    return out
+
+
+def _gated_forward(x: Array, weights: Weights) -> tuple[Array, Any]:
+    return gated(x, weights), (x, weights)
+
+
+def _gated_backward(residual: Any, gradient: Array) -> tuple[Array, Weights]:
+    x, weights = residual
+    compiled_for = _compiled_for(x, weights)
+    rows, (channels, wide) = x.shape[0] * x.shape[1], weights.expand.shape
+    programs = min(triton.cdiv(rows, compiled_for["BLOCK"]), PROGRAMS)
+    operands = (x, gradient, weights.scale, weights.shift, weights.expand.astype(x.dtype), weights.bias, rows)
+    shares = launch(
+        of_weights,
+        (programs, compiled_for["FEATURES"] // compiled_for["PART"]),
+        operands,
+        (((programs, channels, wide), jnp.float32), ((programs, wide), jnp.float32)),
+        **compiled_for,
+    )
+    of_x, of_norm = launch(
+        of_input, (programs,), operands, ((x.shape, x.dtype), ((programs, 2, channels), jnp.float32)), **compiled_for
+    )
+    return of_x, Weights(*jnp.sum(of_norm, axis=0), *(jnp.sum(share, axis=0) for share in shares))
+
+
+gated.defvjp(_gated_forward, _gated_backward)

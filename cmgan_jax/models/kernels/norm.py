@@ -1,0 +1,23 @@
+"""Layer norm of a block of rows, in Triton, for kernels that begin with one."""
+
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
+
+EPSILON = tl.constexpr(1e-5)
+"""Added to the variance: that of `layers.EPSILON`."""
+
+
+@triton.jit
+def normal(x, CHANNELS: tl.constexpr):
+    """Rows without mean and of unit variance, and what they were multiplied by; x: float32[BLOCK, CHANNELS]."""
+    centred = x - tl.sum(x, 1)[:, None] / CHANNELS
+    inverse = tl.rsqrt(tl.sum(centred * centred, 1) / CHANNELS + EPSILON)
+    return centred * inverse[:, None], inverse
+
+
+@triton.jit
+def before_normal(of_unit, unit, inverse, CHANNELS: tl.constexpr):
+    """The gradient of what `normal` took, from that of its rows and from what it gave."""
+    mean = tl.sum(of_unit, 1)[:, None] / CHANNELS
+    along = tl.sum(of_unit * unit, 1)[:, None] / CHANNELS
+    return (of_unit - mean - unit * along) * inverse[:, None]
