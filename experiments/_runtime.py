@@ -1,4 +1,4 @@
-"""What must be set before JAX starts: where memory is kept, devices made of CPU cores, a cache of programs."""
+"""What must be set before JAX starts: how programs run, devices made of CPU cores, a cache of programs."""
 
 import ctypes
 import os
@@ -27,21 +27,30 @@ GROWTH_BYTES = 2**26
 FEW_CORES = 2
 """Up to so many, an operation on part of the sequences is not worth splitting (measured on 2)."""
 _SPLITTING = "xla_cpu_multi_thread_eigen"
+_XLA_PRODUCTS = "xla_gpu_enable_triton_gemm"
+"""On a GPU the library's products are as fast as those that XLA makes and tries, and compiling takes half (H100)."""
 
 
-def prepare_cpu() -> None:
-    """Have programs run on a CPU as fast as they can; call it first. An accelerator's programs are as they were.
+def prepare_programs() -> None:
+    """Have programs run as fast as they can; call it first.
 
-    A program runs in the thread that calls it, and what it frees stays with the process. By itself JAX runs it in
-    another thread, where glibc takes what is larger than 64 MB from the system and gives it back after every program,
-    whatever it is told: the system clears 1 GB a step anew (paper's size, batch 1).
+    On a CPU a program runs in the thread that calls it, and what it frees stays with the process. By itself JAX runs it
+    in another thread, where glibc takes what is larger than 64 MB from the system and gives it back after every
+    program, whatever it is told: the system clears 1 GB a step anew (paper's size, batch 1).
     """
     keep_memory()
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    flags = os.environ.get("XLA_FLAGS", "")
-    if free_cores() <= FEW_CORES and _SPLITTING not in flags:
+    if free_cores() <= FEW_CORES:
         # Operations that do not wait for one another, and products of matrices, still share the cores.
-        os.environ["XLA_FLAGS"] = f"{flags} --{_SPLITTING}=false".strip()
+        _turn_off(_SPLITTING)
+    _turn_off(_XLA_PRODUCTS)
+
+
+def _turn_off(flag: str) -> None:
+    """Set one of XLA's flags, unless the environment has."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if flag not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --{flag}=false".strip()
 
 
 def keep_memory() -> None:

@@ -30,7 +30,7 @@ from cmgan_jax.evaluation.enhance import WindowConfig, layout
 from cmgan_jax.outputs import refuse_file, refuse_folder, write_json
 from cmgan_jax.recipes import make_config
 from experiments._cli import run
-from experiments._runtime import fresh_programs, prepare_cpu, share_device
+from experiments._runtime import fresh_programs, prepare_programs, share_device
 from experiments._terminal import table_console
 from experiments.yardstick.client import MODES, Mode, Theirs, Yardstick, require_torch
 
@@ -299,7 +299,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
 def main() -> None:
     """Parse, measure, write."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.benchmark", config=(tyro.conf.FlagCreatePairsOff,))
-    prepare_cpu()
+    prepare_programs()
     if arguments.against != "none":
         share_device()
     with fresh_programs():

@@ -24,7 +24,7 @@ from cmgan_jax.outputs import write_json, write_text
 from cmgan_jax.recipes import PRESETS, make_config
 from cmgan_jax.training.display import Display
 from experiments._cli import run
-from experiments._runtime import cache_programs, prepare_cpu, prepare_devices
+from experiments._runtime import cache_programs, prepare_devices, prepare_programs
 from experiments._terminal import table_console
 from experiments.train import Arguments as TrainArguments
 from experiments.train import find_corpus
@@ -106,7 +106,7 @@ def main() -> int:
         report(arguments)
         return 0
     items = plan(chosen(arguments), arguments.seeds, arguments.config, arguments.out)
-    prepare_cpu()
+    prepare_programs()
     prepare_devices(arguments.devices, items[0].config.batch)
     cache_programs()
     with Display() as display:

@@ -145,9 +145,9 @@ def load_enhancer(checkpoint: Path, step: int | None, noisy: Path) -> "Enhancer"
     """The model of a checkpoint, for the recordings of a folder; here and nowhere else jax starts."""
     from cmgan_jax.evaluation.enhancer import Enhancer
     from cmgan_jax.evaluation.files import seconds_of
-    from experiments._runtime import cache_programs, prepare_cpu
+    from experiments._runtime import cache_programs, prepare_programs
 
-    prepare_cpu()
+    prepare_programs()
     cache_programs()
     seconds = seconds_of(files_below(noisy, audio.RECORDINGS))
     return Enhancer.from_checkpoint(checkpoint, step=step, seconds=seconds)

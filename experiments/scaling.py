@@ -21,7 +21,7 @@ from cmgan_jax.outputs import refuse_file, write_json, write_text
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training.state import random_state
 from experiments._cli import run
-from experiments._runtime import fresh_programs, prepare_cpu, prepare_devices
+from experiments._runtime import fresh_programs, prepare_devices, prepare_programs
 from experiments._terminal import table_console
 
 WIDTH = 140
@@ -206,7 +206,7 @@ def main() -> None:
     _, batch = checked(arguments)
     refuse_file("--json", arguments.json)
     refuse_file("--page", arguments.page)
-    prepare_cpu()
+    prepare_programs()
     prepare_devices(max(arguments.devices), batch)
     with fresh_programs():
         measure(arguments, table_console(WIDTH))

@@ -26,7 +26,7 @@ from cmgan_jax.training.launch import Wishes, launch, read_about, refuse_occupie
 from cmgan_jax.training.loop import Outcome
 from experiments._cli import run
 from experiments._hosts import Cluster, joined
-from experiments._runtime import cache_programs, prepare_cpu, prepare_devices
+from experiments._runtime import cache_programs, prepare_devices, prepare_programs
 
 DEMO = "demo"
 DEMO_FOLDER = Path("data/demo")
@@ -145,7 +145,7 @@ def main() -> int:
     """Parse, check, train; the status is 128 + signal where one ended the run."""
     arguments = parse(sys.argv[1:])
     check(arguments.config)
-    prepare_cpu()
+    prepare_programs()
     prepare_devices(arguments.devices, arguments.config.batch)
     cache_programs()
     with joined(find_cluster(arguments)) as hosts:

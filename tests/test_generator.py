@@ -11,6 +11,7 @@ from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models import chunks
+from cmgan_jax.models.chunks import Chunks
 from cmgan_jax.models.generator import Generator, SubPixel
 from cmgan_jax.spectral import magnitude
 
@@ -107,6 +108,19 @@ def test_how_many_sequences_are_computed_at_once_changes_nothing(monkeypatch: py
     for other in found[1:]:
         for one, two in zip(jax.tree.leaves(found[0]), jax.tree.leaves(other), strict=True):
             np.testing.assert_allclose(two / scale, one / scale, atol=1e-5)
+
+
+def test_what_a_gpu_computes_otherwise_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks one after the other, sequences in multiples of 8, scores by pair; dropout on. Kernels: `test_kernels`."""
+    noisy = spectrum(np.random.default_rng(0), 2, 7, BINS)
+    config = replace(SMALL, dropout=0.2, blocks=2)
+    value, rest, _ = training_pass(config, noisy)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = training_pass(config, noisy)[:2]
+    assert Chunks.of(14, 1).size == 16
+    scale = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves((value, rest)))
+    for one, two in zip(jax.tree.leaves((value, rest)), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(two / scale, one / scale, atol=1e-5)
 
 
 def test_a_block_keeps_few_values_for_each_position() -> None:

@@ -12,9 +12,9 @@ from experiments._runtime import FEW_CORES
 
 PREPARED = """
 import os
-from experiments._runtime import prepare_cpu
+from experiments._runtime import prepare_programs
 
-prepare_cpu()
+prepare_programs()
 """
 FLAGS = PREPARED + "print(os.environ.get('XLA_FLAGS', ''))"
 
@@ -58,15 +58,16 @@ def test_a_program_finds_the_memory_of_its_last_run() -> None:
 
 def test_operations_are_split_on_many_cores_only() -> None:
     """Unless whoever starts the process has chosen."""
-    alone = "--xla_cpu_multi_thread_eigen=false"
-    assert told(FLAGS) == (alone if free_cores() <= FEW_CORES else "")
+    alone, products = "--xla_cpu_multi_thread_eigen=false", "--xla_gpu_enable_triton_gemm=false"
+    assert told(FLAGS) == (f"{alone} {products}" if free_cores() <= FEW_CORES else products)
     many = FLAGS.replace(
-        "prepare_cpu()\n", "import experiments._runtime as r; r.free_cores = lambda: 16; prepare_cpu()\n"
+        "prepare_programs()\n", "import experiments._runtime as r; r.free_cores = lambda: 16; prepare_programs()\n"
     )
-    assert told(many) == ""
+    assert told(many) == products
     few = many.replace("16", "2")
-    assert told(few, XLA_FLAGS="--xla_dump_to=x") == f"--xla_dump_to=x {alone}"
-    assert told(few, XLA_FLAGS="--xla_cpu_multi_thread_eigen=true") == "--xla_cpu_multi_thread_eigen=true"
+    assert told(few, XLA_FLAGS="--xla_dump_to=x") == f"--xla_dump_to=x {alone} {products}"
+    chosen = "--xla_cpu_multi_thread_eigen=true --xla_gpu_enable_triton_gemm=true"
+    assert told(few, XLA_FLAGS=chosen) == chosen
 
 
 @GLIBC
