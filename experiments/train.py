@@ -18,6 +18,7 @@ from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.errors import UserError
+from cmgan_jax.models import kernels
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config
 from cmgan_jax.runs import ABOUT, find
 from cmgan_jax.training.display import Display
@@ -165,6 +166,8 @@ def train(arguments: Arguments, hosts: Hosts) -> Outcome:
             hosts.agree(lambda: prepare_demo(DEMO_FOLDER, progress=display.note) if hosts.first else None)
         corpus = hosts.agree(lambda: find_corpus(arguments, display))
         display.note(corpus.describe())
+        if lacking := kernels.lacking():
+            display.note(lacking)
         return launch(
             arguments.config,
             corpus,

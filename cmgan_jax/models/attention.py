@@ -1,6 +1,6 @@
 """Self-attention with relative positions (Shaw et al. 2018)."""
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -150,7 +150,7 @@ class RelativeAttention(nn.Module):
 
             parts = (part.parameters(channels)[0].astype(x.dtype) for part in (self.query, self.key_value))
             joined = x.reshape(-1, channels) @ jnp.concatenate(list(parts), axis=-1)
-            out = fused(kept(joined.reshape(sequences, positions, -1)), distances, valid, heads)
+            out = cast(Array, fused(kept(joined.reshape(sequences, positions, -1)), distances, valid, heads))
             return self.dropout(self.output(out), numbers, train)
         query, (key, value) = self.query(x), jnp.split(self.key_value(x), 2, axis=-1)
         query, key, value = (

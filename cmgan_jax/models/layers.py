@@ -40,19 +40,21 @@ class Dense(nn.Module):
     use_bias: bool = True
 
     @nn.compact
-    def parameters(self, channels: int) -> tuple[Array, Array | None]:
-        """Kernel float32[C, features], and bias float32[features] or None."""
+    def parameters(self, channels: int) -> tuple[Array, ...]:
+        """Kernel float32[C, features], and bias float32[features] where there is one."""
         kernel = self.param("kernel", uniform_kernel, (channels, self.features))
-        return kernel, self.param("bias", uniform_bias(channels), (self.features,)) if self.use_bias else None
+        if not self.use_bias:
+            return (kernel,)
+        return kernel, self.param("bias", uniform_bias(channels), (self.features,))
 
     def __call__(self, x: Array) -> Array:
         """[..., C] -> [..., features]."""
-        kernel, bias = self.parameters(x.shape[-1])
+        kernel, *bias = self.parameters(x.shape[-1])
         # As one matrix: the kernel's gradient over several axes takes XLA a fifth of a feed-forward longer (CPU).
         rows = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
         out = rows.reshape(*x.shape[:-1], self.features)
         # In float32, for its gradient sums over all positions.
-        return out if bias is None else (out + bias).astype(x.dtype)
+        return (out + bias[0]).astype(x.dtype) if bias else out
 
 
 class LayerNorm(nn.Module):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import jax
 
@@ -23,6 +24,13 @@ def available() -> bool:
     return not _left_out.get() and _present()
 
 
+def lacking() -> str | None:
+    """What is said where there is such a GPU and nothing to launch kernels with; None: all is well."""
+    if jax.default_backend() != "gpu" or _present() or not _fits(jax.local_devices()[0]):
+        return None
+    return "jax_triton is not installed: without its kernels a step takes twice as long (README.md has the line)"
+
+
 @contextmanager
 def left_out() -> Iterator[None]:
     """What is traced inside has no kernels: programs that are written to a file, for other machines."""
@@ -35,7 +43,8 @@ def left_out() -> Iterator[None]:
 
 @cache
 def _present() -> bool:
-    if jax.default_backend() != "gpu" or find_spec("jax_triton") is None:
-        return False
-    device = jax.local_devices()[0]
+    return jax.default_backend() == "gpu" and find_spec("jax_triton") is not None and _fits(jax.local_devices()[0])
+
+
+def _fits(device: Any) -> bool:
     return "nvidia" in device.device_kind.lower() and float(device.compute_capability) >= CAPABILITY

@@ -41,8 +41,8 @@ def power(number: int, least: int = LEAST) -> int:
 
 def precision(kind: Any) -> str:
     """Triton's name for how products of a type are computed, as JAX is told to (`precision.as_configured`)."""
-    exact = kind == jnp.float32 and jax.config.jax_default_matmul_precision in ("highest", "float32")
-    return "ieee" if exact else "tf32"
+    told = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    return "ieee" if kind == jnp.float32 and told in ("highest", "float32") else "tf32"
 
 
 def launch(
