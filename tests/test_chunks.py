@@ -47,6 +47,20 @@ def test_what_fills_the_last_chunk_does_not_count() -> None:
     assert Chunks(6, 2, 3).counted is None
 
 
+# Most sequences that a device may have at once: fewer than 8, 8 and more, all.
+@pytest.mark.parametrize(
+    ("most", "expected"), [(2, (51, 2)), (7, (15, 7)), (12, (13, 8)), (24, (5, 24)), (500, (1, 104))]
+)
+def test_a_gpu_gets_multiples_of_8_and_no_chunk_of_nothing(
+    most: int, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {"gpu": 10 * most})
+    found = Chunks.of(101, 10)
+    assert (found.count, found.size) == expected
+    assert (found.count - 1) * found.size < 101
+
+
 def bytes_kept(function: Any, x: np.ndarray) -> int:
     _, pull = jax.vjp(lambda x: by_chunks(function, (x,), 1000), x)
     return sum(leaf.nbytes for leaf in jax.tree.leaves(pull))

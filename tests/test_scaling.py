@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ def test_prediction_by_hand() -> None:
     assert four.hours == pytest.approx(11_572 * 120 / (16 / 0.116) / 3600)
     # Eight: 32 scores take 80 ms of 8 cores, 30 more than hide.
     assert predict(ONE, 8, PLAIN).pesq_wait == pytest.approx(0.030)
+    # A score of 20 ms behind 15 ms: 5 are waited for, on however many cores.
+    assert predict(replace(ONE, hidden=0.015), 1, replace(PLAIN, cores_per_host=99)).pesq_wait == pytest.approx(0.005)
     # Sixty-four on eight hosts: 2 · 7/8 GB within at 100 and as much between at 10 GB/s; 10 · (0.1 + 0.2) ms.
     assert predict(ONE, 64, PLAIN).exchange == pytest.approx(0.0175 + 0.175 + 0.003)
 

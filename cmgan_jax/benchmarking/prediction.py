@@ -53,9 +53,9 @@ class OneDevice:
     source: str
 
     @property
-    def cores(self) -> float:
-        """Cores that keep PESQ hidden behind one device's backward pass."""
-        return self.batch * self.pesq / self.hidden
+    def rounds(self) -> int:
+        """Scores that a core computes behind the backward pass; 1 where not even that fits."""
+        return max(1, math.floor(self.hidden / self.pesq))
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def predict(one: OneDevice, devices: int, assumed: Assumptions) -> Prediction:
     exchange = within / (1e9 * assumed.link) + between / (1e9 * assumed.network)
     exchange += one.exchanges * 1e-6 * (assumed.latency * (here > 1) + assumed.network_latency * (hosts > 1))
     straggling = one.step * assumed.straggling * expected_maximum(devices)
-    scoring = one.batch * here * one.pesq / assumed.cores_per_host
+    scoring = math.ceil(one.batch * here / assumed.cores_per_host) * one.pesq
     pesq_wait = max(0.0, scoring - one.hidden)
     step = one.step + exchange + straggling + pesq_wait
     rate = one.batch * devices / step
     alone = one.batch / one.step
-    cores = math.ceil(one.cores * here)
+    cores = math.ceil(one.batch * here / one.rounds)
     return Prediction(
         devices=devices,
         step=step,

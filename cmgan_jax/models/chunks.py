@@ -64,9 +64,12 @@ class Chunks:
     @classmethod
     def of(cls, sequences: int, elements: int) -> "Chunks":
         """As large as fast memory allows; elements: of the largest intermediate for one sequence."""
-        count, size = equal_parts(sequences, chunk_elements() // elements)
-        multiple = 1 if jax.default_backend() == "cpu" else PRODUCT_ROWS
-        return cls(sequences, count, -(-size // multiple) * multiple)
+        most = chunk_elements() // elements
+        if jax.default_backend() == "cpu" or most < PRODUCT_ROWS:
+            return cls(sequences, *equal_parts(sequences, most))
+        _, size = equal_parts(sequences, most - most % PRODUCT_ROWS)
+        size += -size % PRODUCT_ROWS
+        return cls(sequences, -(-sequences // size), size)
 
     def cut(self, operands: Any) -> Any:
         """Arrays [sequences, ...] to [count, size, ...]."""

@@ -16,7 +16,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolve(parts: tuple[Array, ...], kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
-    """Convolution over (time, frequency) whose weight gradient is one matrix product for each part of the input.
+    """Convolution over (time, frequency) whose weight gradient is one product for each part of its input, or a kernel.
 
     The library's own takes four to eight times as long on a CPU, on a GPU up to forty times (BUILD_NOTES.md). To lay
     the parts side by side takes longer than to add up what they give.

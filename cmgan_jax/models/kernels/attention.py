@@ -1,8 +1,8 @@
 """Attention with relative positions, in Triton: scores stay in registers and shared memory.
 
-One program takes a sequence's head and goes over blocks of rows and columns. What a row's query gives with the distance
-to each column is a product with the embeddings that the block reaches, [BLOCK, 2 · BLOCK], of which each row reads its
-BLOCK from a place of its own. Letters as in `models.attention`.
+One program takes a sequence's head (forward: a block of its rows) and goes over blocks. What a row's query gives with
+the distance to each column is a product with the embeddings that the block reaches, [BLOCK, 2 · BLOCK], of which each
+row reads its BLOCK from a place of its own. Letters as in `models.attention`.
 """
 
 from functools import partial

@@ -9,12 +9,12 @@ from jax import Array
 
 from cmgan_jax.models.kernels.launch import launch, power, precision
 
-POSITIONS = 128
-"""That a program takes at once (H100, measured)."""
 PROGRAMS = 22
 """That share each tap (H100, measured)."""
-TUNED = {"num_warps": 8, "num_stages": 3}
-"""Of the kernel (H100, measured)."""
+NARROW = {"BLOCK": 128, "num_warps": 8, "num_stages": 3}
+"""Positions at once, warps and stages for numbers of two bytes (H100, measured)."""
+WIDE = {"BLOCK": 64, "num_warps": 4, "num_stages": 2}
+"""For numbers of four bytes: what fits the shared memory of smaller cards."""
 
 
 @triton.jit
@@ -78,7 +78,8 @@ def kernel_gradient(
     _, times, bins, channels = x.shape
     batch, times_out, bins_out, features = gradient.shape
     outputs = batch * times_out * bins_out
-    programs = min(PROGRAMS, triton.cdiv(outputs, POSITIONS))
+    tuned = NARROW if x.dtype.itemsize == 2 else WIDE
+    programs = min(PROGRAMS, triton.cdiv(outputs, tuned["BLOCK"]))
     (sums,) = launch(
         of_kernel,
         (taps[0] * taps[1], programs),
@@ -87,8 +88,7 @@ def kernel_gradient(
         CHANNELS=channels,
         FEATURES=features,
         BINS=taps[1],
-        BLOCK=POSITIONS,
         PRECISION=precision(x.dtype),
-        **TUNED,
+        **tuned,
     )
     return jnp.sum(sums, axis=0).reshape(*taps, channels, features)

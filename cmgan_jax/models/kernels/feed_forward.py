@@ -61,7 +61,7 @@ def forward(
         expand: [C, F], in the type of x; expand_bias: float32[F].
         contract: [F, C], in the type of x; contract_bias: float32[C].
         seeds: uint32[4], of dropout in the hidden layer and at the end.
-        numbers: uint32[sequences], of the sequences in the global batch; they follow one another.
+        numbers: uint32[sequences], of the sequences in the global batch, one by one, but for what fills a chunk.
         rows: R.
         positions: of a sequence.
         out: as x.
@@ -244,7 +244,7 @@ def feed_forward(x: Array, weights: Weights, seeds: Array, numbers: Array, half:
         x: [sequences, N, C]; C and the hidden layer's width as `fits` has them.
         weights: parameters.
         seeds: uint32[4], of dropout in the hidden layer and at the end.
-        numbers: uint32[sequences], of the sequences in the global batch; they follow one another.
+        numbers: uint32[sequences], of the sequences in the global batch, one by one, but for what fills a chunk.
         half: what it counts beside x.
         rate: of dropout.
 
