@@ -19,7 +19,16 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.training.state import random_state
 from experiments.benchmark import open_yardsticks
-from experiments.yardstick.client import MODES, ROOT, VARIABLE, Mode, Yardstick, find_torch, require_torch
+from experiments.yardstick.client import (
+    MODES,
+    ROOT,
+    VARIABLE,
+    Mode,
+    Yardstick,
+    environment,
+    find_torch,
+    require_torch,
+)
 from experiments.yardstick.published_pesq import JoinedPesq
 
 SMALL = override(make_config("recommended", "tiny"), {"batch": 1, "generator.channels": 4})
@@ -129,6 +138,14 @@ def test_nothing_named_and_nothing_here_says_what_to_do(monkeypatch: pytest.Monk
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"{VARIABLE} .*pip install torch"):
         require_torch()
+
+
+def test_a_path_of_packages_reaches_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where PyTorch or pesq are found by it, they must be in the process as they were when it was chosen."""
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    assert environment()["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/somewhere"]
+    monkeypatch.delenv("PYTHONPATH")
+    assert environment()["PYTHONPATH"] == str(ROOT)
 
 
 def test_joined_scores_are_those_of_the_package() -> None:

@@ -94,6 +94,12 @@ def require_torch(*modules: str) -> str:
     return found
 
 
+def environment() -> dict[str, str]:
+    """Of PyTorch's process: this one's, with `malloc` tuned, and this program first on the path."""
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | MALLOC | {"PYTHONPATH": os.pathsep.join(path)}
+
+
 @dataclass
 class Yardstick:
     """One mode at one size, in its own process. Close it, or use `with`.
@@ -126,7 +132,7 @@ class Yardstick:
             stderr=subprocess.DEVNULL,
             text=True,
             cwd=ROOT,
-            env=os.environ | MALLOC | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            env=environment(),
             start_new_session=True,  # A group with its scoring processes, which are to end with it.
         )
         self._ending = threading.Thread(target=self._end_its_own, name="yardstick", daemon=True)
