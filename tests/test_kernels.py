@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -151,3 +152,24 @@ def test_a_cpu_has_no_kernels() -> None:
     if jax.default_backend() != "cpu":
         pytest.skip("no CPU is computed on here")
     assert not kernels.available()
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "present", "said"),
+    [
+        ("NVIDIA H100", "9.0", False, True),
+        ("NVIDIA H100", "9.0", True, False),
+        ("Tesla T4 (NVIDIA)", "7.5", False, False),
+        ("AMD Instinct", "gfx942", False, False),
+    ],
+)
+def test_training_says_where_kernels_are_lacking(
+    kind: str, capability: str, present: bool, said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card that could run them, and nothing to launch them with."""
+    device = SimpleNamespace(device_kind=kind, compute_capability=capability)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    monkeypatch.setattr(kernels, "_present", lambda: present)
+    words = kernels.lacking()
+    assert (words is not None and "jax_triton is not installed" in words) is said

@@ -28,7 +28,7 @@ def lacking() -> str | None:
     """What is said where there is such a GPU and nothing to launch kernels with; None: all is well."""
     if jax.default_backend() != "gpu" or _present() or not _fits(jax.local_devices()[0]):
         return None
-    return "jax_triton is not installed: without its kernels a step takes twice as long (README.md has the line)"
+    return "jax_triton is not installed: without its kernels a step takes about twice as long (README.md has the line)"
 
 
 @contextmanager
