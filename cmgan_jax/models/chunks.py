@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -110,11 +111,9 @@ class Chunks:
         """
         # The loop itself keeps XLA from sharing work between the passes; without one, that they are programs of their
         # own.
+        again = partial(jax.checkpoint, prevent_cse=False, policy=ONLY_KEPT)
         if self.count == 1:
             # What is kept are the operands as they are, which others may keep too.
-            alone = jax.checkpoint(
-                lambda chunks: function(*jax.tree.map(lambda x: x[0], chunks)), prevent_cse=False, policy=ONLY_KEPT
-            )
+            alone = again(lambda chunks: function(*jax.tree.map(lambda x: x[0], chunks)))
             return jax.tree.map(lambda x: x[None], alone(operands))
-        again = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False, policy=ONLY_KEPT)
-        return jax.lax.map(again, operands)
+        return jax.lax.map(again(lambda chunk: function(*chunk)), operands)

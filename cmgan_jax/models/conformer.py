@@ -34,7 +34,8 @@ class FeedForward(nn.Module):
         norm, expand, contract = LayerNorm(name="norm"), Dense(hidden, name="expand"), Dense(channels, name="contract")
         inner, outer = Dropout(rate), Dropout(rate)
         if kernels.available():
-            from cmgan_jax.models.kernels.feed_forward import Weights, feed_forward, fits
+            from cmgan_jax.models.kernels.feed_forward import Weights, feed_forward
+            from cmgan_jax.models.kernels.launch import fits
 
             if fits(channels, hidden):
                 dense = *expand.parameters(channels), *contract.parameters(hidden)
@@ -71,16 +72,14 @@ class Convolution(nn.Module):
         if valid is not None:
             x = jnp.where(valid[..., None], x, 0.0)
         # The batch's mean takes the bias away again. For why its gradient is not left to rounding see `Conv`.
-        convolve = depthwise
-        if kernels.available():
-            from cmgan_jax.models.kernels.depthwise import depthwise as convolve
-        return (convolve(x, self.depthwise_kernel) + jax.lax.stop_gradient(self.depthwise_bias)).astype(x.dtype)
+        return (depthwise(x, self.depthwise_kernel) + jax.lax.stop_gradient(self.depthwise_bias)).astype(x.dtype)
 
     def _gated(self, x: Array) -> Array:
         """[sequences, N, C] -> [sequences, N, inner]."""
         channels = x.shape[-1]
         if kernels.available():
-            from cmgan_jax.models.kernels.gated import Weights, fits, gated
+            from cmgan_jax.models.kernels.gated import Weights, gated
+            from cmgan_jax.models.kernels.launch import fits
 
             if fits(channels, self.expand.features // 2):
                 return gated(x, Weights(*self.norm.parameters(channels), *self.expand.parameters(channels)))

@@ -70,9 +70,10 @@ def _of_kernel(
     times, bins, channels, features = kernel.shape
     (early, _), (low, _) = padding
     if kernels.available():
-        from cmgan_jax.models.kernels.convolution import fits, kernel_gradient
+        from cmgan_jax.models.kernels.convolution import kernel_gradient
+        from cmgan_jax.models.kernels.launch import fits
 
-        if fits(parts, features):
+        if fits(features, *(x.shape[-1] for x in parts)):
             each = [kernel_gradient(x, gradient, (times, bins), stride, (early, low), dilation) for x in parts]
             return jnp.concatenate(each, axis=2).astype(kernel.dtype)
     # The gradient shifted to each tap, side by side: as wide as the features, which are fewer than the channels.

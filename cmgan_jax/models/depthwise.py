@@ -1,18 +1,20 @@
 """Depthwise convolution along a sequence by shifted sums: the library's own is some fifty times slower on a CPU."""
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cmgan_jax.models import kernels
 from cmgan_jax.models.chunks import equal_parts
 
 BLOCK = 32
 """Positions that a pass over the sums of the kernel's gradient adds at most (CPU, measured)."""
 
 
-@jax.custom_vjp
 def depthwise(x: Array, kernel: Array) -> Array:
-    """Depthwise convolution along the middle axis as shifted multiply-adds, zero-padded to the same length.
+    """Depthwise convolution along the middle axis, zero-padded to the same length.
 
     Args:
         x: [sequences, N, C].
@@ -21,6 +23,16 @@ def depthwise(x: Array, kernel: Array) -> Array:
     Returns:
         [sequences, N, C]: sum over k of kernel[k] · x[n + k - width // 2].
     """
+    if kernels.available():
+        from cmgan_jax.models.kernels.depthwise import depthwise as fused
+
+        return cast(Array, fused(x, kernel))
+    return cast(Array, _shifted(x, kernel))
+
+
+@jax.custom_vjp
+def _shifted(x: Array, kernel: Array) -> Array:
+    """As shifted multiply-adds."""
     width, positions = kernel.shape[0], x.shape[1]
     padded = _padded(x, width // 2, width // 2).astype(jnp.float32)
     taps = padded[:, :positions] * kernel[0]
@@ -33,13 +45,13 @@ def _padded(x: Array, before: int, after: int) -> Array:
     return jnp.pad(x, ((0, 0), (before, after), (0, 0)))
 
 
-def _depthwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return depthwise(x, kernel), (x, kernel)
+def _shifted_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _shifted(x, kernel), (x, kernel)
 
 
-def _depthwise_backward(residual: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _shifted_backward(residual: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = residual
-    return depthwise(gradient, kernel[::-1]), _of_kernel(x, gradient, kernel.shape[0])
+    return _shifted(gradient, kernel[::-1]), _of_kernel(x, gradient, kernel.shape[0])
 
 
 def _of_kernel(x: Array, gradient: Array, width: int) -> Array:
@@ -61,4 +73,4 @@ def _of_kernel(x: Array, gradient: Array, width: int) -> Array:
     return jnp.sum(sums, axis=0)
 
 
-depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+_shifted.defvjp(_shifted_forward, _shifted_backward)

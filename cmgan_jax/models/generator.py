@@ -188,7 +188,8 @@ class Generator(nn.Module):
         again = partial(nn.remat, policy=ONLY_KEPT)
         x = jnp.stack([magnitude(noisy), noisy.real, noisy.imag], axis=-1).astype(self.dtype)
         x = again(Encoder)(self.config, name="encoder")(x, valid)
-        x = self._initialised(x) if self.is_initializing() else self._through_blocks(x, train, valid)
+        if self.config.blocks:
+            x = self._initialised(x) if self.is_initializing() else self._through_blocks(x, train, valid)
         mask = again(MaskDecoder)(self.config, name="mask_decoder")(x, valid)
         # mask · magnitude · (cos, sin) of the noisy phase is mask · noisy: no trigonometry.
         return mask * noisy + again(ComplexDecoder)(self.config, name="complex_decoder")(x, valid)
@@ -199,8 +200,6 @@ class Generator(nn.Module):
 
     def _initialised(self, x: Array) -> Array:
         """All blocks, with new variables."""
-        if not self.config.blocks:
-            return x
         through = nn.scan(
             lambda block, x, _: (block(x, False, None), None),
             variable_axes={"params": 0, "batch_stats": 0},
@@ -211,8 +210,6 @@ class Generator(nn.Module):
 
     def _through_blocks(self, x: Array, train: bool, valid: Array | None) -> Array:
         """All blocks: in a loop, of which one is compiled, or one after the other where the loop costs time."""
-        if not self.config.blocks:
-            return x
         block = self._block.clone(parent=None)
         stacked = {kind: tree[BLOCKS] for kind, tree in self.variables.items() if BLOCKS in tree}
         keys = jax.random.split(self.make_rng("dropout"), self.config.blocks) if train and self.config.dropout else None

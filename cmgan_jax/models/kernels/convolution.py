@@ -1,13 +1,11 @@
 """The weight gradient of a convolution, in Triton: shifted positions are read where they lie, and never copied."""
 
-from collections.abc import Sequence
-
 import jax.numpy as jnp
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from jax import Array
 
-from cmgan_jax.models.kernels.launch import launch, power, precision
+from cmgan_jax.models.kernels.launch import launch, precision
 
 PROGRAMS = 22
 """That share each tap (H100, measured)."""
@@ -54,18 +52,13 @@ def of_kernel(
     tl.store(target + tl.arange(0, CHANNELS)[:, None] * FEATURES + feature, total)
 
 
-def fits(parts: Sequence[Array], features: int) -> bool:
-    """Whether sizes are what the kernel takes: powers of two, and no less than a product takes."""
-    return all(size == power(size) for size in (features, *(part.shape[-1] for part in parts)))
-
-
 def kernel_gradient(
     x: Array, gradient: Array, taps: tuple[int, int], stride: int, before: tuple[int, int], dilation: int
 ) -> Array:
     """The gradient of a convolution's kernel.
 
     Args:
-        x: [B, T, F, C].
+        x: [B, T, F, C]; C and features as `launch.fits` has them.
         gradient: [B, T', F', features].
         taps: in time and in frequency.
         stride: step in frequency.

@@ -15,8 +15,8 @@ import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from jax import Array
 
-from cmgan_jax.models.kernels.launch import EXACT, Tiles, launch, power, precision
-from cmgan_jax.models.kernels.norm import before_normal, normal
+from cmgan_jax.models.kernels.launch import Tiles, launch
+from cmgan_jax.models.kernels.norm import before_normal, normal_rows
 
 FORWARD, OF_WEIGHTS, OF_INPUT = Tiles(64, 32, 4, 1), Tiles(32, 64, 4, 2), Tiles(64, 32, 4, 1)
 """Of the three kernels (H100, measured)."""
@@ -37,6 +37,14 @@ def _kept(seeds, element, THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr):
     """What each element is multiplied by: SURVIVOR, or 0 where its hash is below THRESHOLD; element: uint32."""
     bits = _mix(_mix(element + tl.load(seeds)) ^ tl.load(seeds + 1))
     return tl.where(bits >= THRESHOLD, SURVIVOR, 0.0)
+
+
+@triton.jit
+def _drop(x, seeds, element, THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr):
+    """Dropout, off where the threshold is 0."""
+    if THRESHOLD > 0:
+        x *= _kept(seeds, element, THRESHOLD, SURVIVOR)
+    return x
 
 
 @triton.jit
@@ -69,24 +77,21 @@ def forward(
         THRESHOLD, SURVIVOR: of dropout; a threshold of 0 turns it off.
     """
     row, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, CHANNELS)
+    scales, shifts = tl.load(scale + channel)[None, :], tl.load(shift + channel)[None, :]
     place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
     there = (row < rows)[:, None]
-    before = tl.load(x + place, mask=there, other=0.0)
-    unit, _ = normal(before.to(tl.float32), CHANNELS)
-    even = (unit * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
+    before, _, _, even = normal_rows(x, place, there, scales, shifts, CHANNELS)
     sums = tl.zeros([BLOCK, CHANNELS], tl.float32)
     for first in range(0, HIDDEN, PART):
         hidden = first + tl.arange(0, PART)
         weights = tl.load(expand + channel[:, None] * HIDDEN + hidden[None, :])
         wide = tl.dot(even, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
         wide = wide * tl.sigmoid(wide)
-        if THRESHOLD > 0:
-            wide *= _kept(seeds, _elements(numbers, positions, row, hidden, HIDDEN), THRESHOLD, SURVIVOR)
+        wide = _drop(wide, seeds, _elements(numbers, positions, row, hidden, HIDDEN), THRESHOLD, SURVIVOR)
         weights = tl.load(contract + hidden[:, None] * CHANNELS + channel[None, :])
         sums += tl.dot(wide.to(before.dtype), weights, input_precision=PRECISION)
     sums += tl.load(contract_bias + channel)[None, :]
-    if THRESHOLD > 0:
-        sums *= _kept(seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
+    sums = _drop(sums, seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
     tl.store(out + place, (before.to(tl.float32) + HALF * sums).to(before.dtype), mask=there)
 
 
@@ -128,6 +133,7 @@ def of_weights(
     """
     program = tl.program_id(0)
     channel, hidden = tl.arange(0, CHANNELS), tl.program_id(1) * PART + tl.arange(0, PART)
+    scales, shifts = tl.load(scale + channel)[None, :], tl.load(shift + channel)[None, :]
     sums = tl.zeros([CHANNELS, PART], tl.float32)
     sums_of_bias = tl.zeros([PART], tl.float32)
     sums_of_contract = tl.zeros([PART, CHANNELS], tl.float32)
@@ -135,12 +141,9 @@ def of_weights(
         row = first + tl.arange(0, BLOCK)
         place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
         there = (row < rows)[:, None]
-        before = tl.load(x + place, mask=there, other=0.0)
-        unit, _ = normal(before.to(tl.float32), CHANNELS)
-        even = (unit * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
+        before, _, _, even = normal_rows(x, place, there, scales, shifts, CHANNELS)
         slopes = HALF * tl.load(gradient + place, mask=there, other=0.0).to(tl.float32)
-        if THRESHOLD > 0:
-            slopes *= _kept(seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
+        slopes = _drop(slopes, seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
         slopes = slopes.to(before.dtype)
         elements = _elements(numbers, positions, row, hidden, HIDDEN)
         wide, of_wide = _hidden(
@@ -179,13 +182,10 @@ def of_input(
         row = first + tl.arange(0, BLOCK)
         place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
         there = (row < rows)[:, None]
-        before = tl.load(x + place, mask=there, other=0.0)
-        unit, inverse = normal(before.to(tl.float32), CHANNELS)
-        even = (unit * scales + shifts).to(before.dtype)
+        before, unit, inverse, even = normal_rows(x, place, there, scales, shifts, CHANNELS)
         whole = tl.load(gradient + place, mask=there, other=0.0).to(tl.float32)
         slopes = HALF * whole
-        if THRESHOLD > 0:
-            slopes *= _kept(seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
+        slopes = _drop(slopes, seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
         sums_of_bias += tl.sum(slopes, 0)
         slopes = slopes.to(before.dtype)
         of_even = tl.zeros([BLOCK, CHANNELS], tl.float32)
@@ -219,21 +219,14 @@ class Weights(NamedTuple):
     contract_bias: Array
 
 
-def fits(channels: int, hidden: int) -> bool:
-    """Whether sizes are what the kernels take: powers of two, and no less than a product takes."""
-    return channels == power(channels) and hidden == power(hidden)
-
-
 def _compiled_for(x: Array, hidden: int, half: float, rate: float, tiles: Tiles) -> dict[str, Any]:
-    how = precision(x.dtype)
     return {
         "CHANNELS": x.shape[-1],
         "HIDDEN": hidden,
         "HALF": half,
         "THRESHOLD": int(rate * 2**32),
         "SURVIVOR": 1 / (1 - rate),
-        "PRECISION": how,
-    } | (EXACT if how == "ieee" else tiles).compiled_for(hidden)
+    } | tiles.compiled_for(x.dtype, hidden)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -241,7 +234,7 @@ def feed_forward(x: Array, weights: Weights, seeds: Array, numbers: Array, half:
     """A feed-forward with its norm, its residual and dropout.
 
     Args:
-        x: [sequences, N, C]; C and the hidden layer's width as `fits` has them.
+        x: [sequences, N, C]; C and the hidden layer's width as `launch.fits` has them.
         weights: parameters.
         seeds: uint32[4], of dropout in the hidden layer and at the end.
         numbers: uint32[sequences], of the sequences in the global batch, one by one, but for what fills a chunk.

@@ -13,8 +13,8 @@ import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from jax import Array
 
-from cmgan_jax.models.kernels.launch import EXACT, Tiles, launch, power, precision
-from cmgan_jax.models.kernels.norm import before_normal, normal
+from cmgan_jax.models.kernels.launch import Tiles, launch
+from cmgan_jax.models.kernels.norm import before_normal, normal_rows
 
 TILES = Tiles(64, 32, 4, 1)
 """Of all three kernels (H100, measured)."""
@@ -48,9 +48,8 @@ def forward(
     row, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, CHANNELS)
     there = (row < rows)[:, None]
     place = row.to(tl.int64)[:, None]
-    before = tl.load(x + place * CHANNELS + channel[None, :], mask=there, other=0.0)
-    unit, _ = normal(before.to(tl.float32), CHANNELS)
-    even = (unit * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
+    scales, shifts = tl.load(scale + channel)[None, :], tl.load(shift + channel)[None, :]
+    before, _, _, even = normal_rows(x, place * CHANNELS + channel[None, :], there, scales, shifts, CHANNELS)
     for first in range(0, FEATURES, PART):
         feature = first + tl.arange(0, PART)
         value = _half(even, expand, bias, feature, CHANNELS, 2 * FEATURES, PRECISION)
@@ -86,6 +85,7 @@ def of_weights(
     """
     program = tl.program_id(0)
     channel, feature = tl.arange(0, CHANNELS), tl.program_id(1) * PART + tl.arange(0, PART)
+    scales, shifts = tl.load(scale + channel)[None, :], tl.load(shift + channel)[None, :]
     sums_of_value = tl.zeros([CHANNELS, PART], tl.float32)
     sums_of_gate = tl.zeros([CHANNELS, PART], tl.float32)
     value_bias, gate_bias = tl.zeros([PART], tl.float32), tl.zeros([PART], tl.float32)
@@ -93,9 +93,7 @@ def of_weights(
         row = first + tl.arange(0, BLOCK)
         there = (row < rows)[:, None]
         place = row.to(tl.int64)[:, None]
-        before = tl.load(x + place * CHANNELS + channel[None, :], mask=there, other=0.0)
-        unit, _ = normal(before.to(tl.float32), CHANNELS)
-        even = (unit * tl.load(scale + channel)[None, :] + tl.load(shift + channel)[None, :]).to(before.dtype)
+        before, _, _, even = normal_rows(x, place * CHANNELS + channel[None, :], there, scales, shifts, CHANNELS)
         slopes = tl.load(gradient + place * FEATURES + feature[None, :], mask=there, other=0.0).to(tl.float32)
         of_value, of_gate = _of_halves(even, slopes, expand, bias, feature, CHANNELS, FEATURES, PRECISION)
         value_bias += tl.sum(of_value, 0)
@@ -132,9 +130,8 @@ def of_input(
         row = first + tl.arange(0, BLOCK)
         there = (row < rows)[:, None]
         place = row.to(tl.int64)[:, None]
-        before = tl.load(x + place * CHANNELS + channel[None, :], mask=there, other=0.0)
-        unit, inverse = normal(before.to(tl.float32), CHANNELS)
-        even = (unit * scales + shifts).to(before.dtype)
+        places = place * CHANNELS + channel[None, :]
+        before, unit, inverse, even = normal_rows(x, places, there, scales, shifts, CHANNELS)
         of_even = tl.zeros([BLOCK, CHANNELS], tl.float32)
         for begin in range(0, FEATURES, PART):
             feature = begin + tl.arange(0, PART)
@@ -146,7 +143,7 @@ def of_input(
         sums_of_scale += tl.sum(of_even * unit, 0)
         sums_of_shift += tl.sum(of_even, 0)
         of_before = before_normal(of_even * scales, unit, inverse, CHANNELS)
-        tl.store(of_x + place * CHANNELS + channel[None, :], of_before.to(before.dtype), mask=there)
+        tl.store(of_x + places, of_before.to(before.dtype), mask=there)
     target = of_norm + program * 2 * CHANNELS + channel
     tl.store(target, sums_of_scale)
     tl.store(target + CHANNELS, sums_of_shift)
@@ -161,15 +158,9 @@ class Weights(NamedTuple):
     bias: Array
 
 
-def fits(channels: int, features: int) -> bool:
-    """Whether sizes are what the kernels take: powers of two, and no less than a product takes."""
-    return channels == power(channels) and features == power(features)
-
-
 def _compiled_for(x: Array, weights: Weights) -> dict[str, Any]:
-    features, how = weights.expand.shape[1] // 2, precision(x.dtype)
-    tiles = EXACT if how == "ieee" else TILES
-    return {"CHANNELS": x.shape[-1], "FEATURES": features, "PRECISION": how} | tiles.compiled_for(features)
+    features = weights.expand.shape[1] // 2
+    return {"CHANNELS": x.shape[-1], "FEATURES": features} | TILES.compiled_for(x.dtype, features)
 
 
 @jax.custom_vjp
@@ -177,7 +168,7 @@ def gated(x: Array, weights: Weights) -> Array:
     """A gated linear unit and the norm before it.
 
     Args:
-        x: [sequences, N, C]; C and F as `fits` has them.
+        x: [sequences, N, C]; C and F as `launch.fits` has them.
         weights: parameters.
 
     Returns:

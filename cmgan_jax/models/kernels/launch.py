@@ -20,23 +20,26 @@ class Tiles(NamedTuple):
     num_warps: int
     num_stages: int
 
-    def compiled_for(self, width: int) -> dict[str, int]:
-        """For so many columns."""
-        return {
-            "BLOCK": self.rows,
-            "PART": min(self.part, width),
-            "num_warps": self.num_warps,
-            "num_stages": self.num_stages,
-        }
+    def compiled_for(self, kind: Any, width: int) -> dict[str, Any]:
+        """For numbers of a type, in so many columns."""
+        how = precision(kind)
+        rows, part, num_warps, num_stages = EXACT if how == "ieee" else self
+        cut = {"BLOCK": rows, "PART": min(part, width), "num_warps": num_warps, "num_stages": num_stages}
+        return cut | {"PRECISION": how}
 
 
 EXACT = Tiles(32, 32, 4, 1)
 """Where products are exact; larger blocks would not fit registers."""
 
 
-def power(number: int, least: int = LEAST) -> int:
+def power(number: int) -> int:
     """The least power of two that is no less than a number; every axis of a block has one."""
-    return max(least, 1 << (number - 1).bit_length())
+    return max(LEAST, 1 << (number - 1).bit_length())
+
+
+def fits(*sizes: int) -> bool:
+    """Whether sizes are what kernels without padding take: powers of two, and no less than a product takes."""
+    return all(size == power(size) for size in sizes)
 
 
 def precision(kind: Any) -> str:

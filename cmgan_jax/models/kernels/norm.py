@@ -3,8 +3,9 @@
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 
-EPSILON = tl.constexpr(1e-5)
-"""Added to the variance: that of `layers.EPSILON`."""
+from cmgan_jax.models import layers
+
+EPSILON = tl.constexpr(layers.EPSILON)
 
 
 @triton.jit
@@ -13,6 +14,14 @@ def normal(x, CHANNELS: tl.constexpr):
     centred = x - tl.sum(x, 1)[:, None] / CHANNELS
     inverse = tl.rsqrt(tl.sum(centred * centred, 1) / CHANNELS + EPSILON)
     return centred * inverse[:, None], inverse
+
+
+@triton.jit
+def normal_rows(source, place, there, scales, shifts, CHANNELS: tl.constexpr):
+    """Rows [BLOCK, CHANNELS] as they lie at `place`, of unit variance, what they were multiplied by, and normed."""
+    before = tl.load(source + place, mask=there, other=0.0)
+    unit, inverse = normal(before.to(tl.float32), CHANNELS)
+    return before, unit, inverse, (unit * scales + shifts).to(before.dtype)
 
 
 @triton.jit
