@@ -98,12 +98,12 @@ def test_a_step_learns_what_the_one_before_left(placement: Placement, unbroken: 
     exact = override(LATE, {"targets.late_discriminator": False})
     state, magnitudes = put.replicate(initialise(exact)), None
     for step in range(4):
-        forward = programs.forward(state.generator, state.discriminator, put.split(batch_of(step)))
-        generator, average, _ = programs.backward(
-            *(state.generator, state.average, forward.residual, forward.generator_stats),
-            *(forward.metrics["generator_loss"], put.replicate(jnp.float32(WHOLE)), rates[0]),
+        forward = programs.forward(state.generator, put.split(batch_of(step)))
+        generator, average, judged, _ = programs.backward(
+            *(state.generator, state.average, state.discriminator, forward),
+            *(put.replicate(jnp.float32(WHOLE)), rates[0]),
         )
-        judge = replace(state.discriminator, batch_stats=forward.discriminator_stats)
+        judge = replace(state.discriminator, batch_stats=judged)
         if magnitudes is None:
             # Nothing to learn yet; the step counts.
             judge = replace(judge, step=judge.step + 1)

@@ -22,6 +22,7 @@ from cmgan_jax.data import audio, mixing, pipeline
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.corpus import Clip, Corpus, CorpusSource, Pair
 from cmgan_jax.data.inspection import open_corpus
+from cmgan_jax.data.lookahead import Lookahead
 from cmgan_jax.recipes import make_config, override
 
 RATE = 16_000
@@ -170,6 +171,22 @@ def test_a_resumed_iterator_goes_on_bit_for_bit(corpus: Corpus) -> None:
     other.set_state(state)
     assert all(map(equal, expected[4:], take(other, 5)))
     other.close()
+
+
+def test_looking_ahead_takes_nothing(corpus: Corpus) -> None:
+    """The state stays that of what was taken, so whoever resumes from it sees what was looked at first."""
+    expected = batches(corpus, config(), 3)
+    with closing(Lookahead(pipeline.training_batches(corpus, config()))) as stream:
+        first = stream.look()
+        assert stream.look() is first
+        assert stream.get_state() == {"next_index": 0}
+        assert stream.take() is first
+        assert stream.get_state() == {"next_index": 1}
+        assert all(map(equal, expected, [first, stream.take(), stream.look()]))
+        other = pipeline.training_batches(corpus, config())
+        other.set_state(stream.get_state())
+    with closing(other):
+        assert equal(next(other), expected[2])
 
 
 @pytest.mark.parametrize("step", [0, 1, 5])

@@ -131,12 +131,12 @@ def passes() -> dict[str, Any]:
     batch = make_crops(SMALL.batch, SMALL.data.crop_seconds, 16_000)
 
     def both(generator: Any, judge: Any, batch: Any, value: Array, weight: Array, *, config: Any) -> Any:
-        forward = generator_forward(generator, judge, batch, config=config)
-        judge = replace(judge, batch_stats=forward.discriminator_stats)
+        forward = generator_forward(generator, batch, config=config)
+        of_generator, judged, adversarial = generator_gradient(judge, forward, jnp.ones(2), config=config)
+        judge = replace(judge, batch_stats=judged)
         magnitudes = forward.clean_magnitude, forward.estimate_magnitude
         of_judge, _, losses = discriminator_gradient(judge, *magnitudes, value, weight, config=config)
-        of_generator = generator_gradient(forward.residual, jnp.ones(2))
-        return of_generator, of_judge, forward.generator_stats, forward.metrics | losses, forward.estimate
+        return of_generator, of_judge, forward.stats, forward.metrics | adversarial | losses, forward.estimate
 
     state, ones = initialise(SMALL), np.ones((1, SMALL.batch), np.float32)
     operands = {name: batch[name][None] for name in ("clean", "noisy")}, 0.5 * ones, ones
@@ -214,9 +214,9 @@ def test_programs_state_how_precise_their_products_are(precision: str, stated: s
     batch = {name: np.zeros((1, 4_000), np.float32) for name in ("clean", "noisy")}
 
     def both(generator: Any, judge: Any, batch: Any) -> Any:
-        forward = generator_forward(generator, judge, batch, config=config)
-        rest = forward.generator_stats, forward.metrics["generator_loss"], jnp.ones(2), jnp.float32(1e-3)
-        return generator_backward(generator, None, forward.residual, *rest, config=config)[0].params
+        forward = generator_forward(generator, batch, config=config)
+        rest = judge, forward, jnp.ones(2), jnp.float32(1e-3)
+        return generator_backward(generator, None, *rest, config=config)[0].params
 
     mapped = jax.vmap(both, (None, None, 0), axis_name=AXIS)
     operands = state.generator, state.discriminator, {name: wave[None] for name, wave in batch.items()}

@@ -1,52 +1,131 @@
 """The order of a step on the host."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.workload import SwitchedScorer
+from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.training.parallel import Placement
-from cmgan_jax.training.pesq_targets import PendingTargets
+from cmgan_jax.training.pesq_targets import PendingTargets, TargetScorer
 from cmgan_jax.training.state import initialise
 from cmgan_jax.training.stepper import Stepper
+from cmgan_jax.training.steps import Steps, compile_steps
 
 # Without conformers: quick to compile.
 SMALL = override(
     make_config("recommended", "tiny"),
-    {"generator.blocks": 0, "generator.dense_depth": 1, "data.crop_seconds": 0.25, "targets.workers": 1},
+    {
+        "generator.blocks": 0,
+        "generator.dense_depth": 1,
+        "data.crop_seconds": 0.25,
+        "targets.workers": 1,
+        "health.adversarial_every": 3,
+    },
 )
 
 
 class Watched(SwitchedScorer):
-    """Constant scores, and whether they were asked for."""
+    """Constant scores, and what was asked of it."""
 
     constant = True
 
+    def __init__(self) -> None:
+        super().__init__(SMALL.targets, SMALL.batch, 0, 16_000)
+        self.asked = threading.Event()
+        self.steps: list[int] = []
+
     def submit(self, step: int, clean: np.ndarray, estimate: np.ndarray) -> PendingTargets:
-        asked.set()
+        self.steps.append(step)
+        self.asked.set()
         return super().submit(step, clean, estimate)
 
 
-asked = threading.Event()
+def batch_of(step: int) -> Crops:
+    crops = make_crops(SMALL.batch, SMALL.data.crop_seconds, 16_000)
+    return {"clean": np.roll(crops["clean"], step, axis=0), "noisy": np.roll(crops["noisy"], step, axis=0)}
 
 
-def test_scoring_begins_while_a_backward_pass_holds_the_caller() -> None:
-    """As on a CPU, where a program runs in the thread that calls it: it ends here when scores were asked for."""
+@pytest.fixture(scope="module")
+def programs() -> tuple[Placement, Steps]:
     put = Placement(jax.devices()[:1])
-    with Watched(SMALL.targets, SMALL.batch, 0, 16_000) as scorer:
-        stepper = Stepper(SMALL, put, scorer, put.replicate(initialise(SMALL)))
+    return put, compile_steps(SMALL, put)
+
+
+def start(programs: tuple[Placement, Steps], scorer: TargetScorer) -> Stepper:
+    """Every test's, with programs that are compiled once."""
+    put, steps = programs
+    stepper = Stepper(SMALL, put, scorer, put.replicate(initialise(SMALL)))
+    stepper._steps = steps
+    return stepper
+
+
+def test_scoring_begins_while_a_backward_pass_holds_the_caller(programs: tuple[Placement, Steps]) -> None:
+    """As on a CPU, where a program runs in the thread that calls it: it ends here when scores were asked for."""
+    with Watched() as scorer:
+        stepper = start(programs, scorer)
         backward, seen = stepper._steps.backward, []
 
         def held(*arguments: Any) -> Any:
-            seen.append(asked.wait(timeout=30))
+            seen.append(scorer.asked.wait(timeout=30))
             return backward(*arguments)
 
         stepper._steps = stepper._steps._replace(backward=held)
-        crops = make_crops(SMALL.batch, SMALL.data.crop_seconds, 16_000)
-        measured = stepper({"clean": crops["clean"], "noisy": crops["noisy"]}, 0, 0)
+        measured = stepper(batch_of(0), 0, 0)
     assert seen == [True]
     assert measured.report.mean == 2.5
+
+
+def test_scores_are_waited_for_when_the_next_forward_pass_is_under_way(
+    programs: tuple[Placement, Steps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps; what a device is given, in order, and where the caller waits in between."""
+    order: list[str] = []
+
+    def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: Any) -> Any:
+            order.append(name)
+            return call(*arguments)
+
+        return noting
+
+    monkeypatch.setattr(PendingTargets, "collect", noted("wait", PendingTargets.collect))
+    with Watched() as scorer:
+        stepper, batches = start(programs, scorer), [batch_of(step) for step in range(2)]
+        stepper._steps = type(stepper._steps)(*map(noted, stepper._steps._fields, stepper._steps))
+        stepper(batches[0], 0, 0, following=batches[1])
+        stepper(batches[1], 1, 0)
+    assert order == ["forward", "backward", "forward", "wait", "update", "backward", "wait", "update"]
+    assert scorer.steps == [0, 1]
+
+
+def test_looking_ahead_changes_no_number(programs: tuple[Placement, Steps]) -> None:
+    """Three steps with it and without: parameters, averages, moments and what was measured, bit for bit.
+
+    The third step asks for the parts of the gradient, too.
+    """
+    found = []
+    for ahead in (True, False):
+        with Watched() as scorer:
+            stepper, batches = start(programs, scorer), [batch_of(step) for step in range(3)]
+            told = [
+                stepper(batch, step, 0, following=batches[step + 1] if ahead and step < 2 else None).read()[0]
+                for step, batch in enumerate(batches)
+            ]
+            found.append((jax.device_get(stepper.state), [numbers | {"pesq_wait_ms": 0.0} for numbers in told]))
+    assert "adversarial_share" in found[0][1][2]
+    jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+def test_another_batch_than_was_announced_is_refused(programs: tuple[Placement, Steps]) -> None:
+    with Watched() as scorer:
+        stepper = start(programs, scorer)
+        stepper(batch_of(0), 0, 0, following=batch_of(1))
+        with pytest.raises(ValueError, match="not the one that the step before was told would follow"):
+            stepper(batch_of(1), 1, 0)

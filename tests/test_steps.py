@@ -56,20 +56,16 @@ class Rig:
     ) -> tuple[TrainState, dict[str, Any]]:
         put = self.placement
         rate = put.replicate(jnp.float32(RATE))
-        forward = self.programs.forward(state.generator, state.discriminator, put.split(batch))
-        generator, average, backward = self.programs.backward(
-            state.generator,
-            state.average,
-            forward.residual,
-            forward.generator_stats,
-            forward.metrics["generator_loss"] if loss is None else put.replicate(jnp.float32(loss)),
-            put.replicate(jnp.ones(2)),
-            rate,
+        forward = self.programs.forward(state.generator, put.split(batch))
+        if loss is not None:
+            forward = forward._replace(loss=put.replicate(jnp.float32(loss)))
+        generator, average, judged, backward = self.programs.backward(
+            state.generator, state.average, state.discriminator, forward, put.replicate(jnp.ones(2)), rate
         )
         value = np.linspace(0.2, 0.8, self.config.batch, dtype=np.float32)
         weight = np.ones_like(value) if weight is None else weight.astype(np.float32)
         discriminator, update = self.programs.update(
-            replace(state.discriminator, batch_stats=forward.discriminator_stats),
+            replace(state.discriminator, batch_stats=judged),
             forward.clean_magnitude,
             forward.estimate_magnitude,
             put.split(value),
@@ -99,11 +95,12 @@ def test_devices_agree_on_the_raw_gradients() -> None:
     """1 and 4 devices, the same global batch, dropout on: gradients before Adam, which would hide a wrong scale."""
 
     def gradients(generator: Any, discriminator: Any, batch: Any, value: Array, weight: Array) -> Any:
-        forward = generator_forward(generator, discriminator, batch, config=TINY)
-        moved = replace(discriminator, batch_stats=forward.discriminator_stats)
+        forward = generator_forward(generator, batch, config=TINY)
+        of_generator, judged, _ = generator_gradient(discriminator, forward, jnp.ones(2), config=TINY)
+        moved = replace(discriminator, batch_stats=judged)
         magnitudes = forward.clean_magnitude, forward.estimate_magnitude
         of_judge, _, _ = discriminator_gradient(moved, *magnitudes, value, weight, config=TINY)
-        return generator_gradient(forward.residual, jnp.ones(2)), of_judge, forward.generator_stats
+        return of_generator, of_judge, forward.stats
 
     found = []
     for devices in (1, 4):
@@ -140,15 +137,15 @@ def test_parts_of_the_gradient_are_those_of_the_losses() -> None:
     rig = Rig(small, 2)
     put, state = rig.placement, rig.start()
     batch = put.split(batch_of(small))
-    forward = rig.programs.forward(state.generator, state.discriminator, batch)
+    forward = rig.programs.forward(state.generator, batch)
     rate = put.replicate(jnp.float32(RATE))
     nothing = {"loss.ri": 0.0, "loss.magnitude": 0.0, "loss.time": 0.0}
     without = override(small, {"loss.adversarial": 0.0}), override(small, nothing)
     for parts, config in zip((OTHERS, ADVERSARIAL), without, strict=True):
         gradient = put.map(
             lambda generator, judge, batch, config=config: generator_gradient(
-                generator_forward(generator, judge, batch, config=config).residual, jnp.ones(2)
-            ),
+                judge, generator_forward(generator, batch, config=config), jnp.ones(2), config=config
+            )[0],
             (None, None, 0),
             None,
         )(state.generator, state.discriminator, batch)
@@ -156,13 +153,7 @@ def test_parts_of_the_gradient_are_those_of_the_losses() -> None:
         # Twice: what was donated was a copy.
         for generator, average in (copies, put.copy((state.generator, state.average))):
             found = rig.programs.backward(
-                generator,
-                average,
-                forward.residual,
-                forward.generator_stats,
-                forward.metrics["generator_loss"],
-                put.replicate(jnp.float32(parts)),
-                rate,
+                generator, average, state.discriminator, forward, put.replicate(jnp.float32(parts)), rate
             )[-1]["generator_gradient_norm"]
             expected = np.linalg.norm(np.concatenate([leaf.ravel() for leaf in host(gradient)]))
             assert float(found) == pytest.approx(expected, rel=1e-4)
@@ -245,15 +236,15 @@ def test_statistics_of_separate_batchnorm_are_the_first_device_s() -> None:
     for devices, rows in ((4, 4), (1, 1)):
         placement = Placement(jax.devices()[:devices])
         state = placement.replicate(initialise(config))
-        statistics = placement.map(partial(_statistics, config=config), (None, None, 0), None)
+        statistics = placement.map(partial(_statistics, config=config), (None, 0), None)
         part = placement.split({name: audio[:rows] for name, audio in batch.items()})
-        found.append(host(statistics(state.generator, state.discriminator, part)))
+        found.append(host(statistics(state.generator, part)))
     for several, single in zip(*found, strict=True):
         np.testing.assert_allclose(several, single, rtol=1e-4, atol=1e-6)
 
 
-def _statistics(generator: Any, discriminator: Any, batch: Any, *, config: Config) -> Any:
-    return generator_forward(generator, discriminator, batch, config=config).generator_stats
+def _statistics(generator: Any, batch: Any, *, config: Config) -> Any:
+    return generator_forward(generator, batch, config=config).stats
 
 
 def test_adamw_is_torch_s() -> None:
@@ -285,15 +276,15 @@ def test_time_reference_of_the_published_head() -> None:
         config = replace(TINY, loss=replace(TINY.loss, time_reference=recipe))
         placement = Placement(jax.devices()[:1])
         state = placement.replicate(initialise(config))
-        forward = placement.map(partial(_audio_and_loss, config=config), (None, None, 0), (0, None))
-        audio, loss = forward(state.generator, state.discriminator, placement.split(batch))
+        forward = placement.map(partial(_audio_and_loss, config=config), (None, 0), (0, None))
+        audio, loss = forward(state.generator, placement.split(batch))
         factor = np.sqrt(TINY.crop_samples / np.sum(batch["noisy"] ** 2, axis=1, keepdims=True))
         clean = batch["clean"] * (factor if recipe == "normalised" else 1)
         assert float(loss) == pytest.approx(np.mean(np.abs(np.asarray(audio)[0] - clean)), rel=1e-5)
 
 
-def _audio_and_loss(generator: Any, discriminator: Any, batch: Any, *, config: Config) -> tuple[Array, Array]:
-    forward = generator_forward(generator, discriminator, batch, config=config)
+def _audio_and_loss(generator: Any, batch: Any, *, config: Config) -> tuple[Array, Array]:
+    forward = generator_forward(generator, batch, config=config)
     return forward.estimate, forward.metrics["loss_time"]
 
 

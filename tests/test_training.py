@@ -77,9 +77,11 @@ class Witness(Display):
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         step, score_files = Stepper.__call__, loop.score_files
 
-        def watched_step(stepper: Stepper, batch: Any, done: int, *others: Any) -> Any:
+        def watched_step(stepper: Stepper, batch: Any, done: int, epoch: int, wish: Any, following: Any) -> Any:
             self.events.append(f"{done + 1} begins")
-            return step(stepper, batch, done, *others)
+            if following is not None:
+                self.events.append("looks ahead")
+            return step(stepper, batch, done, epoch, wish, following)
 
         def watched_scores(average: Any, *others: Any) -> Any:
             self.events.append("noisy scored" if average is None else "enhanced scored")
@@ -116,10 +118,33 @@ def without_timing(records: list[dict[str, Any]]) -> Any:
 
 
 def test_nothing_is_waited_for_that_could_come_later(whole: Path, witness: Witness) -> None:
-    """Expected: the first step is shown at once, later ones when the next is under way; noisy files are scored late."""
+    """Expected: the first step is shown at once, later ones when the next is under way; noisy files are scored late.
+
+    Steps look ahead, but for the first, which somebody waits for, and an epoch's last, which is followed by validation.
+    """
     assert witness.events == [
-        *("1 begins", "1 shown", "2 begins", "3 begins", "2 shown", "3 shown", "noisy scored", "enhanced scored"),
-        *("4 begins", "5 begins", "4 shown", "6 begins", "5 shown", "6 shown", "enhanced scored"),
+        *(
+            "1 begins",
+            "1 shown",
+            "2 begins",
+            "looks ahead",
+            "3 begins",
+            "2 shown",
+            "3 shown",
+            "noisy scored",
+            "enhanced scored",
+        ),
+        *(
+            "4 begins",
+            "looks ahead",
+            "5 begins",
+            "looks ahead",
+            "4 shown",
+            "6 begins",
+            "5 shown",
+            "6 shown",
+            "enhanced scored",
+        ),
     ]
 
 

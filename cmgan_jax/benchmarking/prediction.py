@@ -36,8 +36,8 @@ class OneDevice:
 
     Attributes:
         batch: crops of it.
-        step: seconds of a step whose PESQ is a constant.
-        hidden: seconds of it in which PESQ may run: from the estimate's arrival to the end of the backward pass.
+        step: seconds of a step whose PESQ is a constant. PESQ has as long: from the estimate's arrival to the next
+            one's.
         pesq: seconds of one score on one core.
         reduced: bytes that are all-reduced a step.
         exchanges: how many all-reduces a step has.
@@ -46,7 +46,6 @@ class OneDevice:
 
     batch: int
     step: float
-    hidden: float
     pesq: float
     reduced: int
     exchanges: int
@@ -54,8 +53,8 @@ class OneDevice:
 
     @property
     def rounds(self) -> int:
-        """Scores that a core computes behind the backward pass; 1 where not even that fits."""
-        return max(1, math.floor(self.hidden / self.pesq))
+        """Scores that a core computes behind a step; 1 where not even that fits."""
+        return max(1, math.floor(self.step / self.pesq))
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def predict(one: OneDevice, devices: int, assumed: Assumptions) -> Prediction:
     exchange += one.exchanges * 1e-6 * (assumed.latency * (here > 1) + assumed.network_latency * (hosts > 1))
     straggling = one.step * assumed.straggling * expected_maximum(devices)
     scoring = math.ceil(one.batch * here / assumed.cores_per_host) * one.pesq
-    pesq_wait = max(0.0, scoring - one.hidden)
+    pesq_wait = max(0.0, scoring - one.step)
     step = one.step + exchange + straggling + pesq_wait
     rate = one.batch * devices / step
     alone = one.batch / one.step

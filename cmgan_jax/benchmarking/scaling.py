@@ -40,8 +40,6 @@ class Point:
         batch: crops of a step over all of them.
         step: seconds of a step with PESQ.
         constant: seconds of one where PESQ is a constant.
-        forward: seconds until the estimate is there.
-        generator: seconds of the generator's forward and backward pass.
         pesq_wait_ms: median wait of a step for scores.
         exchanged: bytes of a step's collectives on one device, from the compiled programs.
         exchanges: how many collectives a step has.
@@ -52,8 +50,6 @@ class Point:
     batch: int
     step: Timing
     constant: Timing
-    forward: Timing
-    generator: Timing
     pesq_wait_ms: float
     exchanged: int
     exchanges: int
@@ -64,18 +60,13 @@ class Point:
         """With PESQ, at the median."""
         return self.batch / self.step.median
 
-    @property
-    def hidden(self) -> float:
-        """Seconds of the backward pass, behind which PESQ may run."""
-        return max(self.generator.median - self.forward.median, 1e-9)
-
     def cores(self, pesq: float) -> int:
-        """Cores that keep PESQ hidden, if one score takes so many seconds on one."""
-        return math.ceil(self.batch * pesq / self.hidden)
+        """Cores that keep PESQ hidden, if one score takes so many seconds on one: it has a step's time."""
+        return math.ceil(self.batch * pesq / self.constant.median)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {**asdict(self), "crops_per_second": self.crops_per_second, "hidden": self.hidden}
+        return {**asdict(self), "crops_per_second": self.crops_per_second}
 
 
 def plan(counts: Sequence[int], per_device: int, batch: int) -> list[tuple[int, int]]:
@@ -101,21 +92,18 @@ def measure_points(config: Config, wished: Sequence[tuple[int, int]], repeats: i
             opened.callback(batches.close)
             workload = Workload(sized, jax.local_devices()[:devices], batches)
             workloads[devices, batch] = opened.enter_context(workload)
-        cases = {}
-        for name in ("forward", "generator", "constant", "step"):
-            for key, workload in workloads.items():
-                cases[name, key] = workload.training_forward() if name == "forward" else workload.samples()[name]
+        kinds = ("step", "constant")
+        cases = {(kind, key): workload.samples()[kind] for kind in kinds for key, workload in workloads.items()}
         timings = alternate(cases, repeats)
         points = []
         for (devices, batch), workload in workloads.items():
             share = exchange_share(workload, devices, folder / f"profile-{devices}-{batch}")
             exchanges = workload.exchanges
-            names = ("step", "constant", "forward", "generator")
             points.append(
                 Point(
                     devices,
                     batch,
-                    *(timings[name, (devices, batch)] for name in names),
+                    *(timings[kind, (devices, batch)] for kind in kinds),
                     pesq_wait_ms=median(workload.waits["step"].pesq) or 0.0,
                     exchanged=sum(exchange.bytes * exchange.runs for exchange in exchanges),
                     exchanges=sum(exchange.runs for exchange in exchanges),
@@ -150,7 +138,7 @@ def one_device(point: Point, pesq: float, several: Point | None) -> OneDevice:
     """What a prediction starts from: a point of one device, and the collectives of one with several."""
     reduced, exchanges = (several.exchanged, several.exchanges) if several else (0, 0)
     source = f"measured here: one device, batch {point.batch}"
-    return OneDevice(point.batch, point.constant.median, point.hidden, pesq, reduced, exchanges, source)
+    return OneDevice(point.batch, point.constant.median, pesq, reduced, exchanges, source)
 
 
 HEAD = (

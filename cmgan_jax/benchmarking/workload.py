@@ -110,7 +110,7 @@ class Workload:
         self._put = put = Placement(devices)
         self._rate = put.replicate(jnp.float32(config.optimiser.generator_rate))
         self._parts = self._put.replicate(jnp.float32(WHOLE))
-        self._state, self._batch = put.replicate(initialise(config)), put.split(_arrays(next(batches)))
+        self._state, self._batch = put.replicate(initialise(config)), put.split(next(batches))
         steps = compile_steps(config, put)
         frames = frame_count(config.crop_samples, config.spectral)
         noisy = put.split(_random_spectrum(config.batch, frames, config.spectral.bins))
@@ -155,10 +155,6 @@ class Workload:
             "step": self._step("step"),
         }
 
-    def training_forward(self) -> Sample:
-        """A sample of the forward pass in training: after it the estimate is there and PESQ may begin."""
-        return sampled(lambda: self._forward(*self._generator_arguments()).estimate)
-
     def close(self) -> None:
         """End the scoring processes."""
         self._scorer.close()
@@ -180,11 +176,11 @@ class Workload:
         return compiled
 
     def _generator_arguments(self) -> tuple[Any, ...]:
-        return self._state.generator, self._state.discriminator, self._batch
+        return self._state.generator, self._batch
 
     def _backward_arguments(self, seen: Forward) -> tuple[Any, ...]:
-        state, loss = self._state, seen.metrics["generator_loss"]
-        return state.generator, state.average, seen.residual, seen.generator_stats, loss, self._parts, self._rate
+        state = self._state
+        return state.generator, state.average, state.discriminator, seen, self._parts, self._rate
 
     def _update_arguments(self) -> tuple[Any, ...]:
         ones = np.ones(self.config.batch, np.float32)
@@ -194,7 +190,7 @@ class Workload:
 
     def _train_generator(self) -> Any:
         seen = self._forward(*self._generator_arguments())
-        generator, average, _ = self._backward(*self._backward_arguments(seen))
+        generator, average, *_ = self._backward(*self._backward_arguments(seen))
         self._state = replace(self._state, generator=generator, average=average)
         return generator.params
 
@@ -206,24 +202,27 @@ class Workload:
     def _step(self, kind: str) -> Sample:
         waits = self.waits[kind]
 
+        def taken() -> Crops:
+            clock = time.perf_counter()
+            batch = next(self._batches)
+            waits.data.append(1e3 * (time.perf_counter() - clock))
+            return batch
+
         def sample(runs: int) -> float:
             self._scorer.constant = kind == "constant"
             began = time.perf_counter()
-            for _ in range(runs):
-                clock = time.perf_counter()
-                batch = next(self._batches)
-                waits.data.append(1e3 * (time.perf_counter() - clock))
-                measured = self._stepper(_arrays(batch), self._steps_done, 0)
+            batch = taken()
+            for left in reversed(range(runs)):
+                # What is begun is ended: the last step's scores have its backward pass's time, the others' a step's.
+                following = taken() if left else None
+                measured = self._stepper(batch, self._steps_done, 0, following=following)
                 waits.pesq.append(1e3 * measured.report.waited)
                 self._steps_done += 1
+                batch = following or batch
             jax.block_until_ready(self._stepper.state)
             return (time.perf_counter() - began) / runs
 
         return sample
-
-
-def _arrays(crops: Crops) -> dict[str, np.ndarray]:
-    return {"clean": crops["clean"], "noisy": crops["noisy"]}
 
 
 def _random_spectrum(batch: int, frames: int, bins: int) -> np.ndarray:

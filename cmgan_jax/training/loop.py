@@ -13,6 +13,7 @@ import numpy as np
 
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
+from cmgan_jax.data.lookahead import Lookahead
 from cmgan_jax.data.pipeline import (
     Crops,
     names_of_batch,
@@ -90,9 +91,10 @@ class Run:
         self._steps_per_epoch = steps_per_epoch(corpus, config)
         self._held = Held(validation_crops(corpus, config), validation_files(corpus, config))
         self._hosts = placement.hosts
-        self._batches = training_batches(corpus, config, host=self._hosts.index, hosts=self._hosts.count)
+        batches = training_batches(corpus, config, host=self._hosts.index, hosts=self._hosts.count)
         if position.batches is not None:
-            self._batches.set_state(position.batches)
+            batches.set_state(position.batches)
+        self._batches = Lookahead(batches)
         rows = config.batch // self._hosts.count
         self._scorer = TargetScorer(config.targets, rows, config.seed, config.spectral.sample_rate, self._hosts)
         self._stepper = Stepper(config, placement, self._scorer, state)
@@ -144,10 +146,13 @@ class Run:
         before: tuple[Crops, Measured, dict[str, float]] | None = None
         while self.position.step < end and not self._stopping:
             clock = time.monotonic()
-            batch = next(self._batches)
+            batch = self._batches.take()
+            # Neither across a validation nor in the first step of this process, which somebody waits for.
+            on = self.position.step + 1 < end and self._pace is not None
+            following = self._batches.look() if on else None
             waited = time.monotonic() - clock
             mine = Wish(self._interruption.signal or 0, self._save_is_due(self.position.step + 1))
-            measured = self._stepper(batch, self.position.step, epoch, mine)
+            measured = self._stepper(batch, self.position.step, epoch, mine, following)
             self._agreed = measured.report.wish
             timing = {"data_wait_ms": 1e3 * waited, "step_ms": 1e3 * (time.monotonic() - clock)}
             if before is not None:
@@ -156,7 +161,7 @@ class Run:
             self.position.step += 1
             self._note_failed_save(wait=False)
             due = self.position.step < end and self._agreed.save
-            # The first step of this process is read at once, too: whoever waits for it need not wait for the second.
+            # The first step of this process is read at once, too: it need not wait for the second.
             if due or self._pace is None:
                 self._take(*before, self.position.step, epoch)
                 before = None

@@ -1,7 +1,9 @@
-"""The training step in three programs, so that PESQ runs on the host while the devices run the backward pass.
+"""The training step in three programs, so that PESQ runs on the host while the devices go on.
 
-    generator_forward ──estimate──▶ host: PESQ ──targets──▶ discriminator_update
-            └────residual──▶ generator_backward (meanwhile)
+    generator_forward ──estimate──▶ host: PESQ ──targets──────────────────▶ discriminator_update
+            └────residual──▶ generator_backward ──▶ generator_forward of the next batch (meanwhile)
+
+The discriminator judges in the backward pass, so the next forward pass needs nothing that it has yet to learn.
 
 Each is a pure function of states and arrays for one device, mapped over the axis `shapes.AXIS`; `compile_steps` maps
 and compiles them. Random keys derive from the config's seed and the state's step: nothing is stored, resume is exact.
@@ -39,18 +41,19 @@ class Forward(NamedTuple):
         estimate: float[B, S], enhanced waveforms at the normalised level, for the host.
         clean_magnitude: float[B, T, F], compressed, for the discriminator.
         estimate_magnitude: float[B, T, F].
-        residual: the generator's vector-Jacobian product, a pytree, for the backward pass.
-        generator_stats: batch statistics after the pass.
-        discriminator_stats: spectral-norm vectors after the pass.
-        metrics: loss terms and output level, means over the global batch.
+        residual: the vector-Jacobian product of the loss without its adversarial term and of `estimate_magnitude`, a
+            pytree, for the backward pass.
+        stats: batch statistics after the pass.
+        loss: float[], that loss; like what follows a mean over the global batch.
+        metrics: its terms, and the output level.
     """
 
     estimate: Array
     clean_magnitude: Array
     estimate_magnitude: Array
     residual: Any
-    generator_stats: Any
-    discriminator_stats: Any
+    stats: Any
+    loss: Array
     metrics: Metrics
 
 
@@ -86,14 +89,11 @@ def _key(config: Config, step: Array, purpose: int) -> Array:
 
 
 @as_configured
-def generator_forward(
-    generator: NetState, discriminator: NetState, batch: dict[str, Array], *, config: Config
-) -> Forward:
-    """Enhance a batch and take the generator's loss, keeping what its gradient needs.
+def generator_forward(generator: NetState, batch: dict[str, Array], *, config: Config) -> Forward:
+    """Enhance a batch and take the terms of the loss that need no judge, keeping what the gradient needs.
 
     Args:
         generator: the network to be trained.
-        discriminator: its judge, in training mode as in the published code (one power iteration, dropout).
         batch: `noisy` and `clean`, float[B, S] in [-1, 1].
         config: the run's numbers.
 
@@ -104,9 +104,8 @@ def generator_forward(
     clean_magnitude = magnitude(clean)
     batchnorm_axis = AXIS if config.optimiser.cross_device_batchnorm else None
     enhance = Generator(config.generator, AXIS, batchnorm_axis, config.dtype)
-    judge = Discriminator(config.discriminator, AXIS, config.dtype)
 
-    def loss(params: Any) -> tuple[Array, tuple[Any, ...]]:
+    def loss(params: Any) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
         spectrum, updated = enhance.apply(
             {"params": params, "batch_stats": generator.batch_stats},
             noisy,
@@ -115,77 +114,88 @@ def generator_forward(
             rngs={"dropout": _key(config, generator.step, 0)},
         )
         estimate_magnitude = magnitude(spectrum)
-        verdict, judged = judge.apply(
-            {"params": discriminator.params, "batch_stats": discriminator.batch_stats},
-            clean_magnitude,
-            estimate_magnitude,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": _key(config, generator.step, 1)},
-        )
         audio = istft(uncompress(spectrum, config.spectral), config.spectral)
         terms = {
             "ri": ri_loss(spectrum, clean),
             "magnitude": magnitude_loss(estimate_magnitude, clean_magnitude),
             "time": time_loss(audio, reference),
-            "adversarial": adversarial_loss(verdict),
         }
-        weighted = {name: getattr(config.loss, name) * term for name, term in terms.items()}
-        adversarial = weighted.pop("adversarial")
-        stats = updated.get("batch_stats", {})
-        # Apart, so that the same program gives the gradient of their sum or of either.
-        parts = jnp.stack([sum(weighted.values(), jnp.zeros(())), adversarial])
-        return parts, (audio, estimate_magnitude, stats, judged["batch_stats"], terms)
+        others = sum((getattr(config.loss, name) * term for name, term in terms.items()), jnp.zeros(()))
+        return (others, estimate_magnitude), (audio, updated.get("batch_stats", {}), terms)
 
-    parts, residual, (audio, estimate_magnitude, stats, judged, terms) = jax.vjp(loss, generator.params, has_aux=True)
+    (others, estimate_magnitude), residual, (audio, stats, terms) = jax.vjp(loss, generator.params, has_aux=True)
     if not config.optimiser.cross_device_batchnorm:
         stats = _of_first_device(stats)
-    metrics = {"generator_loss": jnp.sum(parts)} | {f"loss_{name}": term for name, term in terms.items()}
+    metrics = {f"loss_{name}": term for name, term in terms.items()}
     metrics["level_db"] = _level_db(audio, batch["clean"] * level(batch["noisy"]))
-    return Forward(audio, clean_magnitude, estimate_magnitude, residual, stats, judged, jax.lax.pmean(metrics, AXIS))
+    means = jax.lax.pmean((others, metrics), AXIS)
+    return Forward(audio, clean_magnitude, estimate_magnitude, residual, stats, *means)
 
 
-@as_configured
 def generator_backward(
     generator: NetState,
     average: Any,
-    residual: Any,
-    stats: Any,
-    loss: Array,
+    discriminator: NetState,
+    forward: Forward,
     parts: Array,
     rate: Array,
     *,
     config: Config,
-) -> tuple[NetState, Any, Metrics]:
-    """Turn the forward pass's residual into an update.
+) -> tuple[NetState, Any, Any, Metrics]:
+    """Have the estimates judged, and turn the forward pass's residual into an update.
 
     An update that is not finite is left out on every device; the step counts all the same.
 
     Args:
         generator: the state that the forward pass saw.
         average: the moving average of its parameters, or None.
-        residual: of `Forward`.
-        stats: batch statistics of `Forward`.
-        loss: float[], the global mean of `Forward`; where it is not finite no update is made.
+        discriminator: its judge, in training mode as in the published code (one power iteration, dropout).
+        forward: what the forward pass left; where its loss is not finite no update is made.
         parts: float[2], what the other terms together and the adversarial one count: `WHOLE`, or one alone to ask for
             the norm of its gradient.
         rate: float[], learning rate.
         config: the run's numbers.
 
     Returns:
-        The state and the average after the step; norm of the raw gradient, and whether the update was made.
+        The state and the average after the step; the judge's spectral-norm vectors after the pass; the loss and its
+        adversarial term, norm of the raw gradient, and whether the update was made.
     """
-    gradient = generator_gradient(residual, parts)
-    network, metrics = apply_gradient(generator, gradient, stats, rate, jnp.isfinite(loss), config)
+    gradient, judged, metrics = generator_gradient(discriminator, forward, parts, config=config)
+    finite = jnp.isfinite(metrics["generator_loss"])
+    network, applied = apply_gradient(generator, gradient, forward.stats, rate, finite, config)
     if average is not None:
         average = move_average(average, network.params, generator.step, config)
-    return network, average, {f"generator_{name}": value for name, value in metrics.items()}
+    return network, average, judged, metrics | {f"generator_{name}": value for name, value in applied.items()}
 
 
-def generator_gradient(residual: Any, parts: Array) -> Any:
-    """The raw gradient of the global batch's mean loss; for `parts` see `generator_backward`."""
-    (gradient,) = residual(parts)
-    return jax.lax.pmean(gradient, AXIS)
+@as_configured
+def generator_gradient(
+    discriminator: NetState, forward: Forward, parts: Array, *, config: Config
+) -> tuple[Any, Any, Metrics]:
+    """Raw gradient of the global batch's mean loss, the judge's spectral vectors, the loss and its adversarial term.
+
+    For the arguments see `generator_backward`.
+    """
+    judge = Discriminator(config.discriminator, AXIS, config.dtype)
+
+    def adversarial(estimate_magnitude: Array) -> tuple[Array, tuple[Array, Any]]:
+        verdict, judged = judge.apply(
+            {"params": discriminator.params, "batch_stats": discriminator.batch_stats},
+            forward.clean_magnitude,
+            estimate_magnitude,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": _key(config, discriminator.step, 1)},
+        )
+        term = adversarial_loss(verdict)
+        return config.loss.adversarial * term, (term, judged["batch_stats"])
+
+    weighted, pull, (term, judged) = jax.vjp(adversarial, forward.estimate_magnitude, has_aux=True)
+    (slope,) = pull(parts[1])
+    # Apart, so that the same program gives the gradient of their sum or of either.
+    (gradient,) = forward.residual((parts[0], slope))
+    gradient, weighted, term = jax.lax.pmean((gradient, weighted, term), AXIS)
+    return gradient, judged, {"generator_loss": forward.loss + weighted, "loss_adversarial": term}
 
 
 def discriminator_update(
@@ -313,20 +323,19 @@ class Steps(NamedTuple):
     """The three programs, compiled for a placement; arrays [D, B, ...], states whole."""
 
     forward: Callable[..., Forward]
-    backward: Callable[..., tuple[NetState, Any, Metrics]]
+    backward: Callable[..., tuple[NetState, Any, Any, Metrics]]
     update: Callable[..., tuple[NetState, Metrics]]
 
 
 def compile_steps(config: Config, placement: Placement) -> Steps:
     """Map the steps; each is compiled when it first runs. States are donated where a new one comes back."""
     axes: Any = Forward  # Of its fields, but holding axes instead of arrays.
-    forward = placement.map(
-        partial(generator_forward, config=config), (None, None, 0), axes(0, 0, 0, 0, None, None, None)
-    )
+    left = axes(0, 0, 0, 0, None, None, None)
+    forward = placement.map(partial(generator_forward, config=config), (None, 0), left)
     backward = placement.map(
         partial(generator_backward, config=config),
-        (None, None, 0, None, None, None, None),
-        (None, None, None),
+        (None, None, None, left, None, None),
+        (None, None, None, None),
         donate=(0, 1),
     )
     update = placement.map(
