@@ -1,6 +1,9 @@
 """Targets: the four policies' arithmetic, worked out by hand, and failures made on purpose."""
 
 import math
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from cmgan_jax.training import pesq_targets
 from cmgan_jax.training.pesq_targets import (
     INJECT_BATCH_FAILURES,
     INJECT_FAILURES,
+    PendingTargets,
     TargetScorer,
     draw_injected,
     fill,
@@ -107,6 +111,25 @@ def test_a_batch_is_scored_and_reported():
     assert report.waited > 0
     np.testing.assert_allclose(targets.value[[0, 2]], (np.array(raw) - 1) / 3.5, rtol=1e-6)
     np.testing.assert_array_equal(targets.valid, [True, False, True])
+
+
+def settled(result: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(result)
+    return future
+
+
+def test_only_waiting_devices_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores that come from 10 s to 13 s by a clock of its own; devices that were idle before, since 12 s, not yet."""
+
+    def waited(idle: Future[float] | None) -> float:
+        with monkeypatch.context() as patch:
+            patch.setattr(pesq_targets, "time", SimpleNamespace(monotonic=iter((10.0, 13.0)).__next__))
+            return PendingTargets([settled(LOW)], "mask", clip=True).collect(idle=idle)[1].waited
+
+    at_work: Future[float] = Future()
+    told = [waited(idle) for idle in (None, settled(5.0), settled(12.0), settled(14.0), at_work)]
+    assert told == [3.0, 3.0, 1.0, 0.0, 0.0]
 
 
 def test_a_batch_of_another_size_than_configured_is_scored_whole():

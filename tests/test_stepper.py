@@ -1,6 +1,7 @@
 """The order of a step on the host."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.workload import SwitchedScorer
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.recipes import make_config, override
+from cmgan_jax.training import stepper as stepper_module
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.pesq_targets import PendingTargets, TargetScorer
 from cmgan_jax.training.state import initialise
@@ -121,6 +123,27 @@ def test_looking_ahead_changes_no_number(programs: tuple[Placement, Steps]) -> N
             found.append((jax.device_get(stepper.state), [numbers | {"pesq_wait_ms": 0.0} for numbers in told]))
     assert "adversarial_share" in found[0][1][2]
     jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_the_wait_for_scores_is_that_of_devices_not_of_the_host(
+    programs: tuple[Placement, Steps], monkeypatch: pytest.MonkeyPatch, ahead: bool
+) -> None:
+    """The end of the last program that a device was given: from then on a wait counts, here in 100 s."""
+    asked: list[float] = []
+
+    def computed(result: jax.Array) -> float:
+        asked.append(float(result))
+        return time.monotonic() + 100.0
+
+    monkeypatch.setattr(stepper_module, "_when_computed", computed)
+    with Watched() as scorer:
+        stepper, batches = start(programs, scorer), [batch_of(step) for step in range(2)]
+        measured = stepper(batches[0], 0, 0, following=batches[1] if ahead else None)
+        last = stepper._ahead.forward.loss if stepper._ahead else measured.metrics["generator_loss"]
+        stepper._aside.shutdown()
+    assert asked == [float(last)]
+    assert measured.report.waited == 0.0
 
 
 def test_another_batch_than_was_announced_is_refused(programs: tuple[Placement, Steps]) -> None:

@@ -74,7 +74,7 @@ class SwitchedScorer(TargetScorer):
 
 @dataclass
 class Waits:
-    """Milliseconds that steps waited, one entry a step."""
+    """Milliseconds that devices waited for PESQ and the host for data, one entry a step."""
 
     pesq: list[float] = field(default_factory=list)
     data: list[float] = field(default_factory=list)

@@ -63,7 +63,7 @@ class ScoreReport:
     Attributes:
         pesq: float64[B], raw MOS-LQO; NaN where it failed.
         failures: how many failed, by reason (`Failure`); reasons that did not occur are absent.
-        waited: seconds that `PendingTargets.collect` took.
+        waited: seconds that devices waited for scores.
         mean: mean PESQ of those scored; NaN if none was.
         wish: what all hosts do after this step.
     """
@@ -156,11 +156,13 @@ class PendingTargets:
     clip: bool
     hosts: Hosts = ALONE
 
-    def collect(self, wish: Wish = NONE) -> tuple[Targets, ScoreReport]:
+    def collect(self, wish: Wish = NONE, idle: Future[float] | None = None) -> tuple[Targets, ScoreReport]:
         """Wait for the scores, of all hosts.
 
         Args:
             wish: this host's.
+            idle: when the devices will have nothing left to do, by `time.monotonic`: until then only the host waits,
+                which counts for nothing. None: they have nothing to do now.
 
         Returns:
             The targets of the global batch, and what scoring it gave.
@@ -171,8 +173,11 @@ class PendingTargets:
         """
         began = time.monotonic()
         here = [future.result() for future in self.scores]
+        ended = time.monotonic()
+        if idle is not None:
+            began = max(began, idle.result()) if idle.done() else ended
         # Not the exchange, which is a program of the devices and waits for those before it.
-        scores, wish, waited = _of_all(self.hosts, here, wish, time.monotonic() - began)
+        scores, wish, waited = _of_all(self.hosts, here, wish, max(ended - began, 0.0))
         raw = np.array([score.pesq for score in scores], dtype=np.float64)
         valid = [score.pesq for score in scores if score.failure is None]
         failures = Counter(str(score.failure) for score in scores if score.failure is not None)

@@ -1,5 +1,6 @@
 """One training step from the host's side: three programs on the devices, PESQ in between."""
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ class Measured:
     Attributes:
         metrics: scalars still on the devices.
         targets: what the discriminator was taught.
-        report: scores, failures by reason, seconds waited.
+        report: scores, failures by reason, seconds that devices waited.
     """
 
     metrics: Metrics
@@ -45,7 +46,7 @@ class Measured:
 
         Returns:
             Scalars by name, NaN where there is none: losses as in `steps`, PESQ as MOS (1 to 4.64), milliseconds
-            waited for scores; and the discriminator's predictions of the valid scores beside these.
+            that devices waited for scores; and the discriminator's predictions of the valid scores beside these.
         """
         host = {name: np.asarray(value) for name, value in self.metrics.items()}
         valid = self.targets.valid
@@ -109,7 +110,7 @@ class Stepper:
         self._steps = compile_steps(config, placement)
         self._parts = {parts: placement.replicate(jnp.float32(parts)) for parts in (WHOLE, OTHERS, ADVERSARIAL)}
         self._rates: tuple[int, Any, Any] = (-1, None, None)
-        # Where programs run in the thread that calls them, the backward pass holds the main one.
+        # A thread that waits for devices. Where programs run in the thread that calls them, they hold the main one.
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="estimate")
         self._ahead: _Begun | None = None
         self._late = None if state.unlearnt is None else self._take_up(state.unlearnt, int(state.generator.step))
@@ -158,14 +159,17 @@ class Stepper:
         metrics |= forward.metrics
         # Most of a step's memory is the residual: gone before there is another.
         del begun, forward
+        last = metrics["generator_loss"]
         if following is not None:
             self._ahead = self._begin(following, step + 1)
+            last = self._ahead.forward.loss
+        idle = self._aside.submit(_when_computed, last)
         scored = scoring.result()
         if self._late is not None:
             scored, self._late = self._late, scored
         with TraceAnnotation("wait for PESQ"):
             pending = scored.pending
-            targets, report = pending.collect(wish) if pending else nothing_to_learn(len(batch["clean"]), wish)
+            targets, report = pending.collect(wish, idle) if pending else nothing_to_learn(len(batch["clean"]), wish)
         put = self._placement
         discriminator, update_metrics = self._steps.update(
             replace(self.state.discriminator, batch_stats=judged),
@@ -215,6 +219,13 @@ class Stepper:
             rates = (optimiser.generator_rate * factor, optimiser.discriminator_rate * factor)
             self._rates = (epoch, *(self._placement.replicate(jnp.float32(rate)) for rate in rates))
         return self._rates[1:]
+
+
+def _when_computed(result: jax.Array) -> float:
+    """Wait for it; the time by `time.monotonic`."""
+    with TraceAnnotation("wait for the devices"):
+        jax.block_until_ready(result)
+    return time.monotonic()
 
 
 def first_device_copy(tree: Any, placement: Placement) -> Any:
