@@ -20,6 +20,7 @@ from cmgan_jax.benchmarking.material import make_corpus, make_crops
 from cmgan_jax.benchmarking.memory import device_peak, peak_rss
 from cmgan_jax.benchmarking.pesq_cost import measure_pesq
 from cmgan_jax.benchmarking.report import OURS, Row, Setup
+from cmgan_jax.benchmarking.schedule import measure_schedule, schedule_table
 from cmgan_jax.benchmarking.work import program_work
 from cmgan_jax.benchmarking.workload import PROGRAMS, Waits, Workload
 from cmgan_jax.config import Config, Precision
@@ -34,7 +35,7 @@ from experiments._runtime import fresh_programs, prepare_programs, share_device
 from experiments._terminal import table_console
 from experiments.yardstick.client import MODES, Mode, Theirs, Yardstick, require_torch
 
-Part = Literal["train", "pesq", "enhance"]
+Part = Literal["train", "pesq", "schedule", "enhance"]
 WIDTH = 140
 """Columns where the output is no terminal."""
 PROFILED = 3
@@ -50,7 +51,7 @@ class Arguments:
 
     part: tuple[Part, ...] = ("train", "pesq")
     """What to measure: `train`, the step's programs; `pesq`, what scoring costs the main thread;
-    `enhance`, recordings by window and batch."""
+    `schedule`, whether it hides behind a device that only takes time; `enhance`, recordings by window and batch."""
     preset: str = "paper"
     """Size: paper, demo or tiny."""
     recipe: str = "recommended"
@@ -293,6 +294,10 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
         cost = measure_pesq(config.data.crop_seconds, config.spectral.sample_rate, arguments.repeats)
         found["pesq"] = asdict(cost)
         console.print(report.pesq_table(cost))
+    if "schedule" in arguments.part:
+        scheduled = measure_schedule(next(iter(wished[0].values())), arguments.repeats)
+        found["schedule"] = [row.to_dict() for row in scheduled]
+        console.print(schedule_table(scheduled))
     return found
 
 

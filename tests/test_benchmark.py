@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from cmgan_jax.benchmarking import report
+from cmgan_jax.benchmarking import report, schedule
 from cmgan_jax.benchmarking.ceilings import measure_ceilings
 from cmgan_jax.benchmarking.clock import MOST, Gone, Timing, alternate, ratio
 from cmgan_jax.benchmarking.health_cost import health_table, measure_health
@@ -210,6 +210,21 @@ def test_entry_point_measures_pesq(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "experiments.benchmark", *words], check=True, capture_output=True)
     assert b"main thread's pace" in done.stdout
     assert json.loads(out.read_text())["pesq"]["cores"] >= 1
+
+
+@pytest.mark.timeout(300)
+def test_scores_hide_behind_a_device_that_only_takes_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of a fifth of the scores' time wait, steps of twenty times do not, and are longer."""
+    monkeypatch.setattr(schedule, "LENGTHS", (0.2, 20.0))
+    monkeypatch.setattr(schedule, "STEPS", 2)
+    rows = schedule.measure_schedule(SMALLEST, repeats=1)
+    assert [(row.length, row.ahead) for row in rows] == [(0.2, False), (0.2, True), (20.0, False), (20.0, True)]
+    for row in rows:
+        assert (row.wait == 0.0) is (row.length == 20.0)
+    assert rows[2].constant.median > rows[0].constant.median
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(schedule.schedule_table(rows))
+    assert f"{rows[0].ratio:.3f}" in console.export_text()
 
 
 def test_training_is_measured_and_profiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

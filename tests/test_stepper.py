@@ -63,9 +63,7 @@ def programs() -> tuple[Placement, Steps]:
 def start(programs: tuple[Placement, Steps], scorer: TargetScorer) -> Stepper:
     """Every test's, with programs that are compiled once."""
     put, steps = programs
-    stepper = Stepper(SMALL, put, scorer, put.replicate(initialise(SMALL)))
-    stepper._steps = steps
-    return stepper
+    return Stepper(SMALL, put, scorer, put.replicate(initialise(SMALL)), steps)
 
 
 def test_scoring_begins_while_a_backward_pass_holds_the_caller(programs: tuple[Placement, Steps]) -> None:

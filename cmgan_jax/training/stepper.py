@@ -24,7 +24,7 @@ from cmgan_jax.training.pesq_targets import (
     target_of,
 )
 from cmgan_jax.training.state import TrainState, Unlearnt, rate_factor
-from cmgan_jax.training.steps import ADVERSARIAL, OTHERS, WHOLE, Forward, Metrics, compile_steps
+from cmgan_jax.training.steps import ADVERSARIAL, OTHERS, WHOLE, Forward, Metrics, Steps, compile_steps
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,22 @@ class Stepper:
         placement: devices.
         scorer: host PESQ.
         state: both networks, on those devices. It is donated: read `state` back from here.
+        steps: the programs; None: those of the config.
     """
 
-    def __init__(self, config: Config, placement: Placement, scorer: TargetScorer, state: TrainState):
+    def __init__(
+        self,
+        config: Config,
+        placement: Placement,
+        scorer: TargetScorer,
+        state: TrainState,
+        steps: Steps | None = None,
+    ):
         self.config = config
         self.state = replace(state, unlearnt=None)
         self._placement = placement
         self._scorer = scorer
-        self._steps = compile_steps(config, placement)
+        self._steps = steps or compile_steps(config, placement)
         self._parts = {parts: placement.replicate(jnp.float32(parts)) for parts in (WHOLE, OTHERS, ADVERSARIAL)}
         self._rates: tuple[int, Any, Any] = (-1, None, None)
         # A thread that waits for devices. Where programs run in the thread that calls them, they hold the main one.
