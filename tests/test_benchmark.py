@@ -45,10 +45,10 @@ def test_cases_take_turns() -> None:
 
         return run
 
-    timings = alternate({"a": sample("a", 0.15), "b": sample("b", 1e-6)}, repeats=2)
-    # A warm-up and a probe each; samples of 0.2 s or MOST runs; then A B A B.
+    timings = alternate({"a": sample("a", 0.3), "b": sample("b", 1e-6)}, repeats=2)
+    # A warm-up and a probe each; samples of 0.5 s or MOST runs; then A B A B.
     assert order == ["a1", "a1", "b1", "b1", "a2", f"b{MOST}", "a2", f"b{MOST}"]
-    assert timings["a"] == Timing((0.15, 0.15))
+    assert timings["a"] == Timing((0.3, 0.3))
 
 
 def test_a_case_that_ends_leaves_the_others() -> None:

@@ -15,8 +15,8 @@ Name = TypeVar("Name")
 Sample = Callable[[int], float]
 """Runs the work so many times, waits for the end of it, and gives the seconds of one."""
 
-SHORTEST = 0.2
-"""Seconds that a sample should last, for clocks and dispatch to be small beside it."""
+SHORTEST = 0.5
+"""Seconds that a sample should last, for clocks, dispatch and a last step, which looks at no next one, to be small."""
 MOST = 50
 """Runs of one sample at most."""
 
