@@ -11,7 +11,9 @@ import pytest
 from jax import Array
 
 from cmgan_jax.config import Config
+from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.recipes import make_config, override
+from cmgan_jax.shapes import AXIS
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, initialise, rate_factor, start_network
 from cmgan_jax.training.steps import (
@@ -157,6 +159,36 @@ def test_parts_of_the_gradient_are_those_of_the_losses() -> None:
             )[-1]["generator_gradient_norm"]
             expected = np.linalg.norm(np.concatenate([leaf.ravel() for leaf in host(gradient)]))
             assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_judge_s_dropout_is_of_the_seed_the_step_and_its_purpose() -> None:
+    """The adversarial term again, from the network alone: a key folded with the step, then with 1."""
+    small = override(TINY, {"generator.blocks": 0, "generator.dense_depth": 1})
+    rig = Rig(small, 1)
+    put, state = rig.placement, rig.start()
+    state = replace(state, discriminator=replace(state.discriminator, step=put.replicate(jnp.int32(3))))
+    forward = rig.programs.forward(state.generator, put.split(batch_of(small)))
+    arguments = put.copy((state.generator, state.average))
+    *_, metrics = rig.programs.backward(
+        *arguments, state.discriminator, forward, put.replicate(jnp.ones(2)), put.replicate(jnp.float32(RATE))
+    )
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(small.seed), 3), 1)
+    verdict, _ = jax.vmap(
+        partial(
+            Discriminator(small.discriminator, AXIS).apply,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        ),
+        (None, 0, 0),
+        axis_name=AXIS,
+    )(
+        {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats},
+        forward.clean_magnitude,
+        forward.estimate_magnitude,
+    )
+    expected = np.mean((np.asarray(verdict) - 1.0) ** 2)
+    assert float(metrics["loss_adversarial"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_skip_leaves_everything_and_logs_exactly_zero(one: Rig) -> None:
