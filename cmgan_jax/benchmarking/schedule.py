@@ -122,7 +122,10 @@ def measure_schedule(config: Config, repeats: int) -> list[Scheduled]:
         {"clean": crops["clean"][i::BATCHES], "noisy": crops["noisy"][i::BATCHES]} for i in range(BATCHES)
     ]
     with SwitchedScorer(config.targets, batch, config.seed, rate) as scorer:
-        scored = [_seconds_of_scores(scorer, crops) for crops in (batches[0], *batches)]  # The first wakes the workers.
+        # The first wakes the workers.
+        scored = [
+            scorer.submit(0, crops["clean"], crops["noisy"]).collect()[1].waited for crops in (batches[0], *batches)
+        ]
         steppers = {length: _stepper(config, scorer, length * statistics.median(scored[1:])) for length in LENGTHS}
         waits: dict[Any, list[float]] = {}
         cases = {
@@ -141,12 +144,6 @@ def measure_schedule(config: Config, repeats: int) -> list[Scheduled]:
         )
         for length, ahead in itertools.product(LENGTHS, (False, True))
     ]
-
-
-def _seconds_of_scores(scorer: SwitchedScorer, crops: Crops) -> float:
-    began = time.perf_counter()
-    scorer.submit(0, crops["clean"], crops["noisy"]).collect()
-    return time.perf_counter() - began
 
 
 def _stepper(config: Config, scorer: SwitchedScorer, step: float) -> tuple[Stepper, Device]:

@@ -10,6 +10,7 @@ and compiles them. Random keys derive from the config's seed and the state's ste
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -86,6 +87,21 @@ def views(batch: dict[str, Array], config: Config) -> Views:
 
 def _key(config: Config, step: Array, purpose: int) -> Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), step), purpose)
+
+
+def _judge(
+    discriminator: NetState, clean_magnitude: Array, judged: Array, purpose: int, config: Config
+) -> tuple[Array, Any]:
+    """Verdict in training mode, float[B], and the spectral-norm vectors after the pass."""
+    verdict, updated = Discriminator(config.discriminator, AXIS, config.dtype).apply(
+        {"params": discriminator.params, "batch_stats": discriminator.batch_stats},
+        clean_magnitude,
+        judged,
+        train=True,
+        mutable=["batch_stats"],
+        rngs={"dropout": _key(config, discriminator.step, purpose)},
+    )
+    return verdict, updated["batch_stats"]
 
 
 @as_configured
@@ -176,19 +192,11 @@ def generator_gradient(
 
     For the arguments see `generator_backward`.
     """
-    judge = Discriminator(config.discriminator, AXIS, config.dtype)
 
     def adversarial(estimate_magnitude: Array) -> tuple[Array, tuple[Array, Any]]:
-        verdict, judged = judge.apply(
-            {"params": discriminator.params, "batch_stats": discriminator.batch_stats},
-            forward.clean_magnitude,
-            estimate_magnitude,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": _key(config, discriminator.step, 1)},
-        )
+        verdict, stats = _judge(discriminator, forward.clean_magnitude, estimate_magnitude, 1, config)
         term = adversarial_loss(verdict)
-        return config.loss.adversarial * term, (term, judged["batch_stats"])
+        return config.loss.adversarial * term, (term, stats)
 
     weighted, pull, (term, judged) = jax.vjp(adversarial, forward.estimate_magnitude, has_aux=True)
     (slope,) = pull(parts[1])
@@ -245,28 +253,19 @@ def discriminator_gradient(
     config: Config,
 ) -> tuple[Any, Any, Metrics]:
     """Raw gradient of the discriminator's loss over the global batch, its spectral vectors, and the loss's parts."""
-    judge = Discriminator(config.discriminator, AXIS, config.dtype)
     ones = jnp.ones_like(value)
     count, total_weight = jax.lax.psum((jnp.sum(ones), jnp.sum(weight)), AXIS)
 
     def loss(params: Any) -> tuple[Array, tuple[Any, ...]]:
-        stats = discriminator.batch_stats
-        verdicts = []
+        network, verdicts = replace(discriminator, params=params), []
         # The estimate first, then the reference: a power iteration each, in the published order.
         for purpose, judged in ((2, estimate_magnitude), (3, clean_magnitude)):
-            verdict, updated = judge.apply(
-                {"params": params, "batch_stats": stats},
-                clean_magnitude,
-                judged,
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": _key(config, discriminator.step, purpose)},
-            )
-            stats = updated["batch_stats"]
+            verdict, stats = _judge(network, clean_magnitude, judged, purpose, config)
+            network = replace(network, batch_stats=stats)
             verdicts.append(verdict)
         on_estimate = weighted_mse(verdicts[0], value, weight, total_weight)
         on_clean = weighted_mse(verdicts[1], ones, ones, count)
-        return on_estimate + on_clean, (stats, on_estimate, on_clean, verdicts)
+        return on_estimate + on_clean, (network.batch_stats, on_estimate, on_clean, verdicts)
 
     (total, (stats, on_estimate, on_clean, verdicts)), gradient = jax.value_and_grad(loss, has_aux=True)(
         discriminator.params
