@@ -141,6 +141,51 @@ def test_one_speaker_holds_out_files(tmp_path: Path) -> None:
         open_corpus(CorpusSource(tmp_path), tiny(validation_speakers=("p200",)))
 
 
+@pytest.mark.parametrize(
+    "folders",
+    [
+        pytest.param("{voice}/{k}", id="a folder a speaker"),
+        pytest.param("all/{voice}/chapter{k}/x", id="below a folder that holds all"),
+        pytest.param("{voice}1-121119-{k}", id="an identifier before the number"),
+        pytest.param(
+            "book_{k}_reader_0{voice}_seg_{k}".replace("{voice}", "{number}"), id="an identifier that says so"
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["paired", "mixed"])
+def test_voices_are_held_out_whole_however_they_are_told(tmp_path: Path, folders: str, kind: str) -> None:
+    """Twenty voices with three files each: two of them are a tenth, and none of their files trains."""
+    voices = "abcdefghijklmnopqrst"
+    every = [folders.format(voice=voice, k=k, number=f"{n:02d}") for n, voice in enumerate(voices) for k in range(3)]
+    paired(tmp_path, every) if kind == "paired" else mixed(tmp_path, every, ["hum/1", "hum/2"])
+    corpus = open_corpus(CorpusSource(tmp_path), tiny())
+    assert sorted(names(corpus.validation)) == sorted(every[-6:])
+    assert len(corpus.items) == 54
+    assert "18 speakers, 2 held out" in corpus.describe()
+    labels = sorted({item.speaker for item in corpus.validation})
+    chosen = open_corpus(CorpusSource(tmp_path), tiny(validation_speakers=(labels[0],)))
+    assert sorted(names(chosen.validation)) == sorted(every[-6:-3])
+
+
+def test_what_was_taken_for_a_speaker_is_told_where_it_is_doubtful(tmp_path: Path) -> None:
+    sources = [f"{source}/{number}/x" for source in "abcd" for number in range(6 if source == "b" else 2)]
+    nested = open_corpus(CorpusSource(mixed(tmp_path / "nested", sources, ["hum/1", "hum/2"])), tiny()).describe()
+    assert "speakers:   b (6 files), a (2 files), c (2 files), d (2 files)" in nested
+    assert "b is taken for one speaker and holds 6 folders: if those are the speakers" in nested
+    alone = paired(tmp_path / "alone", [f"{number}/x" for number in range(6)])
+    assert "every file is taken for a speaker of its own" in open_corpus(CorpusSource(alone), tiny()).describe()
+    told = open_corpus(CorpusSource(paired(tmp_path / "flat", ["rain", "snow", "wind"])), tiny()).describe()
+    assert "1 of 3 files held out" in told
+    assert "too few speakers are told apart by folders or names (unknown)" in told
+    good = paired(tmp_path / "good", [f"{number}/{k}" for number in range(6) for k in range(2)])
+    assert "note" not in open_corpus(CorpusSource(good), tiny()).describe()
+
+
+def test_a_speaker_who_validates_in_a_folder_and_trains_is_named(tmp_path: Path) -> None:
+    paired(paired(tmp_path, ["p1_1", "p2_1", "x"]), ["p2_2", "p3_1", "y"], "validation")
+    assert "speakers of DIR/validation train too: p2\n" in open_corpus(CorpusSource(tmp_path), tiny()).describe()
+
+
 def test_a_single_pair_cannot_train_and_validate(tmp_path: Path) -> None:
     paired(tmp_path, ["p200_1"])
     with pytest.raises(UserError, match="one usable pair only"):
@@ -270,6 +315,8 @@ def test_a_corpus_describes_itself(tmp_path: Path) -> None:
     assert corpus.describe().splitlines() == [
         "training:   4 pairs, 32.0 s, p1",
         "validation: 1 pair, 8.0 s, p2",
+        "hold-out:   1 speaker, 1 held out",
+        "speakers:   p1 (4 files), p2 (1 file)",
         f"fingerprint {corpus.fingerprint[:16]}",
     ]
     assert corpus.summary()["train_hours"] == 0.0089

@@ -1,6 +1,7 @@
 """What a corpus is: its clips and pairs, which of them train and which validate, and the digest that identifies it."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Literal, NamedTuple
 
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import UserError, printable
+
+_SHOWN_SPEAKERS = 5
+"""So many speakers are named to people."""
 
 Kind = Literal["paired", "mixed"]
 
@@ -38,6 +42,8 @@ class Clip:
     """Samples; 0 until the file has been measured."""
     speaker: str
     """Who speaks: clips of one speaker train or validate together."""
+    finer: tuple[str, ...] = ()
+    """Finer labels of the speaker (`speakers.labels`), for a corpus in which `speaker` tells too few apart."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Pair:
     """Samples of each; 0 until the files have been measured."""
     speaker: str
     """Who speaks: pairs of one speaker train or validate together."""
+    finer: tuple[str, ...] = ()
+    """Finer labels of the speaker (`speakers.labels`), for a corpus in which `speaker` tells too few apart."""
 
 
 class Stamp(NamedTuple):
@@ -86,6 +94,8 @@ class Corpus:
         test: pairs of the test set, never trained on.
         skipped: what was left out because of a problem.
         fingerprint: SHA-256 in hex over every file's relative path, bytes and samples, and over the manifest.
+        hold_out: how the held-out part was chosen.
+        notes: what people should know of the division.
         stamps: `stamp` of files that train or validate, when they had been checked.
     """
 
@@ -99,6 +109,8 @@ class Corpus:
     test: tuple[Pair, ...]
     skipped: tuple[Problem, ...]
     fingerprint: str
+    hold_out: str = ""
+    notes: tuple[str, ...] = ()
     stamps: Mapping[Path, Stamp] = field(default_factory=dict)
 
     @property
@@ -128,12 +140,14 @@ class Corpus:
         """The corpus in a few lines for people."""
         lines = [f"training:   {_summary(self.items, self.train_hours)}"]
         if self.noise:
-            lines.append(f"noise:      {_plural(len(self.noise), 'file')}, {_duration(self.noise_hours)}")
+            lines.append(f"noise:      {plural(len(self.noise), 'file')}, {_duration(self.noise_hours)}")
         lines.append(f"validation: {_summary(self.validation, self.validation_hours)}")
         if self.validation_noise:
-            lines[-1] += f", mixed with {_plural(len(self.validation_noise), 'held-out noise file')}"
+            lines[-1] += f", mixed with {plural(len(self.validation_noise), 'held-out noise file')}"
+        lines += [f"hold-out:   {self.hold_out}", f"speakers:   {_told(*self.items, *self.validation)}"]
         if self.skipped:
-            lines.append(f"skipped:    {_plural(len({p.path for p in self.skipped}), 'bad file')}")
+            lines.append(f"skipped:    {plural(len({p.path for p in self.skipped}), 'bad file')}")
+        lines += [f"note:       {note}" for note in self.notes]
         return "\n".join([*lines, f"fingerprint {self.fingerprint[:16]}"])
 
     def summary(self) -> dict[str, str | int | float]:
@@ -192,12 +206,21 @@ def _summary(items: tuple[Pair, ...] | tuple[Clip, ...], hours: float) -> str:
     speakers = sorted({item.speaker for item in items})
     who = speakers[0] if len(speakers) == 1 else f"{len(speakers)} speakers"
     kind = "pair" if items and isinstance(items[0], Pair) else "speech clip"
-    return f"{_plural(len(items), kind)}, {_duration(hours)}, {who}"
+    return f"{plural(len(items), kind)}, {_duration(hours)}, {who}"
+
+
+def _told(*items: Pair | Clip) -> str:
+    """What was taken for a speaker, those with the most files first."""
+    files = Counter(item.speaker for item in items).most_common()
+    shown = [f"{speaker} ({plural(count, 'file')})" for speaker, count in files[:_SHOWN_SPEAKERS]]
+    more = len(files) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min" if hours >= 1 / 60 else f"{hours * 3600:.1f} s"
 
 
-def _plural(count: int, thing: str) -> str:
+def plural(count: int, thing: str) -> str:
+    """A number of things, for people: "1 file", "2,761 files"."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

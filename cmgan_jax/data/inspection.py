@@ -67,6 +67,8 @@ def open_corpus(
         test=listing.test,
         skipped=tuple(problems),
         fingerprint=fingerprint(layout.relative_paths(listing), listing.manifest),
+        hold_out=held.hold_out,
+        notes=held.notes,
         stamps={path: stamp(path) for path in paths},
     )
 
