@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +228,54 @@ def test_resume_refuses_another_run_and_lists_the_differences(corpus: Corpus, wh
     assert "loss.time: the run has 0.2, asked for 0.5" in message
     assert "targets.policy: the run has 'mask', asked for 'skip'" in message
     assert "log_every" not in message
+
+
+class Notes(Display):
+    """Keeps what is said between the steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_resume_refuses_other_content_of_equal_length(folder: Path, whole: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    path = other / "train/noisy/p1_000.wav"
+    audio.write(path, -audio.read(path), 16_000)
+    with pytest.raises(UserError, match="corpus: other files, or other content of them"):
+        train(open_corpus(CorpusSource(data=other), CONFIG), whole, resume=True)
+
+
+def test_resume_refuses_another_division_of_the_same_files(corpus: Corpus, whole: Path) -> None:
+    """As a later version might hold out others: a pair that trained would validate."""
+    other = replace(corpus, train=corpus.train[1:], validation=(*corpus.validation, corpus.train[0]))
+    assert other.fingerprint == corpus.fingerprint
+    with pytest.raises(UserError, match="divides the corpus in another way") as refused:
+        train(other, whole, resume=True)
+    assert "training:   6 pairs" in str(refused.value)
+    assert "training:   5 pairs" in str(refused.value)
+
+
+def test_runs_that_recorded_names_and_sizes_only_go_on(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun as the version before did it: the earlier fingerprint, no division; what it held out must fit."""
+    short = override(CONFIG, {"epochs": 1, "steps_per_epoch": 1})
+    with monkeypatch.context() as before:
+        before.setattr(Corpus, "division", "")
+        train(replace(corpus, fingerprint=corpus.earlier_fingerprint), tmp_path / "run", short)
+    other = replace(corpus, train=corpus.train[1:])
+    with pytest.raises(UserError, match="divides the corpus in another way"):
+        train(other, tmp_path / "run", short, resume=True)
+    notes = Notes()
+    assert train(corpus, tmp_path / "run", override(short, {"epochs": 2}), notes, resume=True).step == 2
+    assert any("from now on the content of its files counts" in line for line in notes.lines)
+    about = json.loads((tmp_path / "run/run.json").read_text())
+    assert about["provenance"]["data"]["fingerprint"] == corpus.fingerprint
+    assert about["provenance"]["data"]["division"] == corpus.division
 
 
 @pytest.mark.parametrize("policy", ["mask", "mean_fill", "batch_mean", "skip"])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
+from unicodedata import normalize
 
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import UserError, printable
@@ -93,7 +94,9 @@ class Corpus:
         validation_noise: held-out noise; empty where `validation` holds pairs.
         test: pairs of the test set, never trained on.
         skipped: what was left out because of a problem.
-        fingerprint: SHA-256 in hex over every file's relative path, bytes and samples, and over the manifest.
+        fingerprint: SHA-256 in hex over every file's relative path, content and samples, and over the manifest.
+        earlier_fingerprint: the same with the number of a file's bytes in place of its content, as runs recorded it
+            before its content counted.
         hold_out: how the held-out part was chosen.
         notes: what people should know of the division.
         stamps: `stamp` of files that train or validate, when they had been checked.
@@ -109,9 +112,22 @@ class Corpus:
     test: tuple[Pair, ...]
     skipped: tuple[Problem, ...]
     fingerprint: str
+    earlier_fingerprint: str = ""
     hold_out: str = ""
     notes: tuple[str, ...] = ()
     stamps: Mapping[Path, Stamp] = field(default_factory=dict)
+
+    @property
+    def division(self) -> str:
+        """SHA-256 in hex over the names of what trains and of what validates, each part in its order."""
+        parts = (self.train, self.speech, self.noise, self.validation, self.validation_noise)
+        names = "\n\n".join("\n".join(item.name for item in part) for part in parts)
+        return hashlib.sha256(normalize("NFC", names).encode(errors="surrogateescape")).hexdigest()
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """Number and duration of each part, as people are told them: the first words of lines of `describe`."""
+        return sizes(self.describe())
 
     @property
     def items(self) -> tuple[Pair, ...] | tuple[Clip, ...]:
@@ -165,6 +181,12 @@ class Corpus:
         }
 
 
+def sizes(description: str) -> tuple[str, ...]:
+    """Number and duration of each part of a corpus, from what `Corpus.describe` told of it."""
+    parts = ("training:", "noise:", "validation:")
+    return tuple(", ".join(line.split(", ")[:2]) for line in description.splitlines() if line.startswith(parts))
+
+
 def stamp(path: Path) -> Stamp:
     """The present stamp of a file.
 
@@ -178,23 +200,23 @@ def stamp(path: Path) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
-def fingerprint(files: Iterable[tuple[str, Path, int]], manifest: Path | None) -> str:
+def fingerprint(files: Iterable[tuple[str, str | int, int]], manifest: Path | None) -> str:
     """Identify a corpus wherever it lies.
 
     Args:
-        files: for each file its path below the corpus, with forward slashes; its path; its samples.
+        files: for each file its path below the corpus, with forward slashes; the SHA-256 of its bytes; its samples.
         manifest: a file whose bytes count too; None or absent: none.
 
     Returns:
-        SHA-256 in hex; it changes when a file is added, removed, renamed, or changes its bytes' or samples' number.
+        SHA-256 in hex; it changes when a file is added, removed, renamed, or changes its content.
 
     Raises:
-        UserError: a file went away meanwhile.
+        UserError: the manifest cannot be read.
     """
     digest = hashlib.sha256()
     try:
-        for relative, path, frames in sorted(files):
-            digest.update(f"{relative}\0{path.stat().st_size}\0{frames}\n".encode(errors="surrogateescape"))
+        for relative, content, frames in sorted(files):
+            digest.update(f"{relative}\0{content}\0{frames}\n".encode(errors="surrogateescape"))
         if manifest is not None and manifest.is_file():
             digest.update(hashlib.sha256(manifest.read_bytes()).digest())
     except OSError as error:

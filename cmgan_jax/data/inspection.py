@@ -1,10 +1,12 @@
 """The check before anything trains: every file is decoded wholly, and everything that is wrong is listed."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -24,10 +26,23 @@ _SILENT_SPAN = 4 / 32_768
 
 @dataclass(frozen=True)
 class Measured:
-    """What decoding a file showed: its samples, and every reason not to use it."""
+    """What reading a file showed: its samples, every reason not to use it, and the SHA-256 of its bytes in hex."""
 
     frames: int
     reasons: tuple[str, ...] = ()
+    digest: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A listing whose files have been read."""
+
+    listing: Listing
+    """The files that can be used, with their lengths."""
+    problems: list[Problem]
+    """Every problem, by path."""
+    measured: Mapping[Path, Measured]
+    """What each file showed, also those that cannot be used."""
 
 
 def open_corpus(
@@ -47,7 +62,8 @@ def open_corpus(
     Raises:
         UserError: no corpus is there; files are bad (all are listed); or too few are left to train and validate.
     """
-    listing, problems = inspect(layout.find(source), config.spectral.sample_rate, progress)
+    checked = inspect(layout.find(source), config.spectral.sample_rate, progress)
+    listing, problems = checked.listing, checked.problems
     if not skip_bad:
         require_sound(source, problems)
     speech, noise = (listing.train, None) if listing.kind == "paired" else (listing.speech, listing.noise)
@@ -56,6 +72,8 @@ def open_corpus(
     held = holdout.hold_out(listing, config)
     paths = [path for pair in (*listing.train, *listing.validation) for path in (pair.clean, pair.noisy)]
     paths += [clip.path for clip in (*listing.speech, *listing.noise)]
+    stamps = {path: stamp(path) for path in paths}
+    files = list(layout.relative_paths(listing))
     return Corpus(
         kind=listing.kind,
         sample_rate=config.spectral.sample_rate,
@@ -66,14 +84,20 @@ def open_corpus(
         validation_noise=held.validation_noise,
         test=listing.test,
         skipped=tuple(problems),
-        fingerprint=fingerprint(layout.relative_paths(listing), listing.manifest),
+        fingerprint=fingerprint(
+            ((normalize("NFC", name), checked.measured[path].digest, frames) for name, path, frames in files),
+            listing.manifest,
+        ),
+        earlier_fingerprint=fingerprint(
+            ((name, stamp(path).size, frames) for name, path, frames in files), listing.manifest
+        ),
         hold_out=held.hold_out,
         notes=held.notes,
-        stamps={path: stamp(path) for path in paths},
+        stamps=stamps,
     )
 
 
-def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None) -> tuple[Listing, list[Problem]]:
+def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None) -> Inspection:
     """Decode every file of a listing.
 
     Args:
@@ -82,7 +106,7 @@ def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None
         progress: told of every file that has been decoded.
 
     Returns:
-        The listing without the files that cannot be used, the rest with their lengths; and every problem, by path.
+        What was found.
     """
     pairs = (*listing.train, *listing.validation, *listing.test)
     paths = [path for pair in pairs for path in (pair.clean, pair.noisy)]
@@ -105,7 +129,7 @@ def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None
         noise=_sound_clips(listing.noise, measured, bad),
         problems=(),
     )
-    return sound, sorted(problems)
+    return Inspection(sound, sorted(problems), measured)
 
 
 def require_sound(source: CorpusSource, problems: list[Problem]) -> None:
@@ -134,11 +158,12 @@ def measure(path: Path, sample_rate: int) -> Measured:
         sample_rate: samples per second that it must have.
 
     Returns:
-        Its length and everything that is wrong with it.
+        Its length, everything that is wrong with it, and what its content is known by.
     """
     try:
         info = audio.probe(path)
         samples = audio.read(path)
+        digest = _digest(path)
     except AudioError as error:
         return Measured(0, (error.reason,))
     reasons = []
@@ -157,7 +182,16 @@ def measure(path: Path, sample_rate: int) -> Measured:
         reasons.append(f"samples as large as {np.abs(samples).max():.1e}: no recording has them")
     elif np.ptp(samples) <= _SILENT_SPAN:
         reasons.append("silent: no sound from beginning to end")
-    return Measured(len(samples), tuple(reasons))
+    return Measured(len(samples), tuple(reasons), digest)
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file's bytes: those of the samples would change with the version of a lossy decoder."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise audio.system_error(path, error) from error
 
 
 def _measure_all(paths: list[Path], sample_rate: int, progress: Progress | None) -> dict[Path, Measured]:

@@ -91,7 +91,7 @@ def find(source: CorpusSource) -> Listing:
 
 
 def relative_paths(listing: Listing) -> Iterator[tuple[str, Path, int]]:
-    """Each file's path within the corpus (independent of where it lies), its path and its samples."""
+    """Each file's path within the corpus, which is the same wherever the corpus lies; its path; its samples."""
     parts = (("train", listing.train), ("validation", listing.validation), ("test", listing.test))
     for part, pairs in parts:
         for pair in pairs:

@@ -17,14 +17,20 @@ PACKAGES = ("cmgan-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 _ELSEWHERE = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"}
 
 
-def describe(fingerprint: str, corpus: str) -> dict[str, Any]:
-    """What a run records of its surroundings, ready for JSON."""
+def describe(fingerprint: str, corpus: str, division: str = "") -> dict[str, Any]:
+    """What a run records of its surroundings, ready for JSON.
+
+    Args:
+        fingerprint: the corpus's.
+        corpus: its description for people.
+        division: the digest of what trains and what validates; empty: there is none.
+    """
     devices = jax.local_devices()
     return {
         "versions": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "source": _revision(),
-        "data": {"fingerprint": fingerprint, "description": corpus},
+        "data": {"fingerprint": fingerprint, "description": corpus} | ({"division": division} if division else {}),
         "device": f"{devices[0].platform}: {devices[0].device_kind}",
     }
 
