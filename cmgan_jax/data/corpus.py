@@ -45,6 +45,13 @@ class Clip:
     """Who speaks: clips of one speaker train or validate together."""
     finer: tuple[str, ...] = ()
     """Finer labels of the speaker (`speakers.labels`), for a corpus in which `speaker` tells too few apart."""
+    contents: tuple[str, ...] = ()
+    """What its samples are known by (`identity.content`); empty until the file has been read."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Its file."""
+        return (self.path,)
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,13 @@ class Pair:
     """Who speaks: pairs of one speaker train or validate together."""
     finer: tuple[str, ...] = ()
     """Finer labels of the speaker (`speakers.labels`), for a corpus in which `speaker` tells too few apart."""
+    contents: tuple[str, ...] = ()
+    """What the samples of each are known by (`identity.content`); empty until the files have been read."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The clean file and the noisy one."""
+        return (self.clean, self.noisy)
 
 
 class Stamp(NamedTuple):

@@ -2,20 +2,23 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 from unicodedata import normalize
 
 import numpy as np
 
 from cmgan_jax.config import Config
-from cmgan_jax.data import audio, holdout, layout
+from cmgan_jax.data import audio, holdout, identity, layout
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.corpus import Clip, Corpus, CorpusSource, Pair, Problem, fingerprint, stamp
 from cmgan_jax.data.layout import Listing
 from cmgan_jax.errors import UserError
+
+ItemT = TypeVar("ItemT", Pair, Clip)
 
 Progress = Callable[[int, int], None]
 """Called with the number of files that are done, and of all files."""
@@ -26,11 +29,15 @@ _SILENT_SPAN = 4 / 32_768
 
 @dataclass(frozen=True)
 class Measured:
-    """What reading a file showed: its samples, every reason not to use it, and the SHA-256 of its bytes in hex."""
+    """What reading a file showed: its samples and every reason not to use it.
+
+    `digest` is the SHA-256 of its bytes in hex, `content` what its samples are known by (`identity.content`).
+    """
 
     frames: int
     reasons: tuple[str, ...] = ()
     digest: str = field(default="", compare=False)
+    content: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,8 @@ def open_corpus(
     if not speech or (noise is not None and not noise):
         raise UserError(f"{source}: nothing is left to train on\n{report(problems)}")
     held = holdout.hold_out(listing, config)
-    paths = [path for pair in (*listing.train, *listing.validation) for path in (pair.clean, pair.noisy)]
-    paths += [clip.path for clip in (*listing.speech, *listing.noise)]
-    stamps = {path: stamp(path) for path in paths}
+    used = (*listing.train, *listing.validation, *listing.speech, *listing.noise)
+    stamps = {path: stamp(path) for item in used for path in item.paths}
     files = list(layout.relative_paths(listing))
     return Corpus(
         kind=listing.kind,
@@ -92,7 +98,7 @@ def open_corpus(
             ((name, stamp(path).size, frames) for name, path, frames in files), listing.manifest
         ),
         hold_out=held.hold_out,
-        notes=held.notes,
+        notes=(*held.notes, *identity.notes(listing)),
         stamps=stamps,
     )
 
@@ -109,8 +115,7 @@ def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None
         What was found.
     """
     pairs = (*listing.train, *listing.validation, *listing.test)
-    paths = [path for pair in pairs for path in (pair.clean, pair.noisy)]
-    paths += [clip.path for clip in (*listing.speech, *listing.noise)]
+    paths = [path for item in (*pairs, *listing.speech, *listing.noise) for path in item.paths]
     measured = _measure_all(paths, sample_rate, progress)
     problems = list(listing.problems)
     problems += [Problem(path, reason) for path in measured for reason in measured[path].reasons]
@@ -119,16 +124,10 @@ def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None
         # Lengths of files at different rates, or of broken ones, say nothing: those have their own problem.
         if not clean.reasons and not noisy.reasons and clean.frames != noisy.frames:
             problems.append(Problem(pair.noisy, f"{noisy.frames} samples, but its clean partner has {clean.frames}"))
-    bad = {problem.path for problem in problems}
-    sound = replace(
-        listing,
-        train=_sound_pairs(listing.train, measured, bad),
-        validation=_sound_pairs(listing.validation, measured, bad),
-        test=_sound_pairs(listing.test, measured, bad),
-        speech=_sound_clips(listing.speech, measured, bad),
-        noise=_sound_clips(listing.noise, measured, bad),
-        problems=(),
-    )
+    sound = _without(listing, measured, {problem.path for problem in problems})
+    leaks = identity.leaks(sound)
+    problems += leaks
+    sound = _without(sound, measured, {problem.path for problem in leaks})
     return Inspection(sound, sorted(problems), measured)
 
 
@@ -182,7 +181,7 @@ def measure(path: Path, sample_rate: int) -> Measured:
         reasons.append(f"samples as large as {np.abs(samples).max():.1e}: no recording has them")
     elif np.ptp(samples) <= _SILENT_SPAN:
         reasons.append("silent: no sound from beginning to end")
-    return Measured(len(samples), tuple(reasons), digest)
+    return Measured(len(samples), tuple(reasons), digest, identity.content(samples) if not reasons else "")
 
 
 def _digest(path: Path) -> str:
@@ -209,13 +208,24 @@ def _measure_all(paths: list[Path], sample_rate: int, progress: Progress | None)
     return measured
 
 
-def _sound_pairs(pairs: Iterable[Pair], measured: Mapping[Path, Measured], bad: set[Path]) -> tuple[Pair, ...]:
-    return tuple(
-        replace(pair, frames=measured[pair.clean].frames)
-        for pair in pairs
-        if pair.clean not in bad and pair.noisy not in bad
+def _without(listing: Listing, measured: Mapping[Path, Measured], bad: set[Path]) -> Listing:
+    """The files of a listing that are not bad, with what they showed."""
+
+    def sound(items: tuple[ItemT, ...]) -> tuple[ItemT, ...]:
+        return tuple(
+            replace(
+                item, frames=measured[item.paths[0]].frames, contents=tuple(measured[p].content for p in item.paths)
+            )
+            for item in items
+            if bad.isdisjoint(item.paths)
+        )
+
+    return replace(
+        listing,
+        train=sound(listing.train),
+        validation=sound(listing.validation),
+        test=sound(listing.test),
+        speech=sound(listing.speech),
+        noise=sound(listing.noise),
+        problems=(),
     )
-
-
-def _sound_clips(clips: Iterable[Clip], measured: Mapping[Path, Measured], bad: set[Path]) -> tuple[Clip, ...]:
-    return tuple(replace(clip, frames=measured[clip.path].frames) for clip in clips if clip.path not in bad)
