@@ -54,6 +54,39 @@ DAMAGE = {
 }
 
 
+def stored(path: Path, samples: np.ndarray) -> None:
+    """As floats, whose values may be of any size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+
+
+@pytest.mark.parametrize("scale", [2.0**7, 2.0**15, 2.0**23, 2.0**31], ids=["8", "16", "24", "32 bits"])
+def test_integers_stored_as_floats_are_refused(tmp_path: Path, scale: float) -> None:
+    """Training on such pairs gives losses in the thousands."""
+    stored(tmp_path / "a.wav", 0.9 * scale * noise())
+    (told,) = measure(tmp_path / "a.wav", RATE).reasons
+    assert "where 1 is full scale" in told
+    assert "32768" in told
+    stored(tmp_path / "loud.wav", 4 / 0.3 * noise())
+    assert measure(tmp_path / "loud.wav", RATE).reasons == (), "12 dB above full scale happens in mixing"
+
+
+@pytest.mark.parametrize(("side", "decibels"), [("noisy", 60), ("clean", 60), ("noisy", 45), ("clean", 41)])
+def test_pairs_of_which_one_is_at_another_scale_are_refused(tmp_path: Path, side: str, decibels: int) -> None:
+    """No mixture is 40 dB louder than its speech, and none is softer: one of them was scaled."""
+    other = "clean" if side == "noisy" else "noisy"
+    for name, gap in (("p1_1", 0), ("p2_1", 0), ("p3_1", 35), ("p4_1", decibels)):
+        for folder, gain in ((side, 0), (other, gap)):
+            # An offset is no level.
+            signal = 0.01 + 10 ** (-gain / 20) * noise(seed=name + folder)
+            stored(tmp_path / "train" / folder / f"{name}.wav", signal)
+    with pytest.raises(UserError) as refused:
+        open_corpus(CorpusSource(tmp_path), CONFIG)
+    word = "above" if side == "noisy" else "below"
+    (line,) = str(refused.value).splitlines()[1:-1]
+    assert line.startswith(f"  {tmp_path}/train/noisy/p4_1.wav: its level is {decibels} dB {word} its clean partner's")
+
+
 @pytest.mark.parametrize("name", DAMAGE)
 def test_each_damage_has_its_reason(tmp_path: Path, name: str) -> None:
     make, reason = DAMAGE[name]

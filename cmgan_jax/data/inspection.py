@@ -25,19 +25,25 @@ Progress = Callable[[int, int], None]
 
 _SILENT_SPAN = 4 / 32_768
 """A file whose samples span at most four 16-bit steps holds nothing but an offset and dither."""
+_FULL_SCALE = 16.0
+"""Mixing may exceed 1, the full scale, but not by 24 dB: larger samples are integers that were stored as floats."""
+_LEVELS_APART = 40.0
+"""Decibels between the two files of a pair beyond which one of them is at another scale."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """What reading a file showed: its samples and every reason not to use it.
 
-    `digest` is the SHA-256 of its bytes in hex, `content` what its samples are known by (`identity.content`).
+    `digest` is the SHA-256 of its bytes in hex, `content` what its samples are known by (`identity.content`), and
+    `power` their variance.
     """
 
     frames: int
     reasons: tuple[str, ...] = ()
     digest: str = field(default="", compare=False)
     content: str = field(default="", compare=False)
+    power: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -121,9 +127,16 @@ def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None
     problems += [Problem(path, reason) for path in measured for reason in measured[path].reasons]
     for pair in pairs:
         clean, noisy = measured[pair.clean], measured[pair.noisy]
-        # Lengths of files at different rates, or of broken ones, say nothing: those have their own problem.
-        if not clean.reasons and not noisy.reasons and clean.frames != noisy.frames:
+        # Lengths and levels of broken files, or of files at different rates, say nothing: those have their own problem.
+        if clean.reasons or noisy.reasons:
+            continue
+        if clean.frames != noisy.frames:
             problems.append(Problem(pair.noisy, f"{noisy.frames} samples, but its clean partner has {clean.frames}"))
+        gap = 10 * np.log10(noisy.power / clean.power)
+        if abs(gap) > _LEVELS_APART:
+            word = "above" if gap > 0 else "below"
+            reason = f"its level is {abs(gap):.0f} dB {word} its clean partner's: bring both to one scale"
+            problems.append(Problem(pair.noisy, reason))
     sound = _without(listing, measured, {problem.path for problem in problems})
     leaks = identity.leaks(sound)
     problems += leaks
@@ -179,9 +192,16 @@ def measure(path: Path, sample_rate: int) -> Measured:
         reasons.append(f"{np.sum(~finite)} samples are NaN or infinite, the first at {first:.3f} s")
     elif np.abs(samples).max() > audio.LOUDEST:
         reasons.append(f"samples as large as {np.abs(samples).max():.1e}: no recording has them")
+    elif np.abs(samples).max() > _FULL_SCALE:
+        reasons.append(
+            f"samples as large as {np.abs(samples).max():.3g}, where 1 is full scale: divide them by the former "
+            "full scale (32768 for 16-bit values stored as floats)"
+        )
     elif np.ptp(samples) <= _SILENT_SPAN:
         reasons.append("silent: no sound from beginning to end")
-    return Measured(len(samples), tuple(reasons), digest, identity.content(samples) if not reasons else "")
+    if reasons:
+        return Measured(len(samples), tuple(reasons), digest)
+    return Measured(len(samples), (), digest, identity.content(samples), float(np.var(samples)))
 
 
 def _digest(path: Path) -> str:
