@@ -91,7 +91,8 @@ def refuse_differences(config: Config, saved: Config, fingerprint: str, about: d
     ]
     if about["provenance"]["data"]["fingerprint"] != fingerprint:
         described = about["provenance"]["data"]["description"].replace("\n", "\n    ")
-        differing.append(f"  corpus: other files, or other content of them; the run has\n    {described}")
+        differing.append("  corpus: other files, or other content of them; name the run's own with --data, which has")
+        differing.append(f"    {described}")
     if differing:
         raise UserError(
             "--resume: this is not the same run; begin another with its own --out:\n" + "\n".join(differing)
