@@ -102,9 +102,9 @@ def test_the_file_systems_words_are_passed_on(tmp_path: Path, suffix: str) -> No
 
 
 def test_other_kinds_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.raw").write_bytes(b"\0" * 100)
+    (tmp_path / "a.txt").write_bytes(b"\0" * 100)
     with pytest.raises(AudioError, match="not a kind of file"):
-        audio.read(tmp_path / "a.raw")
+        audio.read(tmp_path / "a.txt")
     with pytest.raises(AudioError, match="choose one of"):
         audio.write(tmp_path / "b.g722", ramp(10), RATE)
 

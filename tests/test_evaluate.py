@@ -118,10 +118,16 @@ def test_a_copy_and_a_kind_that_is_not_read(folders, monkeypatch, capsys):
     """What lost nothing goes before its compressed copy; a file of a foreign kind is named with the remedy."""
     signal, rate = soundfile.read(folders / "enhanced" / "p001_a.wav")
     soundfile.write(folders / "enhanced" / "p001_a.mp3", 0 * signal, rate)
+    (folders / "clean" / "notes.txt").touch()
     (folders / "enhanced" / "p002_b.wav").rename(folders / "enhanced" / "p002_b.m4a")
-    assert run(monkeypatch, "--clean", folders / "clean", "--enhanced", folders / "enhanced") == 1
+    words = ("--clean", folders / "clean", "--enhanced", folders / "enhanced", "--json", folders / "r.json")
+    assert run(monkeypatch, *words) == 1
     out = capsys.readouterr().out
     assert "1 scored of 2" in out
+    content = json.loads((folders / "r.json").read_text())
+    assert content["files"][0]["notes"] == ["enhanced: p001_a.mp3 beside it is left out"]
+    assert content["source"]["no recordings"] == "clean: 1 .txt passed over"
+    assert "no recordings: clean: 1 .txt passed over\n" in out
     assert "p002_b.m4a: .m4a files are not read here: convert it" in out
 
 

@@ -14,19 +14,10 @@ import numpy as np
 import soundfile
 from G722 import G722
 
+from cmgan_jax.data.kinds import FOREIGN, NAMED, RECORDINGS
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.outputs import remove
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".g722")
-"""Files that a corpus is made of, by their lower-case suffix."""
-RECORDINGS = (
-    *SUFFIXES, ".wave", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"
-)  # fmt: skip
-"""Files that can be enhanced and scored."""
-FOREIGN = (".m4a", ".m4b", ".aac", ".wma", ".amr", ".ac3", ".ape", ".wv", ".mka", ".weba", ".3gp")
-"""Recordings of kinds that libsndfile does not read: named, and never left out without a word."""
-NAMED = (*RECORDINGS, *FOREIGN)
-"""Files of a folder that are taken up."""
 RATES = (1_000, 768_000)
 """Lowest and highest sample rate in Hz that is believed: another one is a damaged header, and costs hours or memory."""
 LOUDEST = 2.0**31

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cmgan_jax.data.audio import AudioError
+from cmgan_jax.data.folders import count_text
 from cmgan_jax.errors import UserError, printable
 
 Kind = Literal["paired", "mixed"]
@@ -87,6 +88,7 @@ class Corpus:
         skipped: what was left out because of a problem.
         fingerprint: SHA-256 in hex over every file's relative path, bytes and samples, and over the manifest.
         stamps: `stamp` of files that train or validate, when they had been checked.
+        passed_over: how many files beside them are no recordings, by suffix (see `folders.Found`).
     """
 
     kind: Kind
@@ -100,6 +102,7 @@ class Corpus:
     skipped: tuple[Problem, ...]
     fingerprint: str
     stamps: Mapping[Path, Stamp] = field(default_factory=dict)
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def items(self) -> tuple[Pair, ...] | tuple[Clip, ...]:
@@ -134,6 +137,8 @@ class Corpus:
             lines[-1] += f", mixed with {_plural(len(self.validation_noise), 'held-out noise file')}"
         if self.skipped:
             lines.append(f"skipped:    {_plural(len({p.path for p in self.skipped}), 'bad file')}")
+        if self.passed_over:
+            lines.append(f"no audio:   {count_text(self.passed_over)} passed over")
         return "\n".join([*lines, f"fingerprint {self.fingerprint[:16]}"])
 
     def summary(self) -> dict[str, str | int | float]:

@@ -21,6 +21,8 @@ Progress = Callable[[int, int], None]
 _SILENT_SPAN = 4 / 32_768
 """A file whose samples span at most four 16-bit steps holds nothing but an offset and dither."""
 
+_CONVERT = "convert the corpus with `python -m experiments.prepare_data pairs DIR --out DIR` (or `speech …`)"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -68,6 +70,7 @@ def open_corpus(
         skipped=tuple(problems),
         fingerprint=fingerprint(layout.relative_paths(listing), listing.manifest),
         stamps={path: stamp(path) for path in paths},
+        passed_over=listing.passed_over,
     )
 
 
@@ -141,10 +144,9 @@ def measure(path: Path, sample_rate: int) -> Measured:
         return Measured(0, (error.reason,))
     reasons = []
     if info.sample_rate != sample_rate:
-        remedy = "python -m experiments.prepare_data resamples"
-        reasons.append(f"sample rate {info.sample_rate} Hz instead of {sample_rate} Hz: {remedy}")
+        reasons.append(f"sample rate {info.sample_rate} Hz instead of {sample_rate} Hz: {_CONVERT}")
     if info.channels != 1:
-        reasons.append(f"{info.channels} channels instead of 1: keep one, e.g. sox IN OUT remix 1")
+        reasons.append(f"{info.channels} channels instead of 1: {_CONVERT}")
     finite = np.isfinite(samples)
     if len(samples) == 0:
         reasons.append("empty: no samples")

@@ -28,7 +28,7 @@ import soundfile
 import soxr
 
 from cmgan_jax.data import audio, manifest
-from cmgan_jax.data.folders import files_below
+from cmgan_jax.data.folders import composed, files_below
 from cmgan_jax.errors import UserError, printable
 
 SAMPLE_RATE = 16_000
@@ -146,7 +146,9 @@ def _members(target: str, path: Path, stack: ExitStack) -> Iterator[_Item]:
     """The utterances of a set, in a zip or a folder."""
     if path.is_dir():
         for file in files_below(path, _SUFFIXES):
-            yield _Item(f"{target}/{file.stem}.wav", printable(file), lambda file=file: audio.open_regular(file))
+            yield _Item(
+                f"{target}/{composed(file.stem)}.wav", printable(file), lambda file=file: audio.open_regular(file)
+            )
         return
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
@@ -158,7 +160,7 @@ def _members(target: str, path: Path, stack: ExitStack) -> Iterator[_Item]:
             raise UserError(f"{path}: member {info.filename!r} leads outside of it; this is not the published zip")
         if not info.is_dir() and _wanted(inside):
             where = printable(f"{path}:{info.filename}")
-            yield _Item(f"{target}/{inside.stem}.wav", where, lambda info=info: _member(archive, info))
+            yield _Item(f"{target}/{composed(inside.stem)}.wav", where, lambda info=info: _member(archive, info))
 
 
 def _wanted(inside: PurePosixPath) -> bool:
