@@ -226,7 +226,7 @@ def _problem(clean: np.ndarray, estimate: np.ndarray) -> str | None:
 
 
 def _level_notes(clean: np.ndarray, estimate: np.ndarray) -> tuple[str, ...]:
-    """What levels say of the scale that files were stored at; the same words for every file, so that they can be counted."""
+    """What levels say of the scale that files were stored at, in the same words for every file."""
     notes = []
     reference, level = _rms(clean), _rms(estimate)
     factor = 10 ** (LEVEL_TOLERANCE / 20)
