@@ -18,7 +18,7 @@ from cmgan_jax.errors import UserError, printable
 JOURNAL = ".prepare_data.jsonl"
 """In a folder that is being made: its first line names the corpus, the others what has been done."""
 
-_TEMPORARY = re.compile(rf"\.\d+-\d+(-\w+)?\.tmp|\.{re.escape(manifest.NAME)}\.\d+\.tmp")
+_TEMPORARY = re.compile(rf"\.\d+-\d+(\.\w+)?\.tmp|\.{re.escape(manifest.NAME)}\.\d+\.tmp")
 _SHOWN = 5
 
 
@@ -73,29 +73,35 @@ def maker(here: Path) -> str | None:
     return first.get("corpus") if first else None
 
 
-def begin(work: Path, corpus: str) -> None:
+def begin(work: Path, corpus: str, known: Collection[dict[str, Any]] = ()) -> None:
     """Make a folder this preparation's own, and clear away what a killed run of it left. It is not whole from here on.
 
     Args:
         work: absent, empty, or accepted by `refuse_foreign`.
         corpus: what it is to become.
+        known: lines of the journal about what is in it already.
     """
     work.mkdir(parents=True, exist_ok=True)
-    lines = list(journal(work))
-    if lines:
-        # What a kill has cut of the last line would spoil the next one.
-        os.truncate(work / JOURNAL, len(_whole_lines(work)))
+    if next(journal(work), None) is not None:
         for path in [path for path in work.rglob(".*.tmp") if _is_temporary(path.name)]:
             path.unlink()
-    else:
-        record(work, {"corpus": corpus})
+    beside = work / f".{manifest.NAME}.{os.getpid()}.tmp"
+    beside.write_text(_lines({"corpus": corpus}, *known), encoding="utf-8")
+    os.replace(beside, work / JOURNAL)
     (work / manifest.NAME).unlink(missing_ok=True)
 
 
 def record(work: Path, *lines: dict[str, Any]) -> None:
     """Add lines to the journal."""
     with open(work / JOURNAL, "a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(line) + "\n" for line in lines))
+        file.write(_lines(*lines))
+
+
+def abandon(work: Path) -> None:
+    """Remove a folder in which nothing has been made."""
+    (work / JOURNAL).unlink()
+    for folder, _, _ in os.walk(work, topdown=False):
+        os.rmdir(folder)
 
 
 def journal(here: Path) -> Iterator[dict[str, Any]]:
@@ -119,6 +125,10 @@ def finish(work: Path, out: Path, whole: Manifest) -> None:
     manifest.write(work, whole)
     (work / JOURNAL).unlink()
     os.rename(work, out)
+
+
+def _lines(*lines: dict[str, Any]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in lines)
 
 
 def _whole_lines(here: Path) -> bytes:
