@@ -29,7 +29,8 @@ def voice(seconds: float = 1.0, rate: int = 48_000, seed: int = 0, channels: int
     """Modulated noise without a period, float64 [S, channels], below 8 kHz but for little."""
     count = round(seconds * rate)
     noise = np.random.default_rng(seed).standard_normal((count, channels))
-    smooth = np.apply_along_axis(np.convolve, 0, noise, np.hanning(max(4, rate // 4000)), "same")
+    low = np.hanning(max(4, rate // 4000))
+    smooth = np.stack([np.convolve(noise[:, i], low, "same") for i in range(channels)], axis=1)
     return 0.02 * smooth * (1.1 + np.sin(19 * np.arange(count) / rate))[:, None]
 
 
