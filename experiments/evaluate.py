@@ -268,9 +268,10 @@ def main() -> int:
     check(arguments)
     where = folders(arguments)  # what cannot work is refused before a model is loaded
     model = load_enhancer(arguments.checkpoint, arguments.step, where[NOISY]) if arguments.checkpoint else None
+    source = about(arguments, model)  # before the scores, which nothing may lose any more
     with ExitStack() as work:
         evaluation = score(arguments, model, work)
-        publish(evaluation, arguments, about(arguments, model))
+        publish(evaluation, arguments, source)
     return 0 if evaluation.complete else INCOMPLETE
 
 

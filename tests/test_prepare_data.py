@@ -327,6 +327,8 @@ def test_everything_bad_is_listed_and_nothing_is_left(folders, tmp_path, capsys)
     soundfile.write(folders / "clean_testset_wav/p228_001.wav", np.full(30_000, 0.1), 48_000)
     soundfile.write(folders / "clean_testset_wav/p229_001.wav", np.full((9_000, 2), 0.1), 44_100)
     soundfile.write(train / "p227_001.wav", np.zeros(24_048), 48_000)
+    for side in SETS["train"]:
+        (folders / side / "phone.M4A").write_bytes(b"ftypM4A")
     with pytest.raises(UserError) as told:
         convert(folders, tmp_path / "out")
     message = str(told.value)
@@ -335,7 +337,8 @@ def test_everything_bad_is_listed_and_nothing_is_left(folders, tmp_path, capsys)
         "p228_001.wav: 10000 samples at 16 kHz, its noisy partner 8032",
         "p229_001.wav: 44100 Hz, neither 48000 nor 16000; 2 channels, not one",
         "p227_001.wav: silent",
-        "4 problems",
+        "phone.M4A: not WAV or FLAC",
+        "6 problems",
     ):
         assert reason in message
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

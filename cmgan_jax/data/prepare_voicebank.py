@@ -28,6 +28,7 @@ import soxr
 
 from cmgan_jax.data import audio, manifest, prepare_folder
 from cmgan_jax.data.folders import composed, files_below
+from cmgan_jax.data.kinds import NAMED
 from cmgan_jax.errors import UserError, printable
 
 SAMPLE_RATE = 16_000
@@ -143,7 +144,7 @@ def _sets(source: Path, speakers: int | None) -> list[tuple[str, Path]]:
 def _members(target: str, path: Path, stack: ExitStack) -> Iterator[_Item]:
     """The utterances of a set, in a zip or a folder."""
     if path.is_dir():
-        for file in files_below(path, _SUFFIXES):
+        for file in files_below(path, NAMED):
             yield _Item(
                 f"{target}/{composed(file.stem)}.wav", printable(file), lambda file=file: audio.open_regular(file)
             )
@@ -164,7 +165,7 @@ def _members(target: str, path: Path, stack: ExitStack) -> Iterator[_Item]:
 def _wanted(inside: PurePosixPath) -> bool:
     """Whether it is audio, not a note or what some systems leave in folders and zips."""
     hidden = any(part.startswith((".", "__MACOSX")) for part in inside.parts)
-    return not hidden and inside.suffix.lower() in _SUFFIXES
+    return not hidden and inside.suffix.lower() in NAMED
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
@@ -229,6 +230,8 @@ def _collect(
 
 def _decode(item: _Item) -> tuple[np.ndarray, int]:
     """All samples of an utterance, [S] float32 in [-1, 1], and its rate."""
+    if not item.where.lower().endswith(_SUFFIXES):
+        raise _BadFileError(f"{item.where}: not WAV or FLAC; own recordings go by `prepare_data pairs`")
     try:
         with item.open() as stream, soundfile.SoundFile(stream) as file:
             rate, channels = file.samplerate, file.channels

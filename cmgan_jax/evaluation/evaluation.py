@@ -147,7 +147,7 @@ def match_files(folders: Mapping[str, Path], made: str | None = None) -> tuple[C
 
 def passed_over(folders: Mapping[str, Path]) -> tuple[str, ...]:
     """A line for each folder that holds files which are no recordings, with their number by suffix."""
-    found = {system: walk(folder).passed_over for system, folder in folders.items()}
+    found = {system: walk(folder).passed_over for system, folder in folders.items() if folder.is_dir()}
     return tuple(f"{system}: {count_text(counts)} passed over" for system, counts in found.items() if counts)
 
 
