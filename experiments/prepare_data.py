@@ -94,7 +94,7 @@ def _summarise(out: Path) -> None:
     whole = manifest.read(out)
     assert whole is not None  # the library has just written or checked it
     for folder, total in whole.totals().items():
-        print(f"  {folder:18} {total['files']:6} files {total['hours']:8.3f} h")
+        print(f"  {folder or '.':18} {total['files']:6} files {total['hours']:8.3f} h")
     print(f"{out} is whole: {whole.corpus}, fingerprint {whole.fingerprint[:16]}")
 
 
