@@ -11,7 +11,7 @@ from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import printable
 from cmgan_jax.evaluation.enhance import WindowConfig
 from cmgan_jax.evaluation.enhancer import Enhancer
-from cmgan_jax.evaluation.files import Done, Job, enhance_file, plan, seconds_of
+from cmgan_jax.evaluation.files import Done, Job, enhance_file, left_out, plan, seconds_of
 from experiments._cli import run
 from experiments._runtime import cache_programs, prepare_programs
 from experiments._terminal import terminal_bar
@@ -92,6 +92,7 @@ def main() -> int:
     """Parse, load, enhance file after file."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.enhance", config=(tyro.conf.FlagCreatePairsOff,))
     jobs = plan(arguments.inputs, arguments.out)
+    passed_over = left_out(arguments.inputs, arguments.out)
     prepare_programs()
     cache_programs()
     seconds = seconds_of(job.source for job in jobs)
@@ -107,6 +108,8 @@ def main() -> int:
                 failed.append(error)
             display.end(job, outcome)
     print(f"{len(jobs) - len(failed)} of {len(jobs)} enhanced into {arguments.out}")
+    if passed_over:
+        print(f"  no recordings, passed over: {passed_over}")
     for error in failed:
         print(f"  failed: {error}")
     return SOME_FAILED if failed else 0

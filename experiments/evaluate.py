@@ -25,9 +25,10 @@ import tyro
 from cmgan_jax.cores import free_cores
 from cmgan_jax.data import audio
 from cmgan_jax.data.folders import files_below
+from cmgan_jax.data.kinds import RECORDINGS
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation import report, tables
-from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, evaluate, match_files
+from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, evaluate, match_files, passed_over
 from cmgan_jax.evaluation.processor import NOT_FINITE
 from cmgan_jax.evaluation.scores import TIME_LIMIT
 from cmgan_jax.outputs import refuse_file, refuse_folder, write_json, write_text
@@ -149,7 +150,7 @@ def load_enhancer(checkpoint: Path, step: int | None, noisy: Path) -> "Enhancer"
 
     prepare_programs()
     cache_programs()
-    seconds = seconds_of(files_below(noisy, audio.RECORDINGS))
+    seconds = seconds_of(files_below(noisy, RECORDINGS))
     return Enhancer.from_checkpoint(checkpoint, step=step, seconds=seconds)
 
 
@@ -208,6 +209,8 @@ def about(arguments: Arguments, model: "Enhancer | None") -> dict[str, Any]:
         source |= {"checkpoint": str(model.weights.origin), "step": str(model.weights.step)}
     if arguments.also:
         source["also"] = ", ".join(arguments.also)
+    if lines := passed_over(folders(arguments)):
+        source["no recordings"] = "; ".join(lines)
     return {"version": importlib.metadata.version("cmgan-jax"), "source": source}
 
 
@@ -222,6 +225,8 @@ def publish(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]
     finally:
         console = table_console(tables.PLAIN_WIDTH)
         tables.show(evaluation, console, published_scale=arguments.published_scale, detail=arguments.detail)
+        if "no recordings" in source["source"]:
+            print(f"no recordings: {source['source']['no recordings']}")
     for line in pages:
         print(line)
     if lost:
@@ -263,9 +268,10 @@ def main() -> int:
     check(arguments)
     where = folders(arguments)  # what cannot work is refused before a model is loaded
     model = load_enhancer(arguments.checkpoint, arguments.step, where[NOISY]) if arguments.checkpoint else None
+    source = about(arguments, model)  # before the scores, which nothing may lose any more
     with ExitStack() as work:
         evaluation = score(arguments, model, work)
-        publish(evaluation, arguments, about(arguments, model))
+        publish(evaluation, arguments, source)
     return 0 if evaluation.complete else INCOMPLETE
 
 

@@ -1,4 +1,4 @@
-"""Prepare data to train on: VoiceBank+DEMAND from its downloads, or the built-in demo corpus."""
+"""Prepare data to train on: VoiceBank+DEMAND from its downloads, your own recordings, or the built-in demo corpus."""
 
 import sys
 import threading
@@ -10,9 +10,13 @@ import tyro
 
 from cmgan_jax.data import manifest
 from cmgan_jax.data.prepare_demo import prepare_demo
+from cmgan_jax.data.prepare_own import Kind, prepare
 from cmgan_jax.data.prepare_voicebank import prepare_voicebank
 from experiments._cli import run
 from experiments._terminal import PLAIN_SECONDS, terminal_bar
+
+SOME_FAILED = 1
+"""Exit status when at least one recording could not be used; the others are."""
 
 
 def voicebank(
@@ -33,6 +37,48 @@ def voicebank(
     _summarise(out)
 
 
+def pairs(source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")], out: Path) -> int:
+    """Convert your own clean and noisy recordings, of any rate, kind and channel count, to 16 kHz pairs.
+
+    Channels are averaged; no level is changed and nothing is clipped (files that 16 bits cannot hold have 32-bit
+    floats). Exit status: 0 all went well, 1 some files cannot be used (each is named with the reason, the others are
+    converted), 2 nothing could be done.
+
+    Args:
+        source: Folder with clean/ and noisy/, or with train/, validation/ or test/ that have clean/ and noisy/. Files
+            of equal names are pairs; folders inside of these are kept, and the first one tells who speaks.
+        out: Folder to make, for --data. Run again to go on after an interruption, or to take up changes.
+    """
+    return _own("pairs", source, out)
+
+
+def speech(source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")], out: Path) -> int:
+    """Convert your own clean speech, or noise, of any rate, kind and channel count, to 16 kHz.
+
+    It is stored as `pairs` are; the exit status is the same.
+
+    Args:
+        source: Folder of recordings, at any depth; with speech/ and noise/ in it, the result is a corpus for --data.
+        out: Folder to make, for --speech, --noise or --data. Run again to go on after an interruption, or to take up
+            changes.
+    """
+    return _own("speech", source, out)
+
+
+def _own(kind: Kind, source: Path, out: Path) -> int:
+    with _Meter() as meter:
+        found = prepare(kind, source, out, meter.update)
+    _summarise(out)
+    for note in (f"{found.made} files converted, {found.kept} kept", *found.notes):
+        print(f"  {note}")
+    if not found.problems:
+        return 0
+    print(f"{len({problem.path for problem in found.problems})} files cannot be used and are left out:")
+    for problem in found.problems:
+        print(f"  {problem}")
+    return SOME_FAILED
+
+
 def demo(out: Path = Path("data/demo"), synthetic: bool = False) -> None:
     """Make the built-in corpus: recorded prompts, generated noise and held-out mixtures.
 
@@ -48,7 +94,7 @@ def _summarise(out: Path) -> None:
     whole = manifest.read(out)
     assert whole is not None  # the library has just written or checked it
     for folder, total in whole.totals().items():
-        print(f"  {folder:18} {total['files']:6} files {total['hours']:8.3f} h")
+        print(f"  {folder or '.':18} {total['files']:6} files {total['hours']:8.3f} h")
     print(f"{out} is whole: {whole.corpus}, fingerprint {whole.fingerprint[:16]}")
 
 
@@ -82,10 +128,10 @@ class _Meter:
                 print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
 
 
-def main() -> None:
+def main() -> int | None:
     """Parse the command line and prepare what it names."""
-    tyro.extras.subcommand_cli_from_dict(
-        {"voicebank": voicebank, "demo": demo},
+    return tyro.extras.subcommand_cli_from_dict(
+        {"voicebank": voicebank, "pairs": pairs, "speech": speech, "demo": demo},
         prog="python -m experiments.prepare_data",
         description=__doc__,
     )

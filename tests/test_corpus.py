@@ -16,7 +16,7 @@ import pytest
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio, layout, pipeline
 from cmgan_jax.data.corpus import Corpus, CorpusSource, fingerprint
-from cmgan_jax.data.folders import files_below
+from cmgan_jax.data.folders import walk
 from cmgan_jax.data.holdout import hold_out
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.recordings import recording
@@ -424,7 +424,7 @@ def test_lists_of_folders_keep_names_apart_and_count_a_file_once(tmp_path: Path)
     listing = layout.find(source)
     assert names(listing.speech) == ["1-speech/a", "1-speech/deep/b", "2-speech/a", "2-speech/linked/c"]
     assert [clip.speaker for clip in listing.speech] == ["speech", "deep", "speech", "linked"]
-    assert len(files_below(tmp_path / "x/speech", (".wav",))) == 2, "the loop was gone round"
+    assert len(walk(tmp_path / "x/speech").files) == 2, "the loop was gone round"
     assert open_corpus(source, tiny()).kind == "mixed"
 
 

@@ -226,6 +226,7 @@ def test_what_cannot_be_opened_fails_by_name_and_the_rest_go_on(
     write(folder / "good.wav", noise(500))
     write(folder / "closed" / "b.wav", noise(500))
     (folder / "phone.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
+    (folder / "notes.txt").touch()
     (tmp_path / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
     scan = os.scandir
 
@@ -238,6 +239,7 @@ def test_what_cannot_be_opened_fails_by_name_and_the_rest_go_on(
     assert command("--out", tmp_path / "out", folder, tmp_path / "gone.wav") == 1
     out = capsys.readouterr().out
     assert "1 of 4 enhanced" in out
+    assert "no recordings, passed over: 1 .txt\n" in out
     for name, reason in (("closed", ""), ("phone.m4a", ".m4a files are not read here: convert it"), ("gone.wav", "No")):
         assert [line for line in out.splitlines() if "failed" in line and f"{name}: {reason}" in line], out
 

@@ -52,6 +52,19 @@ def test_given_files_are_scored_and_written(folders, monkeypatch, capsys):
     assert (folders / "page" / "index.html").read_text().startswith("<!doctype html>")
 
 
+def test_floats_at_16_bit_scale_are_noted_everywhere(folders, monkeypatch, capsys):
+    signal, _ = soundfile.read(folders / "enhanced" / "p001_a.wav")
+    store(folders / "enhanced" / "p001_a.wav", 32_768 * signal)
+    words = ("--clean", folders / "clean", "--enhanced", folders / "enhanced", "--json", folders / "r.json")
+    assert run(monkeypatch, *words, "--report", folders / "page") == 0
+    told = "the estimate is more than 40 dB louder"
+    assert f"enhanced: {told}" in capsys.readouterr().out
+    first, second = json.loads((folders / "r.json").read_text())["files"]
+    assert told in first["notes"][0]
+    assert second["notes"] == []
+    assert told in (folders / "page" / "index.html").read_text()
+
+
 def test_the_status_tells_of_files_without_a_score(folders, monkeypatch, capsys):
     (folders / "enhanced" / "p002_b.wav").write_bytes(b"not audio")
     store(folders / "clean" / "p003_c.wav", speech())
@@ -118,10 +131,16 @@ def test_a_copy_and_a_kind_that_is_not_read(folders, monkeypatch, capsys):
     """What lost nothing goes before its compressed copy; a file of a foreign kind is named with the remedy."""
     signal, rate = soundfile.read(folders / "enhanced" / "p001_a.wav")
     soundfile.write(folders / "enhanced" / "p001_a.mp3", 0 * signal, rate)
+    (folders / "clean" / "notes.txt").touch()
     (folders / "enhanced" / "p002_b.wav").rename(folders / "enhanced" / "p002_b.m4a")
-    assert run(monkeypatch, "--clean", folders / "clean", "--enhanced", folders / "enhanced") == 1
+    words = ("--clean", folders / "clean", "--enhanced", folders / "enhanced", "--json", folders / "r.json")
+    assert run(monkeypatch, *words) == 1
     out = capsys.readouterr().out
     assert "1 scored of 2" in out
+    content = json.loads((folders / "r.json").read_text())
+    assert content["files"][0]["notes"] == ["enhanced: p001_a.mp3 beside it is left out"]
+    assert content["source"]["no recordings"] == "clean: 1 .txt passed over"
+    assert "no recordings: clean: 1 .txt passed over\n" in out
     assert "p002_b.m4a: .m4a files are not read here: convert it" in out
 
 

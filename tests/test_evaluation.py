@@ -182,6 +182,17 @@ def test_missing_scores_are_listed_by_reason_with_every_name():
     assert tables.counts(result) == ["0 scored of 3"]
 
 
+def test_notes_are_told_once_with_the_first_names_of_many(tmp_path):
+    names = [f"f{i:02d}" for i in range(12)]
+    noted = [FileScores(name, dict.fromkeys(METRICS, 1.0), notes=("is odd",)) for name in names]
+    result = assemble(cases(*names), {"enhanced": noted, "noisy": [scored(name) for name in names]})
+    line = "enhanced: is odd: f00, f01, f02, f03, f04 and 7 more"
+    assert tables.note_lines(result) == [line]
+    text = io.StringIO()
+    tables.show(result, Console(file=text, width=tables.PLAIN_WIDTH), published_scale=False, detail=False)
+    assert line in text.getvalue()
+
+
 def test_a_piped_table_is_plain_and_unfolded():
     text = io.StringIO()
     result = assemble(cases("a"), {"enhanced": [scored("a", pesq=2.5)]})

@@ -1,6 +1,7 @@
 import errno
 import json
 import shutil
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -107,6 +108,16 @@ def test_demo_replaces_nothing_that_is_not_its_own(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_demo_that_is_made_anew_takes_nothing_of_others_with_it(small_demo, tmp_path):
+    out = tmp_path / "demo"
+    shutil.copytree(small_demo, out)
+    (out / "noise/pink_01.flac").unlink()
+    (out / "noise/mine.flac").write_bytes(b"a day of recording")
+    with pytest.raises(UserError, match=r"noise/mine\.flac"):
+        prepare_demo(out, synthetic=True, plan=SMALL, progress=lambda _: None)
+    assert (out / "noise/mine.flac").read_bytes() == b"a day of recording"
+
+
 def test_a_relative_folder_is_where_the_tools_look(tmp_path, monkeypatch):
     """apt-get and dpkg run inside the folder; a path relative to ours would point elsewhere."""
     monkeypatch.chdir(tmp_path)
@@ -169,6 +180,19 @@ def test_a_damaged_manifest_is_refused(small_demo, tmp_path):
         (tmp_path / manifest.NAME).write_text(damaged)
         with pytest.raises(UserError, match="prepare it anew"):
             manifest.read(tmp_path)
+
+
+def test_a_manifest_finds_its_files_however_accents_are_spelt(tmp_path):
+    """What a Mac writes of é, and what the manifest has: Unicode's NFD and NFC."""
+    (tmp_path / "speech").mkdir()
+    path = tmp_path / "speech" / f"caf{unicodedata.normalize('NFD', 'é')}.wav"
+    audio.write(path, np.full(800, 0.1), 16_000)
+    entry = manifest.describe(path, tmp_path)
+    assert entry.path == f"speech/caf{unicodedata.normalize('NFC', 'é')}.wav"
+    assert manifest.differences(tmp_path, [entry]) == []
+    path.rename(tmp_path / entry.path)
+    assert manifest.describe(tmp_path / entry.path, tmp_path) == entry
+    assert manifest.differences(tmp_path, [entry]) == []
 
 
 # VoiceBank+DEMAND.
@@ -303,6 +327,8 @@ def test_everything_bad_is_listed_and_nothing_is_left(folders, tmp_path, capsys)
     soundfile.write(folders / "clean_testset_wav/p228_001.wav", np.full(30_000, 0.1), 48_000)
     soundfile.write(folders / "clean_testset_wav/p229_001.wav", np.full((9_000, 2), 0.1), 44_100)
     soundfile.write(train / "p227_001.wav", np.zeros(24_048), 48_000)
+    for side in SETS["train"]:
+        (folders / side / "phone.M4A").write_bytes(b"ftypM4A")
     with pytest.raises(UserError) as told:
         convert(folders, tmp_path / "out")
     message = str(told.value)
@@ -311,7 +337,8 @@ def test_everything_bad_is_listed_and_nothing_is_left(folders, tmp_path, capsys)
         "p228_001.wav: 10000 samples at 16 kHz, its noisy partner 8032",
         "p229_001.wav: 44100 Hz, neither 48000 nor 16000; 2 channels, not one",
         "p227_001.wav: silent",
-        "4 problems",
+        "phone.M4A: not WAV or FLAC",
+        "6 problems",
     ):
         assert reason in message
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
@@ -363,6 +390,33 @@ def test_a_folder_with_other_things_is_refused(zips, tmp_path):
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match=r"not of this source: thesis\.txt"):
         convert(zips, tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["out", "out.partial"])
+@pytest.mark.parametrize(
+    "theirs", [".notes.tmp", ".12-34.tmp", "deep/.x.tmp", "train/clean/p226_001.wav", "a/thesis.txt"]
+)
+def test_what_somebody_else_made_is_not_touched(zips, tmp_path, place, theirs):
+    """Names of temporary files, and names that the result will have: nothing says that they are a preparation's own."""
+    file = tmp_path / place / theirs
+    file.parent.mkdir(parents=True)
+    file.write_text("years of work")
+    with pytest.raises(UserError, match=rf"not of this source: {theirs}"):
+        convert(zips, tmp_path / "out")
+    assert file.read_text() == "years of work"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([place, "source"])
+
+
+def test_what_a_killed_run_left_is_cleared_away(zips, tmp_path):
+    def interrupt(label: str, done: int, total: int) -> None:
+        if label == "converting":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(zips, tmp_path / "out", progress=interrupt)
+    (tmp_path / "out.partial/train/clean/.12-34.tmp").write_bytes(b"half a file")
+    convert(zips, tmp_path / "out")
+    assert not [name for name in contents(tmp_path / "out") if Path(name).name.startswith(".")]
 
 
 # The wrapper of entry points.

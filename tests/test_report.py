@@ -7,6 +7,7 @@ import json
 import re
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,14 @@ def test_names_of_files_are_data(tmp_path, name):
     assert html.count("<script") == build(evaluation(tmp_path, {"a": 2.0, "b": None})).html.count("<script")
     assert "<img" not in html
     assert name in [file["name"] for file in block(html, "data")["files"]]
+
+
+def test_notes_are_on_the_page(tmp_path):
+    result = evaluation(tmp_path, {"a": 1.0})
+    noted = replace(result.scores["enhanced"][0], notes=("is odd",))
+    html = build(replace(result, scores={"enhanced": (noted,)})).html
+    assert block(html, "data")["notes"] == ["enhanced: is odd: a"]
+    assert 'id="notes-list"' in html
 
 
 def test_the_worst_come_first_and_have_the_audio(tmp_path):

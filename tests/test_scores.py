@@ -105,6 +105,31 @@ def test_what_cannot_be_scored_is_absent_with_its_reason(pool, clean, estimate, 
     assert all(math.isfinite(value) for value in found.values.values())
 
 
+@pytest.mark.parametrize(
+    ("clean_gain", "gain", "noted"),
+    [
+        (1.0, 1.0, ()),
+        (1.0, 90.0, ()),  # 39.1 dB louder
+        (1.0, 0.011, ()),  # 39.2 dB quieter
+        (0.1, 11.0, ("the estimate is more than 40 dB louder",)),
+        (1.0, 0.009, ("the estimate is more than 40 dB quieter",)),
+        (1.0, 32_768.0, ("the estimate is more than 40 dB louder", "the estimate's samples reach beyond ±10")),
+        (
+            32_768.0,
+            32_768.0,
+            ("the clean signal's samples reach beyond ±10", "the estimate's samples reach beyond ±10"),
+        ),
+    ],
+)
+def test_levels_that_cannot_be_those_of_a_pair_are_noted(pool, clean_gain, gain, noted):
+    """Floats stored at 16-bit scale are 90.3 dB louder than floats in [-1, 1]; 40 dB is a factor of 100."""
+    clean = 0.1 * speech()
+    found = scores.score_pair(clean_gain * clean, gain * clean, pool)
+    assert len(found.notes) == len(noted)
+    for note, words in zip(found.notes, noted, strict=True):
+        assert words in note
+
+
 def test_a_few_samples_more_or_less_are_cut_and_noted(pool):
     clean = speech()
     found = scores.score_pair(clean, noisy(clean)[:-480], pool)

@@ -14,19 +14,10 @@ import numpy as np
 import soundfile
 from G722 import G722
 
+from cmgan_jax.data.kinds import FOREIGN, NAMED, RECORDINGS
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.outputs import remove
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".g722")
-"""Files that a corpus is made of, by their lower-case suffix."""
-RECORDINGS = (
-    *SUFFIXES, ".wave", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"
-)  # fmt: skip
-"""Files that can be enhanced and scored."""
-FOREIGN = (".m4a", ".m4b", ".aac", ".wma", ".amr", ".ac3", ".ape", ".wv", ".mka", ".weba", ".3gp")
-"""Recordings of kinds that libsndfile does not read: named, and never left out without a word."""
-NAMED = (*RECORDINGS, *FOREIGN)
-"""Files of a folder that are taken up."""
 RATES = (1_000, 768_000)
 """Lowest and highest sample rate in Hz that is believed: another one is a damaged header, and costs hours or memory."""
 LOUDEST = 2.0**31
@@ -45,6 +36,9 @@ _UNKNOWN_FRAMES = 2**62
 _BLOCK_SAMPLES = 2**22
 # WAV, AIFF, AU, Wave64 and RF64, in libsndfile's words.
 _CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+# Sub-types that can be entered anywhere, to the sample. Others are decoded from their beginning: a frame of MP3 needs
+# bits of those before it, and libsndfile cannot seek in some codes of telephony.
+_ENTERED = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW", "ALAC", "VORBIS", "OPUS", "IMA_ADPCM", "MS_ADPCM")
 # A WAV file written into a pipe claims about 2 or 4 GiB: its writer could not know.
 _STREAMED_BYTES = 0x7FFF_0000
 
@@ -117,8 +111,11 @@ def read(path: Path, start: int = 0, frames: int | None = None) -> np.ndarray:
         if wanted == 0:
             return np.zeros(0, np.float32)
         try:
-            if start:  # A seek searches a FLAC file, also one to where it stands.
+            if start and file.subtype.startswith(_ENTERED):  # A seek searches a FLAC file, also one to where it stands.
                 file.seek(start)
+            elif start:
+                for _ in blocks(path, file, start):
+                    pass
         except soundfile.SoundFileError as error:
             raise AudioError(path, f"damaged: {library_reason(error)}") from error
         parts = list(blocks(path, file, wanted))
@@ -235,7 +232,7 @@ def open_recording(path: Path) -> soundfile.SoundFile:
             raise AudioError(path, "empty file (0 bytes)")
         try:
             # Not by its name, which may hold bytes that are no text.
-            file = soundfile.SoundFile(os.dup(regular.fileno()))
+            file = _InOrder(os.dup(regular.fileno()))
         except soundfile.SoundFileError as error:
             raise AudioError(path, f"unreadable: {library_reason(error)}") from error
     problem = implausible(file)
@@ -267,6 +264,14 @@ def library_reason(error: soundfile.SoundFileError) -> str:
     """What libsndfile says, without the file's name."""
     text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
     return text.removeprefix("Error : ").rstrip(".")
+
+
+class _InOrder(soundfile.SoundFile):
+    """A file whose reads follow one another: soundfile seeks after each read otherwise, which spoils MP3 after it."""
+
+    def seekable(self) -> bool:
+        """Whether soundfile shall set the place after each read; `seek` works all the same."""
+        return False
 
 
 def _open(path: Path) -> soundfile.SoundFile:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from unicodedata import normalize
 
 from cmgan_jax.data.audio import AudioError
+from cmgan_jax.data.folders import count_text
 from cmgan_jax.errors import UserError, printable
 
 _SHOWN_SPEAKERS = 5
@@ -114,6 +115,7 @@ class Corpus:
         hold_out: how the held-out part was chosen.
         notes: what people should know of the division.
         stamps: `stamp` of files that train or validate, when they had been checked.
+        passed_over: how many files beside them are no recordings, by suffix (see `folders.Found`).
     """
 
     kind: Kind
@@ -130,6 +132,7 @@ class Corpus:
     hold_out: str = ""
     notes: tuple[str, ...] = ()
     stamps: Mapping[Path, Stamp] = field(default_factory=dict)
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def division(self) -> str:
@@ -177,6 +180,8 @@ class Corpus:
         lines += [f"hold-out:   {self.hold_out}", f"speakers:   {_told(*self.items, *self.validation)}"]
         if self.skipped:
             lines.append(f"skipped:    {plural(len({p.path for p in self.skipped}), 'bad file')}")
+        if self.passed_over:
+            lines.append(f"no audio:   {count_text(self.passed_over)} passed over")
         lines += [f"note:       {note}" for note in self.notes]
         return "\n".join([*lines, f"fingerprint {self.fingerprint[:16]}"])
 

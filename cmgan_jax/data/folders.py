@@ -1,42 +1,172 @@
-"""The files below a folder that somebody else filled: links, loops, pipes and all."""
+"""The files below a folder that somebody else filled: links, loops, pipes and all, and the names that they have."""
 
 import os
-from collections.abc import Collection
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from cmgan_jax.data.kinds import NAMED, by_quality
 from cmgan_jax.errors import UserError, printable
 
+_MOST_NAMES = 1000
+_SHOWN = 8
 
-def files_below(folder: Path, suffixes: Collection[str], unreadable: bool = False) -> list[Path]:
+
+class Unreadable(NamedTuple):
+    """A folder that cannot be listed, or a link that leads nowhere and may have led to one."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies below a folder; nothing of it has been opened.
+
+    Attributes:
+        files: everything with one of the suffixes that is not a folder, sorted; also links that lead nowhere, and
+            pipes, for whoever opens them has a reason to tell.
+        unreadable: what may hold more files, and cannot be looked into.
+        passed_over: how many files have other suffixes, by lower-case suffix, and how many are hidden.
+    """
+
+    files: tuple[Path, ...]
+    unreadable: tuple[Unreadable, ...]
+    passed_over: Mapping[str, int]
+
+    def passed_over_text(self) -> str:
+        """What was passed over, for people; empty where there is nothing."""
+        return count_text(self.passed_over)
+
+
+def count_text(passed_over: Mapping[str, int]) -> str:
+    """Numbers by suffix in words, such as ``12 .txt, 3 .json, 1 without a suffix``."""
+    ordered = sorted(passed_over.items(), key=lambda item: (-item[1], item[0] or "~"))
+    words = [f"{count} {printable(suffix) or 'without a suffix'}" for suffix, count in ordered[:_SHOWN]]
+    rest = sum(count for _, count in ordered[_SHOWN:])
+    return ", ".join([*words, f"{rest} others"] if rest else words)
+
+
+def walk(folder: Path, suffixes: Collection[str] = NAMED) -> Found:
     """Find files by suffix, opening none.
 
-    Args:
-        folder: where to look; linked folders are followed, each of them once.
-        suffixes: lower-case; names match in any case.
-        unreadable: list folders that cannot be read, too, instead of raising an error.
+    Linked folders are followed, under each of their names; only a folder that lies inside of itself is cut there.
+    What is hidden, or in a hidden folder, is left out.
 
-    Returns:
-        Everything of such a name that is not a folder, sorted: also links that lead nowhere, and pipes, for whoever
-        opens them has a reason to tell. What is hidden, or in a hidden folder, is left out.
+    Args:
+        folder: where to look.
+        suffixes: lower-case; names match in any case.
 
     Raises:
-        UserError: a folder cannot be read, the first one in any case.
+        UserError: the folder itself cannot be read, or one folder has more than a thousand names through links.
     """
-    found: list[Path] = []
-
-    def refuse(error: OSError) -> None:
-        if not unreadable or Path(error.filename) == folder:
-            raise UserError(f"{printable(error.filename)}: {error.strerror}") from error
-        found.append(Path(error.filename))
-
-    visited: set[str] = set()
-    for here, below, names in os.walk(folder, followlinks=True, onerror=refuse):
-        real = os.path.realpath(here)
-        if real in visited:
-            below.clear()
+    files: list[Path] = []
+    unreadable: list[Unreadable] = []
+    passed_over: Counter[str] = Counter()
+    names: Counter[object] = Counter()
+    waiting: list[tuple[Path, frozenset[object]]] = [(folder, frozenset())]
+    while waiting:
+        here, above = waiting.pop()
+        try:
+            identity = _identity(here)
+            with os.scandir(here) as listed:
+                entries = list(listed)
+        except OSError as error:
+            problem = Unreadable(here, error.strerror or str(error))
+            if here == folder:
+                raise UserError(str(problem)) from error
+            unreadable.append(problem)
             continue
-        visited.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        paths = (Path(here, name) for name in names if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in suffixes]
-    return sorted(found)
+        if identity in above:
+            continue
+        names[identity] += 1
+        if names[identity] > _MOST_NAMES:
+            raise UserError(
+                f"{printable(here)}: links give this folder more than {_MOST_NAMES} names; name the folders to be read"
+            )
+        inside = above | {identity}
+        for entry in entries:
+            path = here / entry.name
+            suffix = path.suffix.lower()
+            if entry.name.startswith("."):
+                passed_over["hidden"] += suffix in suffixes and not entry.name.startswith("._")  # Those of a Mac.
+                continue
+            try:
+                is_folder = _is_folder(entry)
+            except OSError as error:
+                is_folder = False
+                if suffix not in suffixes:
+                    reason = "the link leads nowhere" if isinstance(error, FileNotFoundError) else error.strerror
+                    unreadable.append(Unreadable(path, reason or str(error)))
+                    continue
+            if is_folder:
+                waiting.append((path, inside))
+            elif suffix in suffixes:
+                files.append(path)
+            else:
+                passed_over[suffix] += 1
+    return Found(tuple(sorted(files)), tuple(sorted(unreadable)), +passed_over)
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files of `walk`, where every folder has to be readable.
+
+    Raises:
+        UserError: as `walk`, and where anything cannot be looked into; all of it is named.
+    """
+    found = walk(folder, suffixes)
+    refuse_unreadable(found)
+    return list(found.files)
+
+
+def refuse_unreadable(found: Found) -> None:
+    """Refuse to go on without what could not be looked into.
+
+    Raises:
+        UserError: there is any; all of it is named.
+    """
+    if found.unreadable:
+        raise UserError("\n".join(map(str, found.unreadable)))
+
+
+def name_below(folder: Path, path: Path) -> str:
+    """How a file is called: its path below a folder, with forward slashes, without the suffix, in Unicode's NFC.
+
+    A letter with an accent can be one character or two, and systems differ in which they write.
+    """
+    return composed(path.relative_to(folder).with_suffix("").as_posix())
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's NFC, in which names are compared."""
+    return unicodedata.normalize("NFC", name)
+
+
+def by_name(folder: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Files by their name (`name_below`), in order; under each name the lossless ones first."""
+    names: dict[str, list[Path]] = {}
+    for path in files:
+        names.setdefault(name_below(folder, path), []).append(path)
+    return {name: by_quality(names[name]) for name in sorted(names)}
+
+
+def _identity(folder: Path) -> object:
+    status = os.stat(folder)
+    # Some network file systems number nothing.
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or leads to one.
+
+    Raises:
+        OSError: it is a link that leads nowhere.
+    """
+    return stat.S_ISDIR(entry.stat().st_mode) if entry.is_symlink() else entry.is_dir()

@@ -30,6 +30,8 @@ _FULL_SCALE = 16.0
 _LEVELS_APART = 40.0
 """Decibels between the two files of a pair beyond which one of them is at another scale."""
 
+_CONVERT = "convert the corpus with `python -m experiments.prepare_data pairs DIR --out DIR` (or `speech …`)"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -106,6 +108,7 @@ def open_corpus(
         hold_out=held.hold_out,
         notes=(*held.notes, *identity.notes(listing)),
         stamps=stamps,
+        passed_over=listing.passed_over,
     )
 
 
@@ -180,10 +183,9 @@ def measure(path: Path, sample_rate: int) -> Measured:
         return Measured(0, (error.reason,))
     reasons = []
     if info.sample_rate != sample_rate:
-        remedy = "python -m experiments.prepare_data resamples"
-        reasons.append(f"sample rate {info.sample_rate} Hz instead of {sample_rate} Hz: {remedy}")
+        reasons.append(f"sample rate {info.sample_rate} Hz instead of {sample_rate} Hz: {_CONVERT}")
     if info.channels != 1:
-        reasons.append(f"{info.channels} channels instead of 1: keep one, e.g. sox IN OUT remix 1")
+        reasons.append(f"{info.channels} channels instead of 1: {_CONVERT}")
     finite = np.isfinite(samples)
     if len(samples) == 0:
         reasons.append("empty: no samples")

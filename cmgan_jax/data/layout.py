@@ -6,20 +6,22 @@ both     DIR/validation/{clean,noisy}, where it exists, is the validation set
 """
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cmgan_jax.data import speakers
-from cmgan_jax.data.audio import SUFFIXES
 from cmgan_jax.data.corpus import Clip, CorpusSource, Kind, Pair, Problem
-from cmgan_jax.data.folders import files_below
+from cmgan_jax.data.folders import by_name, walk
+from cmgan_jax.data.kinds import RECORDINGS
 from cmgan_jax.errors import UserError, printable
 
 _LAYOUTS = (
     "a corpus is one of:\n"
     "  DIR/train/clean and DIR/train/noisy (and DIR/test/clean, DIR/test/noisy): pairs with equal names\n"
-    "  DIR/speech and DIR/noise: mixed on the fly"
+    "  DIR/speech and DIR/noise: mixed on the fly\n"
+    "  `python -m experiments.prepare_data pairs DIR --out DIR` (or `speech …`) makes one of your own recordings"
 )
 
 
@@ -35,7 +37,8 @@ class Listing:
         noise: noise of a mixed corpus.
         validation: pairs of DIR/validation.
         test: pairs of DIR/test.
-        problems: files without a partner, or with two.
+        problems: files without a partner, or with two, and folders that cannot be read.
+        passed_over: how many files are no recordings, by suffix (see `folders.Found`).
     """
 
     kind: Kind
@@ -46,6 +49,7 @@ class Listing:
     validation: tuple[Pair, ...] = ()
     test: tuple[Pair, ...] = ()
     problems: tuple[Problem, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 def find(source: CorpusSource) -> Listing:
@@ -69,11 +73,12 @@ def find(source: CorpusSource) -> Listing:
     root = source.data
     if not root.is_dir():
         raise UserError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; {_LAYOUTS}")
-    validation, problems = _optional_pairs(root / "validation")
+    passed_over: Counter[str] = Counter()
+    validation, problems = _optional_pairs(root / "validation", passed_over)
     manifest = root / "manifest.json"
     if _has_pairs(root / "train"):
-        train, train_problems = _pairs(root / "train")
-        test, test_problems = _optional_pairs(root / "test")
+        train, train_problems = _pairs(root / "train", passed_over)
+        test, test_problems = _optional_pairs(root / "test", passed_over)
         return Listing(
             "paired",
             manifest,
@@ -81,10 +86,17 @@ def find(source: CorpusSource) -> Listing:
             validation=validation,
             test=test,
             problems=(*train_problems, *problems, *test_problems),
+            passed_over=passed_over,
         )
     if (root / "speech").is_dir() and (root / "noise").is_dir():
         mixed = _mixed((root / "speech",), (root / "noise",))
-        return replace(mixed, manifest=manifest, validation=validation, problems=(*mixed.problems, *problems))
+        return replace(
+            mixed,
+            manifest=manifest,
+            validation=validation,
+            problems=(*mixed.problems, *problems),
+            passed_over=Counter(mixed.passed_over) + passed_over,
+        )
     found = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in root.iterdir())
     shown = ", ".join(map(printable, found[:8])) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
     raise UserError(f"{root} is not a corpus: it holds {shown or 'nothing'}; {_LAYOUTS}")
@@ -118,29 +130,27 @@ def _find_mixed(speech: tuple[Path, ...], noise: tuple[Path, ...]) -> Listing:
 
 
 def _mixed(speech: tuple[Path, ...], noise: tuple[Path, ...]) -> Listing:
-    clips, problems = _clips(speech)
-    noises, noise_problems = _clips(noise)
-    return Listing("mixed", speech=clips, noise=noises, problems=problems + noise_problems)
+    passed_over: Counter[str] = Counter()
+    clips, problems = _clips(speech, passed_over)
+    noises, noise_problems = _clips(noise, passed_over)
+    return Listing("mixed", speech=clips, noise=noises, problems=problems + noise_problems, passed_over=passed_over)
 
 
 def _has_pairs(folder: Path) -> bool:
     return (folder / "clean").is_dir() and (folder / "noisy").is_dir()
 
 
-def _optional_pairs(folder: Path) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
-    return _pairs(folder) if _has_pairs(folder) else ((), ())
+def _optional_pairs(folder: Path, passed_over: Counter[str]) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
+    return _pairs(folder, passed_over) if _has_pairs(folder) else ((), ())
 
 
-def _pairs(folder: Path) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
+def _pairs(folder: Path, passed_over: Counter[str]) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
     problems: list[Problem] = []
     sides: dict[str, dict[str, Path]] = {"clean": {}, "noisy": {}}
     for side, named in sides.items():
-        for path in files_below(folder / side, SUFFIXES):
-            name = _name(path, folder / side)
-            if name in named:
-                problems.append(_namesake(path, named[name]))
-            else:
-                named[name] = path
+        for name, (path, *others) in by_name(folder / side, _recordings(folder / side, problems, passed_over)).items():
+            named[name] = path
+            problems += [_namesake(other, path) for other in others]
     for side, other in (("clean", "noisy"), ("noisy", "clean")):
         problems += [
             Problem(path, f"no partner of that name in {folder / other}")
@@ -148,7 +158,7 @@ def _pairs(folder: Path) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
             if name not in sides[other]
         ]
     if not sides["clean"] and not sides["noisy"]:
-        raise UserError(f"{folder}/clean and {folder}/noisy hold no audio ({' '.join(SUFFIXES)})")
+        raise UserError(f"{folder}/clean and {folder}/noisy hold no audio ({' '.join(RECORDINGS)})")
     pairs = tuple(
         Pair(name, path, sides["noisy"][name], 0, *speakers.labels(name))
         for name, path in sides["clean"].items()
@@ -157,7 +167,7 @@ def _pairs(folder: Path) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
     return pairs, tuple(problems)
 
 
-def _clips(folders: tuple[Path, ...]) -> tuple[tuple[Clip, ...], tuple[Problem, ...]]:
+def _clips(folders: tuple[Path, ...], passed_over: Counter[str]) -> tuple[tuple[Clip, ...], tuple[Problem, ...]]:
     """All clips below the folders, sorted by name; a file that is reached twice counts once."""
     own_names = [os.path.basename(os.path.realpath(folder)) for folder in folders]
     distinct = len(set(own_names)) == len(folders)
@@ -167,25 +177,26 @@ def _clips(folders: tuple[Path, ...]) -> tuple[tuple[Clip, ...], tuple[Problem, 
     for number, (folder, own) in enumerate(zip(folders, own_names, strict=True), 1):
         # Names stay unique when several folders are given, also where those have the same name.
         prefix = "" if len(folders) == 1 else f"{own}/" if distinct else f"{number}-{own}/"
-        found = files_below(folder, SUFFIXES)
+        found = by_name(folder, _recordings(folder, problems, passed_over))
         if not found:
-            raise UserError(f"{folder} holds no audio ({' '.join(SUFFIXES)})")
-        for path in found:
+            raise UserError(f"{folder} holds no audio ({' '.join(RECORDINGS)})")
+        for inner, (path, *others) in found.items():
+            problems += [_namesake(other, path) for other in others]
             real = os.path.realpath(path)
-            name = prefix + _name(path, folder)
             if real in seen:
                 continue
             seen.add(real)
-            if name in clips:
-                problems.append(_namesake(path, clips[name].path))
-                continue
-            clips[name] = Clip(name, path, 0, *speakers.labels(_name(path, folder), own))
+            clips[prefix + inner] = Clip(prefix + inner, path, 0, *speakers.labels(inner, own))
     return tuple(clips[name] for name in sorted(clips)), tuple(problems)
+
+
+def _recordings(folder: Path, problems: list[Problem], passed_over: Counter[str]) -> tuple[Path, ...]:
+    """The recordings below a folder; what cannot be read is added to the problems, what is no recording counted."""
+    found = walk(folder)
+    problems += [Problem(path, reason) for path, reason in found.unreadable]
+    passed_over.update(found.passed_over)
+    return found.files
 
 
 def _namesake(path: Path, other: Path) -> Problem:
     return Problem(path, f"has the name of {printable(other.name)} beside it: remove one")
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()

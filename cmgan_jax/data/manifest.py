@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cmgan_jax.data import audio
+from cmgan_jax.data.folders import composed
 from cmgan_jax.errors import UserError
 
 NAME = "manifest.json"
@@ -26,13 +27,14 @@ class Entry:
     """One file of a corpus."""
 
     path: str
-    """Where it is, from the corpus's folder, with forward slashes."""
+    """Where it is, from the corpus's folder, with forward slashes, in Unicode's NFC."""
     frames: int
     """Samples."""
     bytes: int
     """Size of the file."""
     sha256: str
-    """Hash of the samples, 16-bit little-endian: the same whatever encoder or version wrote the file."""
+    """Hash of the samples, little-endian, 16-bit or, of a file of floats, 32-bit: the same whatever encoder or version
+    wrote the file."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,20 @@ def describe(path: Path, root: Path) -> Entry:
     """Read a file and describe it.
 
     Args:
-        path: a 16-bit mono file.
+        path: a mono file of 16 bits or of floats.
         root: folder of the corpus.
 
     Raises:
         AudioError: it cannot be read.
     """
-    samples = to_pcm16(audio.read(path))
-    digest = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
-    return Entry(path.relative_to(root).as_posix(), len(samples), path.stat().st_size, digest)
+    digest, frames = hashlib.sha256(), 0
+    with audio.open_recording(path) as file:
+        floats = file.subtype == "FLOAT"
+        for block in audio.blocks(path, file, file.frames):
+            samples = block[:, 0]
+            digest.update((samples.astype("<f4") if floats else to_pcm16(samples).astype("<i2")).tobytes())
+            frames += len(samples)
+    return Entry(composed(path.relative_to(root).as_posix()), frames, path.stat().st_size, digest.hexdigest())
 
 
 def build(
@@ -157,12 +164,16 @@ def differences(root: Path, files: Sequence[Entry]) -> list[str]:
         files: what should be there.
 
     Returns:
-        A line for each file that is missing or of another size; none where the corpus is whole.
+        A line for each file that is missing or of another size; none where the corpus is whole. Names are compared
+        in Unicode's NFC: a copy by way of a Mac may have other characters in them.
     """
     problems = []
+    absent = [entry for entry in files if not (root / entry.path).exists()]
+    spelt = {composed(path.relative_to(root).as_posix()): path for path in root.rglob("*")} if absent else {}
     for entry in files:
+        path = root / entry.path
         try:
-            size = (root / entry.path).stat().st_size
+            size = (path if path.exists() else spelt.get(composed(entry.path), path)).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             problems.append(f"{entry.path}: missing")
             continue

@@ -3,8 +3,7 @@
 WAV, not FLAC: a training step reads a minute of audio in about 30 ms, WAV costs nothing to decode, every tool of
 the field reads it, and both sets at 16 kHz take only 2.4 GB.
 
-Everything is built in ``OUT.partial``, which takes OUT's name when the last file is right: a folder of that name is
-whole. An interrupted run goes on where it stopped.
+An interrupted run goes on where it stopped (`prepare_folder`).
 
 Source: C. Valentini-Botinhao, "Noisy speech database for training speech enhancement algorithms and TTS models",
 University of Edinburgh, 2017, https://doi.org/10.7488/ds/2117.
@@ -27,8 +26,9 @@ import numpy as np
 import soundfile
 import soxr
 
-from cmgan_jax.data import audio, manifest
-from cmgan_jax.data.folders import files_below
+from cmgan_jax.data import audio, manifest, prepare_folder
+from cmgan_jax.data.folders import composed, files_below
+from cmgan_jax.data.kinds import NAMED
 from cmgan_jax.errors import UserError, printable
 
 SAMPLE_RATE = 16_000
@@ -87,14 +87,14 @@ def prepare_voicebank(
             the disk is too small; `out` holds something else. No folder `out` is left behind, unless it was
             there and the trouble is not in it.
     """
-    work = out.with_name(f"{out.name}.partial")
+    work = prepare_folder.partial(out)
     with ExitStack() as stack:
         items = [item for subset in _sets(source, speakers) for item in _members(*subset, stack)]
         _check_names(items)
         planned, problems = _collect("checking the source", _plan, items, progress)
         _refuse(problems + _unequal(planned))
         here = out if out.exists() else work
-        _check_target(here, planned)
+        prepare_folder.refuse_foreign(here, CORPUS, {plan.item.target for plan in planned})
         known = manifest.read(here)
         old = {entry.path: entry for entry in known.files} if known else {}
 
@@ -109,12 +109,11 @@ def prepare_voicebank(
             if work.exists():
                 raise UserError(f"{out} is incomplete and {work} exists too; delete one of them")
             os.rename(out, work)
-        (work / manifest.NAME).unlink(missing_ok=True)
+        prepare_folder.begin(work, CORPUS)
         made, problems = _collect("converting", lambda plan: _convert(plan, work), missing, progress)
         _refuse(problems)
     described = {"name": "VoiceBank+DEMAND", "doi": "10.7488/ds/2117", "folder": source.name}
-    manifest.write(work, manifest.build(CORPUS, [*found.values(), *made], described))
-    os.rename(work, out)
+    prepare_folder.finish(work, out, manifest.build(CORPUS, [*found.values(), *made], described))
     return out
 
 
@@ -145,8 +144,10 @@ def _sets(source: Path, speakers: int | None) -> list[tuple[str, Path]]:
 def _members(target: str, path: Path, stack: ExitStack) -> Iterator[_Item]:
     """The utterances of a set, in a zip or a folder."""
     if path.is_dir():
-        for file in files_below(path, _SUFFIXES):
-            yield _Item(f"{target}/{file.stem}.wav", printable(file), lambda file=file: audio.open_regular(file))
+        for file in files_below(path, NAMED):
+            yield _Item(
+                f"{target}/{composed(file.stem)}.wav", printable(file), lambda file=file: audio.open_regular(file)
+            )
         return
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
@@ -158,13 +159,13 @@ def _members(target: str, path: Path, stack: ExitStack) -> Iterator[_Item]:
             raise UserError(f"{path}: member {info.filename!r} leads outside of it; this is not the published zip")
         if not info.is_dir() and _wanted(inside):
             where = printable(f"{path}:{info.filename}")
-            yield _Item(f"{target}/{inside.stem}.wav", where, lambda info=info: _member(archive, info))
+            yield _Item(f"{target}/{composed(inside.stem)}.wav", where, lambda info=info: _member(archive, info))
 
 
 def _wanted(inside: PurePosixPath) -> bool:
     """Whether it is audio, not a note or what some systems leave in folders and zips."""
     hidden = any(part.startswith((".", "__MACOSX")) for part in inside.parts)
-    return not hidden and inside.suffix.lower() in _SUFFIXES
+    return not hidden and inside.suffix.lower() in NAMED
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
@@ -229,6 +230,8 @@ def _collect(
 
 def _decode(item: _Item) -> tuple[np.ndarray, int]:
     """All samples of an utterance, [S] float32 in [-1, 1], and its rate."""
+    if not item.where.lower().endswith(_SUFFIXES):
+        raise _BadFileError(f"{item.where}: not WAV or FLAC; own recordings go by `prepare_data pairs`")
     try:
         with item.open() as stream, soundfile.SoundFile(stream) as file:
             rate, channels = file.samplerate, file.channels
@@ -282,24 +285,6 @@ def _unequal(planned: list[_Planned]) -> list[str]:
         if "/clean/" in plan.item.target
         and (other := frames.get(_partner(plan.item.target), plan.frames)) != plan.frames
     ]
-
-
-def _check_target(here: Path, planned: list[_Planned]) -> None:
-    """Refuse a folder with anything in it that this source does not give."""
-    if not here.exists():
-        return
-    if not here.is_dir():
-        raise UserError(f"{here}: a file is in the way; choose another --out")
-    ours = {plan.item.target for plan in planned} | {manifest.NAME}
-    present = {path.relative_to(here).as_posix(): path for path in here.rglob("*") if not path.is_dir()}
-    for name in [name for name in present if re.fullmatch(r"\..*\.tmp", PurePosixPath(name).name)]:
-        present.pop(name).unlink()  # of a write that was killed
-    if strange := sorted(set(present) - ours):
-        more = f" and {len(strange) - 5} more" * (len(strange) > 5)
-        raise UserError(
-            f"{here} holds files that are not of this source: {', '.join(strange[:5])}{more}; "
-            "choose another --out, or delete it"
-        )
 
 
 def _kept(plan: _Planned, here: Path, old: dict[str, manifest.Entry]) -> manifest.Entry | None:

@@ -8,12 +8,12 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from cmgan_jax.data import audio
-from cmgan_jax.data.folders import files_below
+from cmgan_jax.data.folders import by_name, count_text, files_below, walk
+from cmgan_jax.data.kinds import NAMED, RECORDINGS, lossless
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation.scores import METRICS, NARROW, FileScores, Pair, score_files
 from cmgan_jax.evaluation.summary import Summary, summarise
@@ -35,11 +35,13 @@ class Case:
         name: path below each folder, without the suffix.
         paths: its file by system, and under `clean`.
         problems: why there is none, for those that have none.
+        notes: what else is to be known of a system's file.
     """
 
     name: str
     paths: Mapping[str, Path]
     problems: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def speaker(self) -> str | None:
@@ -93,7 +95,10 @@ class Evaluation:
 
 
 def match_files(folders: Mapping[str, Path], made: str | None = None) -> tuple[Case, ...]:
-    """Find the versions of each recording by name; suffixes may differ.
+    """Find the versions of each recording by name; suffixes may differ, and so may the spelling of accents.
+
+    Of one name in a folder the only lossless file goes before compressed copies, which are noted. A file that links
+    give several names is one recording under each of them.
 
     Args:
         folders: by system, and `clean`.
@@ -104,7 +109,8 @@ def match_files(folders: Mapping[str, Path], made: str | None = None) -> tuple[C
         files, or the noisy ones where `made` is named; folders beside these may hold more.
 
     Raises:
-        UserError: a folder is missing or holds no audio, or the folders have no name in common.
+        UserError: a folder is missing, holds no audio or has a folder in it that cannot be read, or the folders
+            have no name in common.
     """
     found = {system: _audio_by_name(system, folder) for system, folder in folders.items()}
     common = set.intersection(*(set(names) for names in found.values()))
@@ -119,10 +125,14 @@ def match_files(folders: Mapping[str, Path], made: str | None = None) -> tuple[C
     for name in sorted(set(found[CLEAN]) | set(found[NOISY if made else ENHANCED])):
         paths: dict[str, Path] = {}
         problems: dict[str, str] = {}
+        notes: dict[str, str] = {}
         for system, names in found.items():
-            here = names.get(name, [])
+            everything = names.get(name, [])
+            here = list(lossless(everything)) or everything
             if len(here) == 1:
                 paths[system] = here[0]
+                if copies := [printable(path.name) for path in everything if path != here[0]]:
+                    notes[system] = f"{', '.join(copies)} beside it {'is' if len(copies) == 1 else 'are'} left out"
             elif here:
                 problems[system] = (
                     f"{len(here)} {system} files of that name: {', '.join(printable(path.name) for path in here)}"
@@ -131,8 +141,14 @@ def match_files(folders: Mapping[str, Path], made: str | None = None) -> tuple[C
                 problems[system] = f"no {system} file of that name in {folders[system]}"
         if made and NOISY in problems:
             problems[made] = problems[NOISY]
-        cases.append(Case(name, paths, problems))
+        cases.append(Case(name, paths, problems, notes))
     return tuple(cases)
+
+
+def passed_over(folders: Mapping[str, Path]) -> tuple[str, ...]:
+    """A line for each folder that holds files which are no recordings, with their number by suffix."""
+    found = {system: walk(folder).passed_over for system, folder in folders.items() if folder.is_dir()}
+    return tuple(f"{system}: {count_text(counts)} passed over" for system, counts in found.items() if counts)
 
 
 def evaluate(
@@ -176,7 +192,8 @@ def evaluate(
                 reason = case.problems.get(CLEAN) or case.problems.get(system)
                 if reason is None and system not in case.paths and make is not None:
                     try:
-                        finished[case.name] = case = Case(case.name, {**case.paths, system: make(case)}, case.problems)
+                        case = replace(case, paths={**case.paths, system: make(case)})
+                        finished[case.name] = case
                     except UserError as error:
                         reason = str(error)
                 if reason is not None:
@@ -187,7 +204,9 @@ def evaluate(
 
     progress(0, total)
     for scores in score_files(pairs(), pool, published_scale=published_scale, narrow=narrow):
-        found[asked.popleft()] = scores
+        name, system = key = asked.popleft()
+        noted = [f"{of}: {text}" for of, text in finished[name].notes.items() if of in (CLEAN, system)]
+        found[key] = replace(scores, notes=(*noted, *scores.notes))
         progress(len(found), total)
     progress(total, total)
     return assemble(
@@ -256,12 +275,7 @@ def _snr_floor(snr: float) -> float:
 def _audio_by_name(system: str, folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; name the {system} files")
-    names: dict[str, list[Path]] = {}
-    for path in files_below(folder, audio.NAMED):
-        names.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-    for name, paths in names.items():
-        # One that lost nothing goes before a compressed copy of it.
-        names[name] = [path for path in paths if path.suffix.lower() in audio.SUFFIXES] or paths
+    names = by_name(folder, files_below(folder, NAMED))
     if not names:
-        raise UserError(f"{folder} holds no audio ({' '.join(audio.RECORDINGS)})")
+        raise UserError(f"{folder} holds no audio ({' '.join(RECORDINGS)})")
     return names

@@ -6,6 +6,7 @@ samples would change its level, which the reader of a folder of files relies on.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import soundfile
 
 from cmgan_jax.data import audio
 from cmgan_jax.data.audio import AudioError
-from cmgan_jax.data.folders import files_below
+from cmgan_jax.data.folders import count_text, walk
+from cmgan_jax.data.kinds import RECORDINGS
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation.processor import NOT_FINITE, Processor
 from cmgan_jax.evaluation.sink import RecordingWriter
@@ -58,12 +60,25 @@ class Done:
     peak: float
 
 
+def left_out(inputs: Iterable[Path], out: Path) -> str:
+    """What `plan` leaves out of the folders among the inputs, in words; empty where it is nothing."""
+    counts: Counter[str] = Counter()
+    for path in inputs:
+        if path.is_dir():
+            found = walk(path)
+            counts.update(found.passed_over)
+            counts["in the folder of the results"] += len(found.files) - len(_outside(found.files, path, out))
+    return count_text(+counts)
+
+
 def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
     """Pair every recording with its place under `out`: files by name, folders with their structure.
 
+    Linked folders are followed: a recording that links give several names has a result under each of them.
+
     Args:
         inputs: files of any name, and folders; of a folder, recordings by their suffix, none hidden, and none in
-            `out` where that is a folder in it. What cannot be opened is listed, to fail by name.
+            `out` where that is a folder in it. What cannot be opened or looked into is listed, to fail by name.
         out: folder of the results.
 
     Raises:
@@ -74,11 +89,10 @@ def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
     jobs = []
     for path in inputs:
         if path.is_dir():
-            found = files_below(path, audio.NAMED, unreadable=True)
-            if _within(out, path) and not _within(path, out):
-                found = [file for file in found if not _within(file, out)]
+            there = walk(path)
+            found = sorted([*_outside(there.files, path, out), *(closed.path for closed in there.unreadable)])
             if not found:
-                raise UserError(f"{printable(path)}: no recordings in this folder ({' '.join(audio.RECORDINGS)})")
+                raise UserError(f"{printable(path)}: no recordings in this folder ({' '.join(RECORDINGS)})")
             jobs += [Job(file, out / file.relative_to(path), str(file.relative_to(path))) for file in found]
         elif os.path.lexists(path):
             jobs.append(Job(path, out / path.name, str(path)))
@@ -190,6 +204,13 @@ def refuse_torn(written: Path, target: Path, frames: int) -> None:
         found = file.frames
     if found < frames:
         raise AudioError(target, f"cannot be written: {found} of {frames} samples are there; is the disk full?")
+
+
+def _outside(files: Iterable[Path], folder: Path, out: Path) -> list[Path]:
+    """The files of a folder without those in the folder of the results, where that lies in it."""
+    if not _within(out, folder) or _within(folder, out):
+        return list(files)
+    return [file for file in files if not _within(file, out)]
 
 
 def _within(file: Path, folder: Path) -> bool:

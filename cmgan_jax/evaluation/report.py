@@ -114,6 +114,7 @@ def _content(
         "counts": tables.counts(evaluation),
         "complete": evaluation.complete,
         "missing": tables.missing_lines(evaluation),
+        "notes": tables.note_lines(evaluation),
         "scale": tables.scale_name(published_scale),
         "source": source,
         "whole": _group(evaluation.whole),

@@ -6,6 +6,8 @@ number such as -1 or 0 that an average would swallow. The rules:
 - nothing is scored: a file that cannot be read, is empty, has more than one channel, or holds NaN or infinity; a
   silent clean file; lengths that differ by more than `LENGTH_TOLERANCE`;
 - lengths that differ by less are cut to the shorter, and the file carries a note;
+- levels that differ by more than `LEVEL_TOLERANCE` dB, and samples beyond `LARGEST`, carry a note: the file is scored
+  as it is, but measures that go by the level (SSNR, CBAK, COVL, LLR) then say little;
 - other rates than 16 kHz are resampled to it first, and the file carries a note;
 - PESQ that fails, or kills its process, takes CSIG, CBAK and COVL with it, which are made of it; the rest stands;
 - STOI needs 0.4 s of active speech; SI-SDR has no value for a silent estimate or a perfect one.
@@ -36,6 +38,10 @@ TIME_LIMIT = 300.0
 """Seconds that PESQ of a file may take, for the pool: a minute of audio takes about three."""
 LENGTH_TOLERANCE = 0.030
 """Seconds by which the lengths of a pair may differ: what a last, incomplete frame costs."""
+LEVEL_TOLERANCE = 40.0
+"""Decibels between the clean signal and the estimate beyond which they are not believed to be at one scale."""
+LARGEST = 10.0
+"""Magnitude of samples that no recording in [-1, 1] has, also not one that is far too loud."""
 METRICS = ("pesq", "csig", "cbak", "covl", "ssnr", "stoi", "estoi", "si_sdr", "llr", "wss")
 """What is measured, in the order of tables; `cmgan_jax.evaluation.metrics` has ranges and units."""
 NARROW = "pesq_nb"
@@ -81,7 +87,7 @@ class FileScores:
         name: of the pair.
         values: finite numbers by measure.
         reasons: why a measure has no value.
-        notes: what was done to the signals before they were scored.
+        notes: what was done to the signals before they were scored, and what makes the scores doubtful.
     """
 
     name: str
@@ -119,9 +125,9 @@ def score_pair(
     problem = _problem(clean, estimate)
     if problem is not None:
         return FileScores(name, {}, dict.fromkeys(wanted, problem))
-    notes = ()
+    notes = _level_notes(clean, estimate)
     if clean.size != estimate.size:
-        notes = (f"cut to the shorter of {clean.size} and {estimate.size} samples",)
+        notes = (*notes, f"cut to the shorter of {clean.size} and {estimate.size} samples")
         shorter = min(clean.size, estimate.size)
         clean, estimate = clean[:shorter], estimate[:shorter]
     wide = pool.score(clean, estimate, "wb")
@@ -212,11 +218,34 @@ def _problem(clean: np.ndarray, estimate: np.ndarray) -> str | None:
             return f"the {kind} signal holds NaN or infinity"
         if np.abs(signal).max() > audio.LOUDEST:
             return f"the {kind} signal has samples as large as {np.abs(signal).max():.1e}"
-    if math.sqrt(np.mean(np.square(clean, dtype=np.float64))) < SILENT_RMS:
+    if _rms(clean) < SILENT_RMS:
         return "the clean signal is silent: there is nothing to compare with"
     if abs(clean.size - estimate.size) > LENGTH_TOLERANCE * RATE:
         return f"lengths differ: {clean.size} and {estimate.size} samples; align the estimate with the clean signal"
     return None
+
+
+def _level_notes(clean: np.ndarray, estimate: np.ndarray) -> tuple[str, ...]:
+    """What levels say of the scale that files were stored at, in the same words for every file."""
+    notes = []
+    reference, level = _rms(clean), _rms(estimate)
+    factor = 10 ** (LEVEL_TOLERANCE / 20)
+    if level > 0 and not reference / factor <= level <= reference * factor:
+        notes.append(
+            f"the estimate is more than {LEVEL_TOLERANCE:g} dB {'louder' if level > reference else 'quieter'} than the "
+            "clean signal, so that SSNR and what is made of it say little: are the files at one scale?"
+        )
+    for kind, signal in (("clean signal", clean), ("estimate", estimate)):
+        if np.abs(signal).max() > LARGEST:
+            notes.append(
+                f"the {kind}'s samples reach beyond ±{LARGEST:g} where ±1 is full scale: floats at 16-bit scale? "
+                "Divide them by 32768"
+            )
+    return tuple(notes)
+
+
+def _rms(signal: np.ndarray) -> float:
+    return math.sqrt(np.mean(np.square(signal, dtype=np.float64)))
 
 
 def _attempt(measure: Callable[[], T]) -> T | str:

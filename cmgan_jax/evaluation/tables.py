@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ PLAIN_WIDTH = 160
 """Columns of a table that is piped: nothing is folded in it."""
 MAIN = ("pesq", "csig", "cbak", "covl", "ssnr", "stoi", "si_sdr")
 """What the tables of groups show; JSON has the rest."""
+
+_NAMES = 5  # of files with one note
+_NOTES = 20  # lines of notes
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def number(metric: str, value: float | None, sign: bool = False) -> str:
 
 
 def show(evaluation: Evaluation, console: Console, *, published_scale: bool, detail: bool) -> None:
-    """Print an evaluation: what is missing, all files, groups, and the literature where it applies.
+    """Print an evaluation: what is missing or noted, all files, groups, and the literature where it applies.
 
     Args:
         evaluation: to print.
@@ -83,7 +86,9 @@ def show(evaluation: Evaluation, console: Console, *, published_scale: bool, det
         published_scale: how it was computed.
         detail: print the whole table for each group, too.
     """
-    pieces: list[RenderableType] = [*_missing(evaluation), _table(evaluation.whole, evaluation, console)]
+    said = (*missing_lines(evaluation), *note_lines(evaluation))
+    pieces: list[RenderableType] = [Text(line, style="yellow") for line in said]
+    pieces.append(_table(evaluation.whole, evaluation, console))
     for kind, title in (("input_snr", "by measured input SNR"), ("speaker", "by speaker")):
         groups = [group for group in evaluation.groups if group.kind == kind]
         if groups:
@@ -119,6 +124,21 @@ def missing_lines(evaluation: Evaluation) -> list[str]:
             which = "no score" if set(METRICS) <= set(metrics) else f"no {', '.join(LABELS[m].label for m in metrics)}"
             lines.append(f"{system}: {which}: {', '.join(map(printable, files))}: {reason}")
     return lines
+
+
+def note_lines(evaluation: Evaluation) -> list[str]:
+    """What is noted of files, by system and note, with the first names; the last line says what is left out."""
+    lines = []
+    for system, scores in evaluation.scores.items():
+        names: dict[str, list[str]] = defaultdict(list)
+        for of in scores:
+            for note in of.notes:
+                names[note].append(printable(of.name))
+        for note, files in names.items():
+            more = f" and {len(files) - _NAMES} more" if len(files) > _NAMES else ""
+            lines.append(f"{system}: {note}: {', '.join(files[:_NAMES])}{more}")
+    rest = len(lines) - _NOTES
+    return lines if rest <= 0 else [*lines[:_NOTES], f"and {rest} other notes: --json has all"]
 
 
 def document(evaluation: Evaluation, *, published_scale: bool, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,11 +216,6 @@ def _statistics(summary: Summary | None) -> dict[str, Any] | None:
 
 def _measured(files: Files) -> list[str]:
     return list(next(iter(files.summaries.values())).statistics)
-
-
-def _missing(evaluation: Evaluation) -> Iterator[Text]:
-    for line in missing_lines(evaluation):
-        yield Text(line, style="yellow")
 
 
 def _new_table(title: str, console: Console) -> Table:

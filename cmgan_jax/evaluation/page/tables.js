@@ -85,6 +85,8 @@ function showSummary() {
   }
   for (const line of data.missing) $("missing-list").append(make("li", {}, line));
   $("missing").hidden = !data.missing.length;
+  for (const line of data.notes) $("notes-list").append(make("li", {}, line));
+  $("notes").hidden = !data.notes.length;
   showLiterature();
   const facts = [["Scale", data.scale], ...data.metrics.map((m) => [m.label, m.about])];
   for (const [name, value] of Object.entries(data.source.source)) facts.push([name, value]);
