@@ -12,10 +12,10 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.interop.naming import (
     batches_tracked,
     discriminator_from_torch,
-    find_state_dict,
     generator_bins,
     generator_from_torch,
 )
+from cmgan_jax.interop.state_dicts import find_state_dict
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.recipes import to_dict
 
