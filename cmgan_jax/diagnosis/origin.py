@@ -10,6 +10,7 @@ import numpy as np
 from cmgan_jax import checksums
 from cmgan_jax.diagnosis.history import METRICS, History, flat
 from cmgan_jax.errors import UserError
+from cmgan_jax.interop import foreign
 from cmgan_jax.recipes import PRESETS, RECIPES, make_config, to_dict
 from cmgan_jax.runs import ABOUT, BEST, KEEP, LATEST, steps_in
 
@@ -33,7 +34,7 @@ def describe(path: Path) -> dict[str, Any]:
     config, provenance = about.get("config"), about.get("provenance")
     if not isinstance(config, dict) or not isinstance(provenance, dict):
         raise UserError(f"{path}: its record has no config and no provenance; experiments.train did not write it")
-    numbers = {name: _plain(value) for name, value in flat(config)}
+    numbers = numbers_of(config)
     differing = differences(numbers)
     like = likeness(numbers)
     return {
@@ -76,7 +77,13 @@ def locate(path: Path) -> tuple[Path, Path | None]:
         return path, None
     if steps := [path / kind / str(step) for kind in (LATEST, BEST) for step in steps_in(path / kind)[-1:]]:
         return path, steps[0]  # a run whose run.json was lost
-    raise UserError(f"{path}: no run, no checkpoint there; name a run folder, a checkpoint in it, or a PyTorch file")
+    hint = foreign.described_folder(path) or "Name a run folder, a checkpoint in it, or a weights file."
+    raise UserError(f"{path}: no run, no checkpoint there. {hint}")
+
+
+def numbers_of(config: dict[str, Any]) -> dict[str, Any]:
+    """A config as `run.json` has it, by dotted path."""
+    return {name: _plain(value) for name, value in flat(config)}
 
 
 def differences(numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:

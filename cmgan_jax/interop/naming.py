@@ -14,8 +14,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cmgan_jax.config import DiscriminatorConfig, GeneratorConfig
-from cmgan_jax.errors import UserError
-from cmgan_jax.interop.state_dicts import find_state_dict, listed
+from cmgan_jax.errors import UserError, listed
+from cmgan_jax.interop.state_dicts import find_state_dict
 from cmgan_jax.interop.tables import COUNTER, Entry, discriminator_table, generator_table
 from cmgan_jax.models.generator import split_blocks, stack_blocks
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from cmgan_jax.config import DiscriminatorConfig, GeneratorConfig
-from cmgan_jax.errors import UserError
+from cmgan_jax.errors import UserError, listed
 from cmgan_jax.interop.tables import discriminator_table, generator_table
 
-_LISTED = 5  # names a message lists before it only counts
 _WORDS = 10  # more than the longest of the networks' names has
 _AVERAGED = re.compile(r"(^|_)(ema|swa|averaged?)(_|$)")
 
@@ -108,9 +107,3 @@ def _at(place: Place, tensors: Iterable[tuple[tuple[str, ...], str, Any]]) -> di
 
 def _equal(some: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> bool:
     return some.keys() == others.keys() and all(np.array_equal(some[name], others[name]) for name in some)
-
-
-def listed(names: list[str]) -> str:
-    """A handful of names for a message, and how many more there are."""
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(name[:120] for name in names[:_LISTED]) + more
