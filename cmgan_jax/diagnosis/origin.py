@@ -9,6 +9,7 @@ import numpy as np
 
 from cmgan_jax import checksums
 from cmgan_jax.diagnosis.history import METRICS, History, flat
+from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop import foreign
 from cmgan_jax.recipes import PRESETS, RECIPES, make_config, to_dict
@@ -41,7 +42,7 @@ def describe(path: Path) -> dict[str, Any]:
         "path": str(path),
         "kind": "checkpoint" if checkpoint else "run",
         "code": like,
-        "sentence": sentence(like, numbers, differing, provenance),
+        "sentence": " ".join(filter(None, (sentence(like, numbers, differing, provenance), started(about)))),
         "recipe": numbers.get("recipe"),
         "preset": numbers.get("preset"),
         "policy": numbers.get("targets.policy"),
@@ -55,6 +56,7 @@ def describe(path: Path) -> dict[str, Any]:
         "device": provenance.get("device"),
         "devices": about.get("devices"),
         "imported": provenance.get("imported"),
+        "start": about.get("start"),
         "epochs_planned": numbers.get("epochs"),
         **_progress(run, about),
         "checkpoints": {kind: steps_in(run / kind) for kind in KEEP} if run else None,
@@ -121,8 +123,8 @@ def sentence(like: str, numbers: dict[str, Any], differing: dict[str, Any], prov
     """Whether it is from the old code or the new, in a sentence."""
     if provenance.get("imported"):
         return (
-            "Its weights are imported from PyTorch: which code trained them the file does not tell, and the recipe "
-            "named here is that of a training that goes on from them."
+            "Its weights are imported: unless this project exported the file, which code trained them it does not "
+            "tell, and the recipe named here is not theirs. A run of its own may begin with them (train --start)."
         )
     reference = numbers.get(TIME)
     if like == OLD:

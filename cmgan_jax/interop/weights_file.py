@@ -73,12 +73,12 @@ def write_weights_file(path: Path, state_dict: Mapping[str, np.ndarray], note: d
     Args:
         path: ends in .pt or .safetensors.
         state_dict: tensors by name.
-        note: what `WeightsFile.note` shall be.
+        note: what `WeightsFile.note` shall be; empty: none is written.
 
     Raises:
         UserError: it cannot be written there.
     """
-    text = json.dumps(note)
+    text = json.dumps(note) if note else None
     if path.suffix == SUFFIXES["safetensors"]:
         write_whole(path, safetensors_bytes(state_dict, text))
     else:
