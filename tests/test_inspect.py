@@ -102,7 +102,7 @@ def test_the_numbers_decide_and_not_the_name(recipe: str, changed: dict[str, Any
 
 def test_imported_weights_are_of_unknown_code(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", make_config("published_2022"), imported={"generator": {"file": "ckpt.pt"}})
-    assert "imported from PyTorch" in describe(run)["sentence"]
+    assert "imported: unless this project exported the file, which code" in describe(run)["sentence"]
 
 
 def test_ours_with_the_head_s_time_loss_says_so(tmp_path: Path) -> None:
