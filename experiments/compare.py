@@ -19,10 +19,10 @@ from cmgan_jax.comparison.outcome import read_runs
 from cmgan_jax.comparison.study import STUDIES, Variant, parse_variant, plan
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.weights import load
 from cmgan_jax.outputs import write_json, write_text
 from cmgan_jax.recipes import PRESETS, make_config
 from cmgan_jax.training.display import Display
+from cmgan_jax.training.start import read_start
 from experiments._cli import run
 from experiments._runtime import cache_programs, prepare_devices, prepare_programs
 from experiments._terminal import table_console
@@ -43,7 +43,8 @@ class Arguments:
     data: str = ""
     """The corpus of all runs, as for experiments.train."""
     start: Path | None = None
-    """A run or a checkpoint whose generator every run begins with, beside a fresh discriminator; none: random."""
+    """A run, a checkpoint or a file of weights whose generator every run begins with, beside a fresh discriminator;
+    none: random."""
     study: str = "all"
     """Variants that are there: recipes, policies, all; or `custom` for those of --variants alone."""
     variants: tuple[str, ...] = ()
@@ -112,7 +113,7 @@ def main() -> int:
     with Display() as display:
         corpus = find_corpus(TrainArguments(arguments.out, data=arguments.data, config=items[0].config), display)
         display.note(corpus.describe())
-        start = load(arguments.start) if arguments.start else None
+        start = read_start(arguments.start) if arguments.start else None
         source = {"data": arguments.data, "speech": [], "noise": [], "skip_bad": False}
         source["start"] = str(arguments.start) if start else None
         interrupted = schedule.train_all(items, corpus, display, arguments.devices, source, start)

@@ -16,6 +16,7 @@ from cmgan_jax.evaluation.enhance import WindowConfig, enhanced_rows, network, v
 from cmgan_jax.evaluation.weights import Weights, load
 from cmgan_jax.models import kernels
 from cmgan_jax.outputs import refuse_file
+from cmgan_jax.recipes import to_dict
 from cmgan_jax.training import provenance
 from experiments._cli import run
 
@@ -27,7 +28,7 @@ class Arguments:
     """Write an enhancer as a jax.export artefact, see cmgan_jax/evaluation/artefact.py; `load_artefact` reads it."""
 
     checkpoint: Path
-    """Run folder, checkpoint, or a generator's state dict as PyTorch saved it."""
+    """Run folder, checkpoint, or a file of weights, PyTorch's or safetensors."""
     out: Path
     """File to write; it must not exist."""
     step: int | None = None
@@ -72,7 +73,11 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
             programs[batch, samples] = bytes(lowered.serialize())
         except ImportError as error:
             raise UserError(NEEDS_FLATBUFFERS) from error
-    about = provenance.describe("", "") | {"checkpoint": weights.origin.name, "step": weights.step}
+    about = provenance.describe("", "") | {
+        "checkpoint": weights.origin.name,
+        "step": weights.step,
+        "config": to_dict(config),
+    }
     write_artefact(out, shapes, programs, _arrays(of_whole), _arrays(of_windows), about)
 
 

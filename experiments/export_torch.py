@@ -1,4 +1,4 @@
-"""Write a checkpoint's networks as the PyTorch state dicts of the published code."""
+"""Write a checkpoint's networks as the state dicts of the published code, for PyTorch or as safetensors."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,29 +8,38 @@ import tyro
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.weights import load_checkpoint
 from cmgan_jax.interop.naming import discriminator_to_torch, generator_to_torch
-from cmgan_jax.interop.torch_writer import write_torch_file
+from cmgan_jax.interop.weights_file import SUFFIXES, Format, write_weights_file
+from cmgan_jax.recipes import to_dict
 from experiments._cli import run
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write generator.pt and discriminator.pt, which torch.load reads and the published code's networks accept."""
+    """Write generator.pt and discriminator.pt, which torch.load reads and the published code's networks accept.
+
+    The numbers that no tensor tells (hop, window, compression, dropout and all others of the run) go with them: in a
+    record that PyTorch passes over, or in the metadata of safetensors.
+    """
 
     checkpoint: Path
     """Run folder or checkpoint."""
     out: Path
-    """Folder for both files; or a name that ends in .pt, for the generator alone. Nothing is replaced."""
+    """Folder for both files; or a name that ends in .pt or .safetensors, for the generator alone. Nothing is
+    replaced."""
     step: int | None = None
     """Which checkpoint of a run folder; without it the best."""
+    format: Format = "pt"
+    """Of the files in a folder: `pt`, or `safetensors`."""
 
 
-def export_weights(checkpoint: Path, out: Path, step: int | None = None) -> list[Path]:
+def export_weights(checkpoint: Path, out: Path, step: int | None = None, format: Format = "pt") -> list[Path]:
     """Write the networks; the generator is the one that is validated and used (the average, where there is one).
 
     Args:
         checkpoint: a run folder or a checkpoint.
-        out: a folder, or a file *.pt for the generator alone.
+        out: a folder, or a file *.pt or *.safetensors for the generator alone.
         step: which checkpoint of a run folder.
+        format: of the files in a folder.
 
     Returns:
         The files.
@@ -38,22 +47,29 @@ def export_weights(checkpoint: Path, out: Path, step: int | None = None) -> list
     Raises:
         UserError: there is no such checkpoint, or a file exists or cannot be written.
     """
-    files = [out] if out.suffix == ".pt" else [out / "generator.pt", out / "discriminator.pt"]
+    alone = out.suffix in SUFFIXES.values()
+    files = [out] if alone else [out / f"{part}{SUFFIXES[format]}" for part in ("generator", "discriminator")]
     for file in files:
         if file.exists():
             raise UserError(f"{file} exists already: choose another --out")
     networks = load_checkpoint(checkpoint, step)
     contents = (generator_to_torch(networks.generator, networks.step), discriminator_to_torch(networks.discriminator))
+    note = {
+        "config": to_dict(networks.config),
+        "step": networks.step,
+        "averaged": networks.averaged,
+        "source": networks.provenance.get("source"),
+    }
     files[0].parent.mkdir(parents=True, exist_ok=True)
     for file, content in zip(files, contents, strict=False):
-        write_torch_file(file, content)
+        write_weights_file(file, content, note)
     return files
 
 
 def main() -> None:
     """Parse, export, say what was made."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.export_torch")
-    for file in export_weights(arguments.checkpoint, arguments.out, arguments.step):
+    for file in export_weights(arguments.checkpoint, arguments.out, arguments.step, arguments.format):
         print(file)
 
 

@@ -21,10 +21,10 @@ WIDTH = 120
 
 @dataclass(frozen=True)
 class Arguments:
-    """Say what a run, a checkpoint or a published PyTorch file is from: the old code, the new, or ours."""
+    """Say what a run, a checkpoint or a file of weights is from: the old code, the new, or ours."""
 
     source: Annotated[Path, tyro.conf.Positional]
-    """A run folder, a checkpoint in it, or a PyTorch file."""
+    """A run folder, a checkpoint in it, or a file of weights, PyTorch's or safetensors."""
     json: bool = False
     """Print a JSON document instead of words."""
 
@@ -36,7 +36,7 @@ def inspect(path: Path) -> dict[str, Any]:
         UserError: nothing is there, or it cannot be read.
     """
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder; name a run folder, a checkpoint in it, or a PyTorch file")
+        raise UserError(f"{path}: no such file or folder; name a run folder, a checkpoint in it, or a weights file")
     if path.is_dir():
         return origin.describe(path)
     from cmgan_jax.diagnosis.torch_origin import describe_torch  # here alone jax starts, by way of flax
@@ -54,7 +54,8 @@ def show(content: dict[str, Any], console: Console) -> None:
         if name not in ("sentence", "code", "differences") and value not in (None, {}, []):
             table.add_row(name.replace("_", " "), escape(_words(value)))
     console.print(table)
-    if content["kind"] != "pytorch" and not content["revision"]:
+    ours = "differences" in content
+    if ours and not content["revision"]:
         console.print("\nThe source's revision is unknown: it did not run from a checkout.")
     if differing := content.get("differences"):
         console.print("\n[bold]Numbers that are not those of its recipe and preset[/]")
@@ -64,7 +65,7 @@ def show(content: dict[str, Any], console: Console) -> None:
         for name, values in differing.items():
             table.add_row(name, *(escape(_words(values[side])) for side in ("recipe", "here")))
         console.print(table)
-    elif content["kind"] != "pytorch":
+    elif ours:
         console.print("\nEvery number is that of its recipe and preset.")
 
 

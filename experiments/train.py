@@ -20,11 +20,12 @@ from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.errors import UserError
 from cmgan_jax.models import kernels
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config
-from cmgan_jax.runs import ABOUT, find
+from cmgan_jax.runs import ABOUT, KEEP, find, steps_in
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
-from cmgan_jax.training.launch import Wishes, launch, read_about, refuse_occupied
+from cmgan_jax.training.launch import Wishes, launch, read_about, refuse_occupied, start_difference
 from cmgan_jax.training.loop import Outcome
+from cmgan_jax.training.start import SAME, Start, read_start, refuse_misfit
 from experiments._cli import run
 from experiments._hosts import Cluster, joined
 from experiments._runtime import cache_programs, prepare_devices, prepare_programs
@@ -47,6 +48,12 @@ class Arguments:
     """Folders of noise."""
     skip_bad: bool = False
     """Go on without the files that the check refuses."""
+    start: Path | None = None
+    """Fine-tune: begin with these weights instead of random ones. A run folder (its best checkpoint), one checkpoint,
+    or a file of weights, PyTorch's or safetensors; of a checkpoint the generator that is validated and used (the moving
+    average, where it has one). Optimisers, learning rates and steps begin anew."""
+    start_discriminator: bool = False
+    """Take the discriminator from --start, too; without it a fresh one is trained."""
     devices: int = 0
     """Devices of this host that share a step; 0: all that the batch divides over. On a CPU more are made of its
     cores."""
@@ -139,6 +146,41 @@ def find_corpus(arguments: Arguments, display: Display) -> Corpus:
         raise UserError(f"{error}\n{where}") from error
 
 
+def find_start(arguments: Arguments) -> Start | None:
+    """What the run begins with, before anything else is read; None: random weights, or a checkpoint of its own.
+
+    A run that is resumed needs no `--start`: it goes on from its checkpoint, or, where it has none yet, begins again
+    with what is recorded of its start.
+
+    Raises:
+        UserError: the weights cannot be read, do not fit the run, or lie in a folder that is to be deleted.
+    """
+    out, path, discriminator = arguments.out, arguments.start, arguments.start_discriminator
+    if path is None and arguments.resume:
+        recorded = read_about(out).get("start")
+        if not recorded or any(steps_in(out / kind) for kind in KEEP):
+            return None
+        try:
+            start = read_start(Path(recorded["origin"]), recorded["discriminator"] == SAME)
+        except UserError as error:
+            raise UserError(
+                f"{out} has no checkpoint yet and begins again with what it began with: {error}\n"
+                "If that lies elsewhere now, name it with --start; or begin anew with --overwrite"
+            ) from error
+    elif path is not None:
+        start = read_start(path, discriminator)
+    elif discriminator:
+        raise UserError("--start-discriminator goes with --start: name what to take the discriminator from")
+    else:
+        return None
+    if arguments.resume and (line := start_difference(read_about(out), start.about)):
+        raise UserError(f"--resume: this is not the same run; begin another with its own --out:\n{line}")
+    refuse_misfit(start, arguments.config)
+    if arguments.overwrite and Path(start.about["origin"]).is_relative_to(out.resolve()):
+        raise UserError(f"--start {path} lies in --out {out}, which --overwrite deletes: choose another --out")
+    return start
+
+
 def closing(outcome: Outcome, folder: Path) -> str:
     """What a person wants to know at the end."""
     if outcome.interrupted:
@@ -176,7 +218,10 @@ def train(arguments: Arguments, hosts: Hosts) -> Outcome:
     """Check what is there, and train; the first host speaks."""
     wishes = Wishes(arguments.out, arguments.devices, arguments.resume, arguments.overwrite)
     hosts.agree(lambda: refuse_occupied(wishes) if hosts.first else None)
+    start = hosts.agree(lambda: find_start(arguments))
     with Display(None if hosts.first else Console(quiet=True)) as display:
+        if start and start.assumed:
+            display.note(f"{start.about['origin']} does not tell hop and compression; they are taken to be the run's")
         if arguments.data == DEMO:
             # By one host; the others find it made.
             hosts.agree(lambda: prepare_demo(DEMO_FOLDER, progress=display.note) if hosts.first else None)
@@ -195,6 +240,7 @@ def train(arguments: Arguments, hosts: Hosts) -> Outcome:
                 noise=[str(p) for p in arguments.noise],
                 skip_bad=arguments.skip_bad,
             ),
+            initial=start,
         )
 
 

@@ -16,11 +16,11 @@ from cmgan_jax.comparison.schedule import is_complete, train_all
 from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, plan
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.weights import Weights
 from cmgan_jax.recipes import make_config, override, to_dict
 from cmgan_jax.scoring.pesq_score import Score
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.pesq_targets import fill
+from cmgan_jax.training.start import Start
 
 BASE = make_config("recommended", "tiny")
 
@@ -185,9 +185,9 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
 
 def test_a_start_of_another_size_is_refused(tmp_path: Path) -> None:
     other = override(BASE, {"generator.channels": 8})
-    start = Weights({}, other, tmp_path / "other", 3)
+    start = Start({}, None, other, False, {"origin": "other", "digest": ""})
     with (
-        pytest.raises(UserError, match="other: its generator is not of the size that recommended"),
+        pytest.raises(UserError, match=r"other: its weights do not fit recommended:\n  generator.channels: 8 there, "),
         Display(Console(quiet=True)) as display,
     ):
         train_all(plan(STUDIES["recipes"], (0,), BASE, tmp_path), cast(Corpus, None), display, 1, {}, start)

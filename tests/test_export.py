@@ -1,5 +1,6 @@
 """The artefact: what it enhances is what the enhancer enhances, without the model's code."""
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,7 @@ from cmgan_jax.evaluation.artefact import load_artefact
 from cmgan_jax.evaluation.enhance import WindowConfig
 from cmgan_jax.evaluation.enhancer import Enhancer
 from cmgan_jax.evaluation.weights import Weights
-from cmgan_jax.recipes import override
+from cmgan_jax.recipes import from_dict, override, to_dict
 from experiments.export import export_enhancer
 
 pytest.importorskip("flatbuffers", reason="jax.export serialises with flatbuffers, which is not installed")
@@ -60,6 +61,13 @@ def test_the_clamped_tables_alone_are_there_twice(artefact: Path) -> None:
     with zipfile.ZipFile(artefact) as archive, archive.open("weights.npz") as file:
         twice = [name for name in np.load(file).files if name.startswith("windows-")]
     assert len(twice) == CONFIG.generator.blocks
+
+
+def test_an_artefact_tells_the_numbers_of_its_network(artefact: Path) -> None:
+    with zipfile.ZipFile(artefact) as archive:
+        about = json.loads(archive.read("about.json"))
+    assert from_dict(about["provenance"]["config"]) == WEIGHTS.config
+    assert about["spectral"] == to_dict(WEIGHTS.config.spectral)
 
 
 def test_what_is_no_artefact_is_refused(artefact: Path, tmp_path: Path) -> None:

@@ -6,27 +6,31 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import jax
 import numpy as np
 import pytest
 import soundfile
-from test_enhance import CONFIG, random_variables
+from test_enhance import CONFIG, noise, random_variables
 
+from cmgan_jax import checksums
+from cmgan_jax.diagnosis import origin
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.enhancer import Enhancer
-from cmgan_jax.evaluation.weights import load, load_checkpoint
+from cmgan_jax.evaluation.weights import Weights, load, load_checkpoint
 from cmgan_jax.interop.naming import discriminator_to_torch, generator_to_torch
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.interop.torch_writer import write_torch_file
+from cmgan_jax.interop.weights_file import Format, read_weights_file, write_weights_file
 from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.recipes import from_dict
+from cmgan_jax.recipes import from_dict, override, to_dict
 from cmgan_jax.runs import Checkpoint
 from cmgan_jax.training.checkpoint import read_run
 from cmgan_jax.training.position import Position
 from experiments import _cli, enhance, import_torch
 from experiments.export_torch import export_weights
-from experiments.import_torch import import_weights
+from experiments.import_torch import Analysis, import_weights
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +74,102 @@ def test_the_position_is_one_that_a_run_restores(run: Path) -> None:
     assert (position.step, position.batches, position.best) == (123, None, None)
 
 
-def test_out_again_the_files_are_the_same(run: Path, files: Path, tmp_path: Path) -> None:
-    written = export_weights(run, tmp_path / "out")
-    assert [p.name for p in written] == ["generator.pt", "discriminator.pt"]
+def assert_same_tensors(one: Path, other: Path) -> None:
+    found, expected = (read_weights_file(path).content for path in (one, other))
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(found[name], tensor, strict=True)
+
+
+@pytest.mark.parametrize("form", get_args(Format))
+def test_out_again_the_tensors_are_the_same(run: Path, files: Path, tmp_path: Path, form: Format) -> None:
+    written = export_weights(run, tmp_path / "out", format=form)
+    assert [p.name for p in written] == [f"generator.{form}", f"discriminator.{form}"]
     for path in written:
-        # The writer's bytes depend on names, order and numbers alone.
-        assert path.read_bytes() == (files / path.name).read_bytes()
-    with pytest.raises(UserError, match=r"generator\.pt exists already"):
-        export_weights(run, tmp_path / "out")
-    assert export_weights(run, tmp_path / "new" / "alone.pt") == [tmp_path / "new" / "alone.pt"]
-    assert (tmp_path / "new" / "alone.pt").read_bytes() == (files / "generator.pt").read_bytes()
+        assert_same_tensors(path, files / f"{path.stem}.pt")
+    with pytest.raises(UserError, match=rf"generator\.{form} exists already"):
+        export_weights(run, tmp_path / "out", format=form)
+    # A name's ending decides before the format.
+    alone = tmp_path / "new" / f"alone.{form}"
+    assert export_weights(run, alone) == [alone]
+    assert_same_tensors(alone, files / "generator.pt")
+
+
+@pytest.mark.parametrize("form", get_args(Format))
+def test_the_numbers_that_no_tensor_tells_go_with_the_tensors(tmp_path: Path, form: Format) -> None:
+    """A run of another window, hop, compression and dropout, out and in again: as it was, and so is its sound."""
+    numbers = {"spectral.n_fft": 320, "spectral.hop": 160, "spectral.exponent": 0.5, "generator.dropout": 0.1}
+    config = override(CONFIG, numbers | {"generator.kernel": 5, "generator.max_distance": 40, "generator.heads": 1})
+    variables = random_variables(config)
+    content = generator_to_torch(variables)
+    note = {"config": to_dict(config), "step": 5}
+    write_weights_file(tmp_path / f"x.{form}", content, note)
+    import_weights(tmp_path / f"x.{form}", None, tmp_path / "run")
+    exported = export_weights(tmp_path / "run", tmp_path / f"again.{form}")[0]
+    for path in (tmp_path / f"x.{form}", tmp_path / "run", exported):
+        weights = load(path)
+        assert (weights.config, weights.step, weights.assumed) == (config, 5, False)
+    audio = noise(4_000)
+    expected = Enhancer(Weights(variables, config, tmp_path, 5)).enhance(audio, 16_000)
+    np.testing.assert_array_equal(Enhancer(load(exported)).enhance(audio, 16_000), expected)
+
+
+def test_a_file_that_tells_no_numbers_takes_them_from_the_command_line(tmp_path: Path) -> None:
+    config = override(CONFIG, {"spectral.n_fft": 320, "spectral.hop": 160})
+    write_torch_file(tmp_path / "x.pt", generator_to_torch(random_variables(config)))
+    with pytest.raises(UserError, match=r"161 frequency bins.*import_torch.*--spectral\.n-fft 320"):
+        load(tmp_path / "x.pt")
+    import_weights(tmp_path / "x.pt", None, tmp_path / "run", Analysis(n_fft=320, hop=160))
+    assert load(tmp_path / "run").config.spectral == config.spectral
+    # What a file tells stands.
+    note = {"config": to_dict(config)}
+    write_weights_file(tmp_path / "told.pt", generator_to_torch(random_variables(config)), note)
+    with pytest.raises(UserError, match=r"hop=160.* as is recorded in it, not .*hop=80"):
+        import_weights(tmp_path / "told.pt", None, tmp_path / "other", Analysis(hop=80))
+
+
+@pytest.mark.parametrize(
+    ("claimed", "said"),
+    [
+        ({"generator.channels": 8}, "generator.channels: 8 as recorded, 4 by its tensors"),
+        ({"generator.blocks": 2}, "generator.blocks: 2 as recorded, 1 by its tensors"),
+        ({"generator.heads": 4}, "generator.heads: 4 as recorded, 2 by its tensors"),
+        ({"generator.kernel": 9}, "generator.kernel: 9 as recorded, 7 by its tensors"),
+        ({"generator.dense_depth": 3}, "generator.dense_depth: 3 as recorded, 2 by its tensors"),
+        ({"generator.max_distance": 8}, "generator.max_distance: 8 as recorded, 512 by its tensors"),
+        ({"spectral.n_fft": 320, "spectral.hop": 80}, r"spectral.n_fft: 320 as recorded, 400 by its tensors"),
+        ({"discriminator.channels": 8}, "discriminator.channels: 8 as recorded, 2 by its tensors"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_record_that_contradicts_the_tensors_is_refused(
+    run: Path, tmp_path: Path, claimed: dict[str, Any], said: str
+) -> None:
+    shutil.copytree(run / "best" / "123", tmp_path / "copied")
+    metadata = tmp_path / "copied" / "run" / "metadata"
+    saved = json.loads(metadata.read_text())
+    wrong = to_dict(override(from_dict(saved["config"]), claimed))
+    metadata.write_text(json.dumps(saved | {"config": wrong}))
+    (tmp_path / "copied" / checksums.NAME).unlink()
+    checksums.write(tmp_path / "copied")
+    with pytest.raises(UserError, match=f"copied: its weights contradict its own record(.|\n)*{said}"):
+        load(tmp_path / "copied")
+    if not said.startswith("discriminator"):
+        write_weights_file(tmp_path / "x.pt", generator_to_torch(load(run).variables), {"config": wrong})
+        with pytest.raises(UserError, match=rf"x\.pt: its weights contradict its own record(.|\n)*{said}"):
+            load(tmp_path / "x.pt")
+
+
+def test_a_folder_of_files_names_them(files: Path, tmp_path: Path) -> None:
+    """As the published repository lays its checkpoint: best_ckpt/ckpt."""
+    (tmp_path / "best_ckpt").mkdir()
+    shutil.copy(files / "generator.pt", tmp_path / "best_ckpt" / "ckpt")
+    for look in (load, origin.describe):
+        with pytest.raises(UserError, match=r"best_ckpt: no .* may hold weights: ckpt; name one"):
+            look(tmp_path / "best_ckpt")
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(UserError, match="a model of TensorFlow"):
+        load(tmp_path)
 
 
 def test_torch_reads_what_is_exported(run: Path, files: Path, tmp_path: Path) -> None:
@@ -122,7 +212,7 @@ def test_what_is_no_checkpoint_is_refused_by_name(run: Path, files: Path, tmp_pa
         (run, 7, r"no checkpoint of step 7 there .*123"),
         (files / "generator.pt", 7, "this is a file"),
         (run / "best" / "123", 7, "this is one checkpoint"),
-        (tmp_path / "text", None, "text as a PyTorch checkpoint"),
+        (tmp_path / "text", None, "text: it is text that begins with 'hello'"),
         (damaged, None, r"damaged is damaged: run/.* has 1 bytes of"),
     ):
         with pytest.raises(UserError, match=words):

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_enhance import random_variables
 from torch_files import FLOATS, RECORDS, program, save, tensor
 
 from cmgan_jax.config import Config
 from cmgan_jax.diagnosis.origin import describe, likeness
 from cmgan_jax.errors import UserError
+from cmgan_jax.interop.naming import generator_to_torch
+from cmgan_jax.interop.weights_file import write_weights_file
 from cmgan_jax.recipes import flatten, make_config, override, to_dict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +102,7 @@ def test_the_numbers_decide_and_not_the_name(recipe: str, changed: dict[str, Any
 
 def test_imported_weights_are_of_unknown_code(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", make_config("published_2022"), imported={"generator": {"file": "ckpt.pt"}})
-    assert "imported from PyTorch" in describe(run)["sentence"]
+    assert "imported: unless this project exported the file, which code" in describe(run)["sentence"]
 
 
 def test_ours_with_the_head_s_time_loss_says_so(tmp_path: Path) -> None:
@@ -150,10 +153,26 @@ def test_a_published_file(shared: Path, tmp_path: Path) -> None:
     found = json.loads(inspected(path, "--json").stdout)
     assert (found["network"], found["epoch_in_name"], found["loss_in_name"]) == ("generator", 50, 0.057)
     assert found["sizes"]["channels"] == 64
+    assert found["spectra"] == "not told; those of the published code are assumed"
     assert 1.83e6 < found["numbers"] < 1.84e6
     assert "rather not from there" in found["sentence"]
     discriminator = inspected(shared / "reference" / "discriminator.pt", "--json")
     assert json.loads(discriminator.stdout)["network"] == "discriminator"
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+def test_a_file_that_this_project_exported(tmp_path: Path, name: str) -> None:
+    config = override(make_config("recommended", "tiny"), {"spectral.hop": 200})
+    note = {"config": to_dict(config), "step": 150, "averaged": True, "source": {"commit": "c0ffee", "dirty": False}}
+    write_weights_file(tmp_path / name, generator_to_torch(random_variables(config), 150), note)
+    found = json.loads(inspected(tmp_path / name, "--json").stdout)
+    assert found["kind"] == {"x.pt": "pytorch"}.get(name, "safetensors")
+    assert (found["code"], found["recipe"], found["preset"]) == ("ours", "recommended", "tiny")
+    assert found["sentence"].startswith("This project exported it. It is trained by this project's recipe recommended")
+    assert found["differences"] == {"spectral.hop": {"recipe": 100, "here": 200}}
+    assert (found["revision"]["commit"], found["steps"], found["moving_average"]) == ("c0ffee", 150, True)
+    assert found["spectra"]["hop"] == 200
+    assert "commit c0ffee, dirty no" in inspected(tmp_path / name).stdout
 
 
 def test_a_file_of_something_else(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_the_other_network_and_other_things_are_refused(generator: Any, discrimi
         generator_from_torch(discriminator_to_torch(discriminator))
     with pytest.raises(UserError, match=r"not the state dict of a discriminator(.|\n)*and \d+ more"):
         discriminator_from_torch(generator_to_torch(generator))
-    for content, name in (({}, "nothing"), ({"epoch": 3}, "epoch"), ({"generator": {"a": [1]}}, "a")):
+    for content, name in (({}, "nothing"), ({"epoch": 3}, "epoch"), ({"generator": {"a": [1]}}, "generator")):
         with pytest.raises(UserError, match=rf"but there is {name};"):
             find_state_dict(content, "generator")
 

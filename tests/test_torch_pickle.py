@@ -99,12 +99,22 @@ def test_nothing_is_executed(tmp_path: Path, name: str) -> None:
 LEGACY = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
 
 
-@pytest.mark.parametrize("head", [LEGACY, b""], ids=["legacy", "bare pickle"])
+@pytest.mark.parametrize(
+    ("head", "tail", "words"),
+    [
+        (LEGACY, pickle.dumps([], 2), "only tensors and plain containers|which no state dict needs|torch.save never"),
+        (LEGACY, b"", "legacy format.*re-save"),
+        (b"", b"", "it is a pickle that torch.save did not write|no file that torch.save|it is text"),
+    ],
+    ids=["legacy", "legacy, cut short", "bare pickle"],
+)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_nothing_is_executed_in_the_legacy_format(tmp_path: Path, name: str, head: bytes) -> None:
+def test_nothing_is_executed_in_the_legacy_format(
+    tmp_path: Path, name: str, head: bytes, tail: bytes, words: str
+) -> None:
     target, path = tmp_path / "executed", tmp_path / "a.pt"
-    path.write_bytes(head + ATTACKS[name][0](str(target)))
-    with pytest.raises(UserError, match=r"a\.pt .*(legacy format.*re-save|not a zip file)"):
+    path.write_bytes(head + ATTACKS[name][0](str(target)) + tail)
+    with pytest.raises(UserError, match=rf"a\.pt .*({words})"):
         read_torch_file(path)
     assert not target.exists()
 
@@ -129,7 +139,7 @@ def test_lookalikes_of_torch_are_refused(tmp_path: Path, name: str) -> None:
 
 def test_attributes_cannot_be_set(tmp_path: Path) -> None:
     for data in (b"\x80\x02}}X\x01\x00\x00\x00aK\x01sb.", b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}b."):
-        with pytest.raises(UserError, match=r"data\.pkl"):
+        with pytest.raises(UserError, match="its pickle"):
             read_torch_file(save(tmp_path / "a.pt", data))
 
 

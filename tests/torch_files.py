@@ -38,6 +38,7 @@ class Storage:
     kind: str
     key: str
     count: int
+    more: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def program(content: Any, protocol: int = 2) -> bytes:
         def persistent_id(self, obj: Any) -> Any:
             if not isinstance(obj, Storage):
                 return None
-            return ("storage", getattr(TORCH, obj.kind), obj.key, "cpu", obj.count)
+            return ("storage", getattr(TORCH, obj.kind), obj.key, "cpu", obj.count, *obj.more)
 
     buffer = io.BytesIO()
     with pytest.MonkeyPatch.context() as patch:
@@ -83,6 +84,16 @@ def save(
         archive.writestr("model/byteorder", order)
         for name, record in (records or {}).items():
             archive.writestr(f"model/{name}", record)
+    return path
+
+
+def save_legacy(path: Path, content: Any, storages: dict[str, np.ndarray], listed: list[str] | None = None) -> Path:
+    """A file as PyTorch wrote it before 1.6: what `torch.serialization._legacy_save` does."""
+    parts = [pickle.dumps(of, 2) for of in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
+    parts += [program(content), pickle.dumps(sorted(storages) if listed is None else listed, 2)]
+    for _, array in sorted(storages.items()):
+        parts += [array.size.to_bytes(8, "little"), array.astype(array.dtype.newbyteorder("<")).tobytes()]
+    path.write_bytes(b"".join(parts))
     return path
 
 

@@ -11,13 +11,11 @@ import jax
 
 from cmgan_jax.comparison.study import Item
 from cmgan_jax.data.corpus import Corpus
-from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.weights import Weights
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.launch import Wishes, launch
 from cmgan_jax.training.records import read_metrics
-from cmgan_jax.training.state import initialise_around
+from cmgan_jax.training.start import Start, refuse_misfit
 
 
 def train_all(
@@ -26,7 +24,7 @@ def train_all(
     display: Display,
     devices: int,
     source: dict[str, Any],
-    start: Weights | None = None,
+    start: Start | None = None,
 ) -> signal.Signals | None:
     """Train what is not trained yet, and go on with what was interrupted.
 
@@ -36,25 +34,24 @@ def train_all(
         display: what a person sees.
         devices: of each run; 0: all that the batch divides over.
         source: the command line's words for the corpus, for the runs' records.
-        start: generator that every run begins with; None: random weights.
+        start: what every run begins with; None: random weights.
 
     Returns:
         The signal that ended it, or None.
 
     Raises:
-        UserError: the generator to begin with is not of the runs' size.
+        UserError: the weights to begin with do not fit the runs.
     """
     for item in items:
-        if start is not None and start.config.generator != item.config.generator:
-            raise UserError(f"{start.origin}: its generator is not of the size that {item.variant} is to train")
+        if start is not None:
+            refuse_misfit(start, item.config, item.variant)
     for place, item in enumerate(items, 1):
         with _claimed(item.folder) as mine:
             if not mine or is_complete(item):
                 continue
             resume = (item.folder / ABOUT).exists()
             display.note(f"run {place} of {len(items)}: {item.variant}, seed {item.config.seed}")
-            initial = None if start is None or resume else initialise_around(start.variables, item.config)
-            outcome = launch(item.config, corpus, Wishes(item.folder, devices, resume), display, source, initial)
+            outcome = launch(item.config, corpus, Wishes(item.folder, devices, resume), display, source, start)
             # Each run compiles its own programs; kept, they would take half a gigabyte a run.
             jax.clear_caches()
             if outcome.interrupted:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
 from cmgan_jax.runs import ABOUT
 
@@ -87,7 +88,10 @@ class History:
             torn += record is None
             records += [] if record is None else [record]
         notes = (f"{torn} torn line{'s' * (torn > 1)} of {METRICS} left out",) if torn else ()
-        return cls.from_records(records, _numbers(folder / ABOUT), names=(str(folder),), notes=notes)
+        about = _about(folder / ABOUT)
+        config = about.get("config")
+        notes += (began,) if (began := started(about)) else ()
+        return cls.from_records(records, config if isinstance(config, dict) else {}, names=(str(folder),), notes=notes)
 
     @classmethod
     def from_records(
@@ -148,8 +152,8 @@ def _parse(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _numbers(path: Path) -> dict[str, Any]:
-    """The configuration in run.json; without the file the records alone are judged."""
+def _about(path: Path) -> dict[str, Any]:
+    """What run.json says; without the file the records alone are judged."""
     if not path.exists():
         return {}
     try:
@@ -158,5 +162,4 @@ def _numbers(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is damaged ({error}); put it back, or move it away to judge the records alone"
         ) from error
-    config = about.get("config") if isinstance(about, dict) else None
-    return config if isinstance(config, dict) else {}
+    return about if isinstance(about, dict) else {}

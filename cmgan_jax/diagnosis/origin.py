@@ -9,7 +9,9 @@ import numpy as np
 
 from cmgan_jax import checksums
 from cmgan_jax.diagnosis.history import METRICS, History, flat
+from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
+from cmgan_jax.interop import foreign
 from cmgan_jax.recipes import PRESETS, RECIPES, make_config, to_dict
 from cmgan_jax.runs import ABOUT, BEST, KEEP, LATEST, steps_in
 
@@ -33,14 +35,14 @@ def describe(path: Path) -> dict[str, Any]:
     config, provenance = about.get("config"), about.get("provenance")
     if not isinstance(config, dict) or not isinstance(provenance, dict):
         raise UserError(f"{path}: its record has no config and no provenance; experiments.train did not write it")
-    numbers = {name: _plain(value) for name, value in flat(config)}
+    numbers = numbers_of(config)
     differing = differences(numbers)
     like = likeness(numbers)
     return {
         "path": str(path),
         "kind": "checkpoint" if checkpoint else "run",
         "code": like,
-        "sentence": sentence(like, numbers, differing, provenance),
+        "sentence": " ".join(filter(None, (sentence(like, numbers, differing, provenance), started(about)))),
         "recipe": numbers.get("recipe"),
         "preset": numbers.get("preset"),
         "policy": numbers.get("targets.policy"),
@@ -54,6 +56,7 @@ def describe(path: Path) -> dict[str, Any]:
         "device": provenance.get("device"),
         "devices": about.get("devices"),
         "imported": provenance.get("imported"),
+        "start": about.get("start"),
         "epochs_planned": numbers.get("epochs"),
         **_progress(run, about),
         "checkpoints": {kind: steps_in(run / kind) for kind in KEEP} if run else None,
@@ -76,7 +79,13 @@ def locate(path: Path) -> tuple[Path, Path | None]:
         return path, None
     if steps := [path / kind / str(step) for kind in (LATEST, BEST) for step in steps_in(path / kind)[-1:]]:
         return path, steps[0]  # a run whose run.json was lost
-    raise UserError(f"{path}: no run, no checkpoint there; name a run folder, a checkpoint in it, or a PyTorch file")
+    hint = foreign.described_folder(path) or "Name a run folder, a checkpoint in it, or a weights file."
+    raise UserError(f"{path}: no run, no checkpoint there. {hint}")
+
+
+def numbers_of(config: dict[str, Any]) -> dict[str, Any]:
+    """A config as `run.json` has it, by dotted path."""
+    return {name: _plain(value) for name, value in flat(config)}
 
 
 def differences(numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -114,8 +123,8 @@ def sentence(like: str, numbers: dict[str, Any], differing: dict[str, Any], prov
     """Whether it is from the old code or the new, in a sentence."""
     if provenance.get("imported"):
         return (
-            "Its weights are imported from PyTorch: which code trained them the file does not tell, and the recipe "
-            "named here is that of a training that goes on from them."
+            "Its weights are imported: unless this project exported the file, which code trained them it does not "
+            "tell, and the recipe named here is not theirs. A run of its own may begin with them (train --start)."
         )
     reference = numbers.get(TIME)
     if like == OLD:

@@ -1,4 +1,7 @@
-"""What can be known of a PyTorch file: which network, how large, how many batches; not by which code it was trained."""
+"""What can be known of a file of weights: which network, how large, how many batches.
+
+By which code it was trained only a file tells that this project exported.
+"""
 
 import hashlib
 import re
@@ -7,20 +10,23 @@ from typing import Any
 
 import numpy as np
 
+from cmgan_jax.config import Config
+from cmgan_jax.diagnosis import origin
 from cmgan_jax.diagnosis.evidence import UNNORMALISED_FLOOR
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop.naming import (
     batches_tracked,
     discriminator_from_torch,
-    find_state_dict,
     generator_bins,
     generator_from_torch,
 )
-from cmgan_jax.interop.torch_file import read_torch_file
+from cmgan_jax.interop.state_dicts import find_state_dict
+from cmgan_jax.interop.weights_file import WeightsFile, read_weights_file
 from cmgan_jax.recipes import to_dict
 
 FILES = 11_572
 """Training files of VoiceBank+DEMAND."""
+UNTOLD = "not told; those of the published code are assumed"
 BATCH = 4
 """Crops of a device and step in the published code."""
 _NAME = re.compile(r"CMGAN_epoch_(\d+)_(?:loss_)?(\d\.\d+)")
@@ -28,25 +34,29 @@ _MENTIONED = ("epoch", "gen_loss", "pesq_score", "best_loss")
 
 
 def describe_torch(path: Path) -> dict[str, Any]:
-    """Everything that a PyTorch file tells, ready for JSON.
+    """Everything that a file of weights tells, ready for JSON.
+
+    Args:
+        path: a file of PyTorch or of safetensors.
 
     Raises:
         UserError: it cannot be read, or holds neither network.
     """
-    content = read_torch_file(path)
-    network, sizes, bins = _network(path, content)
+    file = read_weights_file(path)
+    content = file.content
+    network, sizes, bins = _network(path, file)
     tensors = find_state_dict(content, network)
     counted = batches_tracked(content) if network == "generator" else 0
     named = _NAME.search(path.name)
     loss = float(named[2]) if named else None
     return {
         "path": str(path),
-        "kind": "pytorch",
-        "code": "unknown",
-        "sentence": _sentence(loss),
+        "kind": {"pt": "pytorch"}.get(file.format, file.format),
+        **(_recorded(file) if file.note else {"code": "unknown", "sentence": _sentence(loss)}),
         "network": network,
         "sizes": sizes,
         "frequency_bins": bins,
+        "spectra": to_dict(file.config.spectral) if file.config else UNTOLD,
         "numbers": int(sum(tensor.size for tensor in tensors.values() if np.issubdtype(tensor.dtype, np.floating))),
         "batches_counted": counted or None,
         "epochs_if_voicebank": {str(n): counted * n * BATCH / FILES for n in (1, 2, 4)} if counted else None,
@@ -57,20 +67,37 @@ def describe_torch(path: Path) -> dict[str, Any]:
     }
 
 
-def _network(path: Path, content: dict[str, Any]) -> tuple[str, dict[str, Any], int | None]:
+def _recorded(file: WeightsFile) -> dict[str, Any]:
+    """What this project noted in a file that it exported."""
+    numbers = origin.numbers_of(file.note["config"])
+    like, differing = origin.likeness(numbers), origin.differences(numbers)
+    return {
+        "code": like,
+        "sentence": f"This project exported it. {origin.sentence(like, numbers, differing, {})}",
+        "recipe": numbers.get("recipe"),
+        "preset": numbers.get("preset"),
+        "differences": differing,
+        "revision": file.note.get("source") or None,
+        "steps": file.note.get("step"),
+        "moving_average": file.note.get("averaged"),
+    }
+
+
+def _network(path: Path, file: WeightsFile) -> tuple[str, dict[str, Any], int | None]:
     """Which network a file holds; of one with both the generator, which is what people ask about."""
+    content, config = file.content, file.config or Config()
     try:
-        sizes, variables = generator_from_torch(content)
+        sizes, variables = generator_from_torch(content, config.generator)
         return "generator", to_dict(sizes), generator_bins(variables)
     except UserError as of_generator:
         try:
-            return "discriminator", to_dict(discriminator_from_torch(content)[0]), None
+            return "discriminator", to_dict(discriminator_from_torch(content, config.discriminator)[0]), None
         except UserError:
             raise UserError(f"{path}: {of_generator}") from of_generator
 
 
 def _sentence(loss: float | None) -> str:
-    said = "A PyTorch file records no recipe: neither the code of 2022 nor today's published head can be told from it"
+    said = "The file records no recipe: neither the code of 2022 nor today's published head can be told from it"
     if loss is None:
         return f"{said}."
     floor = f"{UNNORMALISED_FLOOR:.3f}, which that of a perfect enhancer is with today's published head"

@@ -10,13 +10,23 @@ import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
 from cmgan_jax.checksums import damage
-from cmgan_jax.config import Config
+from cmgan_jax.config import Config, SpectralConfig
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
-from cmgan_jax.interop.naming import batches_tracked, generator_bins, generator_from_torch, refuse_not_finite
-from cmgan_jax.interop.torch_file import read_torch_file
+from cmgan_jax.interop import foreign
+from cmgan_jax.interop.naming import (
+    batches_tracked,
+    discriminator_sizes,
+    discriminator_to_torch,
+    generator_bins,
+    generator_from_torch,
+    generator_sizes,
+    generator_to_torch,
+    refuse_not_finite,
+)
+from cmgan_jax.interop.weights_file import WeightsFile, read_weights_file
 from cmgan_jax.models.generator import stack_blocks
-from cmgan_jax.recipes import from_dict, make_config
+from cmgan_jax.recipes import flatten, from_dict, make_config
 from cmgan_jax.runs import KEEP, expanded, find, steps_in
 
 PUBLISHED = "published_2022"
@@ -32,12 +42,14 @@ class Weights:
         config: the numbers it was trained with.
         origin: the file or folder that they are from.
         step: training steps behind them.
+        assumed: the file tells no numbers: those that no tensor tells are the published ones.
     """
 
     variables: Any
     config: Config
     origin: Path
     step: int
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,8 @@ class Networks:
         config: the numbers they were trained with.
         origin: the folder that they are from.
         step: training steps behind them.
+        averaged: the generator's parameters are a moving average.
+        provenance: what the run recorded of its surroundings, ready for JSON.
     """
 
     generator: dict[str, Any]
@@ -57,6 +71,8 @@ class Networks:
     config: Config
     origin: Path
     step: int
+    averaged: bool
+    provenance: dict[str, Any]
 
 
 def load(path: Path, step: int | None = None) -> Weights:
@@ -64,19 +80,20 @@ def load(path: Path, step: int | None = None) -> Weights:
 
     Args:
         path: a run folder (its best checkpoint), its `latest` or `best`, one checkpoint, also one that was copied
-            out of its run, or a generator's state dict as PyTorch saved it.
+            out of its run, or a file of weights, PyTorch's or safetensors.
         step: which checkpoint of a run folder; None: the best, or the newest of what is there.
 
     Raises:
-        UserError: nothing of the kind is there, it cannot be read, or weights are not finite.
+        UserError: nothing of the kind is there, it cannot be read, weights are not finite, or of other sizes than are
+            recorded with them.
     """
     path = expanded(path)
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder; name a run folder, a checkpoint in it, or a PyTorch file")
+        raise UserError(f"{path}: no such file or folder; name a run folder, a checkpoint in it, or a weights file")
     if path.is_file():
         if step is not None:
             raise UserError(f"{path}: --step {step} picks a checkpoint of a run folder, and this is a file")
-        return _of_torch(path)
+        return of_file(path, read_weights_file(path))
     networks = load_checkpoint(path, step)
     return Weights(networks.generator, networks.config, networks.origin, networks.step)
 
@@ -92,7 +109,7 @@ def load_checkpoint(path: Path, step: int | None = None) -> Networks:
         UserError: as in `load`.
     """
     path = expanded(path).resolve()
-    found = path if (path / "state").is_dir() and (path / "run").is_dir() else Path(str(find(path, step)))
+    found = path if (path / "state").is_dir() and (path / "run").is_dir() else _found_in(path, step)
     if step is not None and found == path:
         raise UserError(f"{path}: --step {step} picks a checkpoint of a run folder, and this is one checkpoint")
     refuse_damaged(found)
@@ -115,7 +132,8 @@ def load_checkpoint(path: Path, step: int | None = None) -> Networks:
                     run=ocp.args.JsonRestore(),
                 ),
             )
-        config, state = from_dict(restored["run"]["config"]), restored["state"]
+        run, state = restored["run"], restored["state"]
+        config, provenance = from_dict(run["config"]), run.get("provenance", {})
         generator, discriminator = state["generator"], state["discriminator"]
         check(config)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -125,14 +143,32 @@ def load_checkpoint(path: Path, step: int | None = None) -> Networks:
         "batch_stats": generator.get("batch_stats", {}),
     }
     refuse_not_finite(str(found), flatten_dict(variables, sep="/"))
-    return Networks(
+    networks = Networks(
         # Blocks lay apart in checkpoints of earlier revisions.
         generator={kind: stack_blocks(collection) for kind, collection in variables.items()},
         discriminator={key: discriminator[key] for key in ("params", "batch_stats")},
         config=config,
         origin=found,
         step=int(generator["step"]),
+        averaged=bool(state.get("average")),
+        provenance=provenance,
     )
+    refuse_contradiction(found, config, networks.generator, networks.discriminator)
+    return networks
+
+
+def _found_in(folder: Path, step: int | None) -> Path:
+    """A run folder's checkpoint.
+
+    Raises:
+        UserError: there is none; files of weights that lie there instead are named.
+    """
+    try:
+        return Path(str(find(folder, step)))
+    except UserError as error:
+        if (hint := foreign.described_folder(folder)) is None:
+            raise
+        raise UserError(f"{error} {hint}") from error
 
 
 def refuse_damaged(found: Path) -> None:
@@ -150,17 +186,69 @@ def refuse_damaged(found: Path) -> None:
     raise UserError(f"{found} is damaged: {reason}. {remedy}")
 
 
-def _of_torch(path: Path) -> Weights:
-    content = read_torch_file(path)
-    sizes, variables = generator_from_torch(content)
-    config = replace(make_config(PUBLISHED), generator=sizes)
-    refuse_other_bins(path, variables, config)
-    check(config)
-    return Weights(variables, config, path, batches_tracked(content))
+def of_file(path: Path, file: WeightsFile, spectral: SpectralConfig | None = None) -> Weights:
+    """The generator in a file of weights.
+
+    Args:
+        path: of the file.
+        file: what it holds.
+        spectral: how spectra are made, where the file does not say it; None: as in the published code.
+
+    Raises:
+        UserError: it holds no generator, or one that is not as the file says, or one that is made for other spectra.
+    """
+    recorded = file.config
+    config = recorded or make_config(PUBLISHED)
+    try:
+        sizes, variables = generator_from_torch(file.content, config.generator)
+        step = batches_tracked(file.content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if recorded:
+        refuse_contradiction(path, config, variables)
+    else:
+        config = replace(config, generator=sizes, spectral=spectral or config.spectral)
+        refuse_other_bins(path, variables, config)
+        check(config)
+    return Weights(variables, config, path, step or int(file.note.get("step", 0)), assumed=recorded is None)
+
+
+def refuse_contradiction(whose: Path, config: Config, generator: Any, discriminator: Any = None) -> None:
+    """Weights must have the sizes that are recorded with them: others would be used wrongly, or not at all.
+
+    Args:
+        whose: the file or folder.
+        config: what is recorded.
+        generator: its variables.
+        discriminator: likewise; None: not there.
+
+    Raises:
+        UserError: every number that differs, with both values; or the variables are not those of such a network.
+    """
+    try:
+        sizes, bins = generator_sizes(generator_to_torch(generator), config.generator)
+        found = replace(config, generator=sizes)
+        if discriminator is not None:
+            judged = discriminator_sizes(discriminator_to_torch(discriminator), config.discriminator)
+            found = replace(found, discriminator=judged)
+    except UserError as error:
+        raise UserError(f"{whose}: {error}") from error
+    recorded, there = flatten(config), flatten(found)
+    lines = [
+        f"  {name}: {recorded[name]} as recorded, {there[name]} by its tensors"
+        for name in recorded
+        if recorded[name] != there[name]
+    ]
+    if bins != config.spectral.bins:
+        lines.append(
+            f"  spectral.n_fft: {config.spectral.n_fft} as recorded, {2 * (bins - 1)} by its tensors ({bins} bins)"
+        )
+    if lines:
+        raise UserError("\n".join([f"{whose}: its weights contradict its own record; use another one:", *lines]))
 
 
 def refuse_other_bins(path: Path, variables: Any, config: Config) -> None:
-    """A PyTorch file does not say how its spectra are made; the number of bins must fit the published analysis.
+    """A file that tells no numbers does not say how its spectra are made; the number of bins must fit.
 
     Raises:
         UserError: it does not.
@@ -169,5 +257,7 @@ def refuse_other_bins(path: Path, variables: Any, config: Config) -> None:
     if bins != config.spectral.bins:
         raise UserError(
             f"{path}: the generator is made for {bins} frequency bins, and n_fft = {config.spectral.n_fft} gives "
-            f"{config.spectral.bins}; only weights for the published analysis can be used"
+            f"{config.spectral.bins}; the file does not tell its analysis, so make a run folder of it that does: "
+            f"python -m experiments.import_torch --generator {path} --out DIR --spectral.n-fft {2 * (bins - 1)} "
+            "--spectral.hop SAMPLES"
         )

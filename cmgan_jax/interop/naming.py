@@ -7,48 +7,53 @@ refusing walk that table.
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cmgan_jax.config import DiscriminatorConfig, GeneratorConfig
-from cmgan_jax.errors import UserError
+from cmgan_jax.errors import UserError, listed
+from cmgan_jax.interop.state_dicts import find_state_dict
 from cmgan_jax.interop.tables import COUNTER, Entry, discriminator_table, generator_table
 from cmgan_jax.models.generator import split_blocks, stack_blocks
-
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-_LISTED = 40  # names a message lists before it only counts
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def generator_from_torch(content: Mapping[str, Any]) -> tuple[GeneratorConfig, dict[str, Any]]:
+def generator_from_torch(
+    content: Mapping[str, Any], claimed: GeneratorConfig | None = None
+) -> tuple[GeneratorConfig, dict[str, Any]]:
     """A published generator as this project has it.
 
     Args:
-        content: what `read_torch_file` returned: a state dict, bare, wrapped or with DDP's prefix.
+        content: what a weights file holds: a state dict, bare or in whatever `find_state_dict` looks through.
+        claimed: sizes that come with the weights; of them are those that no tensor tells, such as the dropout. None:
+            the default ones.
 
     Returns:
-        The sizes found (its dropout is the default: no tensor tells) and the variables `params` and `batch_stats`,
-        float32. `generator_bins` tells the frequency bins, `batches_tracked` the count of training steps.
+        The sizes found and the variables `params` and `batch_stats`, float32. `generator_bins` tells the frequency
+        bins, `batches_tracked` the count of training steps.
 
     Raises:
         UserError: tensors are missing, unknown, or of another shape or kind; the message lists them by name.
     """
     state_dict = find_state_dict(content, "generator")
-    config, bins = _generator_sizes(_shapes(state_dict))
+    config, bins = _generator_sizes(_shapes(state_dict), claimed or GeneratorConfig())
     variables = _from_torch("generator", list(generator_table(config, bins)), state_dict)
     return config, {kind: stack_blocks(collection) for kind, collection in variables.items()}
 
 
-def discriminator_from_torch(content: Mapping[str, Any]) -> tuple[DiscriminatorConfig, dict[str, Any]]:
+def discriminator_from_torch(
+    content: Mapping[str, Any], claimed: DiscriminatorConfig | None = None
+) -> tuple[DiscriminatorConfig, dict[str, Any]]:
     """A published discriminator as this project has it, spectral-norm vectors in `batch_stats`.
 
     Args, Returns and Raises as in `generator_from_torch`.
     """
     state_dict = find_state_dict(content, "discriminator")
-    config = _discriminator_sizes(_shapes(state_dict))
+    config = _discriminator_sizes(_shapes(state_dict), claimed or DiscriminatorConfig())
     return config, _from_torch("discriminator", list(discriminator_table(config)), state_dict)
 
 
@@ -71,7 +76,7 @@ def generator_to_torch(variables: Mapping[str, Any], batches: int = 0) -> dict[s
         blocks=_count(flat, r"params/(block_\d+)/"), dense_depth=_count(flat, r"params/encoder/dense/(layer_\d+)/")
     )
     state_dict = _to_torch("generator", list(generator_table(named, 1)), flat, batches)
-    _check("generator", list(generator_table(*_generator_sizes(_shapes(state_dict)))), state_dict)
+    _check("generator", list(generator_table(*generator_sizes(state_dict, GeneratorConfig()))), state_dict)
     return state_dict
 
 
@@ -82,8 +87,27 @@ def discriminator_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray
     """
     flat = flatten_dict(variables, sep="/")
     state_dict = _to_torch("discriminator", list(discriminator_table(DiscriminatorConfig())), flat, 0)
-    _check("discriminator", list(discriminator_table(_discriminator_sizes(_shapes(state_dict)))), state_dict)
+    sizes = discriminator_sizes(state_dict, DiscriminatorConfig())
+    _check("discriminator", list(discriminator_table(sizes)), state_dict)
     return state_dict
+
+
+def generator_sizes(state_dict: Mapping[str, np.ndarray], claimed: GeneratorConfig) -> tuple[GeneratorConfig, int]:
+    """Read the sizes of a generator off its tensors.
+
+    Args:
+        state_dict: by plain names, as `find_state_dict` and `generator_to_torch` give it.
+        claimed: where no tensor tells a size, it is this one's.
+
+    Returns:
+        The sizes and the frequency bins.
+    """
+    return _generator_sizes(_shapes(state_dict), claimed)
+
+
+def discriminator_sizes(state_dict: Mapping[str, np.ndarray], claimed: DiscriminatorConfig) -> DiscriminatorConfig:
+    """Read the sizes of a discriminator off its tensors; arguments as in `generator_sizes`."""
+    return _discriminator_sizes(_shapes(state_dict), claimed)
 
 
 def generator_bins(variables: Mapping[str, Any]) -> int:
@@ -95,34 +119,6 @@ def batches_tracked(content: Mapping[str, Any]) -> int:
     """Training batches that a generator's BatchNorms have counted; 0 where the state dict does not tell."""
     state_dict = find_state_dict(content, "generator")
     return max((int(value.max(initial=0)) for name, value in state_dict.items() if name.endswith(COUNTER)), default=0)
-
-
-def find_state_dict(content: Mapping[str, Any], part: str) -> dict[str, np.ndarray]:
-    """The tensors of one network in a checkpoint, by their plain names.
-
-    Args:
-        content: a state dict, or a dict that holds one under PART, PART_state_dict, state_dict or model; names may
-            carry the `module.` that DistributedDataParallel puts in front.
-        part: `generator` or `discriminator`.
-
-    Raises:
-        UserError: something beside tensors is left, which the message names.
-    """
-    found: Mapping[Any, Any] = content
-    keys = (part, f"{part}_state_dict", *_WRAPPERS)
-    while wrapped := next((found[key] for key in keys if isinstance(found.get(key), Mapping)), None):
-        found = wrapped
-    strays = [str(name) for name, value in found.items() if not isinstance(value, np.ndarray)]
-    if strays or not found:
-        names = _list(strays) if strays else "nothing"
-        raise UserError(
-            f"the checkpoint holds no state dict of a {part}: tensors were expected, but there is {names}; "
-            f'save model.state_dict(), alone or as {{"{part}": …}}'
-        )
-    tensors = {str(name): value for name, value in found.items()}
-    while all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors
 
 
 # --- the walk over a table ---------------------------------------------------------------------------------
@@ -144,7 +140,7 @@ def refuse_not_finite(whose: str, tensors: Mapping[str, Any]) -> None:
     bad = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
     if bad:
         raise UserError(
-            f"{whose} has weights that are not finite ({_list(bad)}): its training diverged, or the file is damaged; "
+            f"{whose} has weights that are not finite ({listed(bad)}): its training diverged, or the file is damaged; "
             "use another checkpoint"
         )
 
@@ -187,14 +183,9 @@ def _check(part: str, table: list[Entry], state_dict: Mapping[str, np.ndarray]) 
 
 
 def _report(title: str, **faults: list[str]) -> None:
-    lines = [f"  {kind}: {_list(names)}" for kind, names in faults.items() if names]
+    lines = [f"  {kind}: {listed(names)}" for kind, names in faults.items() if names]
     if lines:
         raise UserError("\n".join([f"{title}; was the right file given?", *lines]))
-
-
-def _list(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(name[:120] for name in names[:_LISTED]) + more
 
 
 # --- sizes, read off the tensors ---------------------------------------------------------------------------
@@ -217,8 +208,7 @@ def _count(names: Mapping[str, Any], pattern: str) -> int:
     return len({match[1] for name in names if (match := re.match(pattern, name))})
 
 
-def _generator_sizes(shapes: Shapes) -> tuple[GeneratorConfig, int]:
-    default = GeneratorConfig()
+def _generator_sizes(shapes: Shapes, default: GeneratorConfig) -> tuple[GeneratorConfig, int]:
     conformer = r"TSCB_\d+\.(time|freq)_conformer"
     positions, depthwise = rf"{conformer}\.attn\.fn\.rel_pos_emb\.weight", rf"{conformer}\.conv\.net\.4\.conv"
     channels = _size(shapes, r"dense_encoder\..*bias", 0, default.channels)
@@ -235,10 +225,10 @@ def _generator_sizes(shapes: Shapes) -> tuple[GeneratorConfig, int]:
         convolution_factor=inner // channels,
         kernel=_size(shapes, rf"{depthwise}\.weight", 2, default.kernel),
         max_distance=distances // 2,
+        dropout=default.dropout,
     )
     return config, _size(shapes, r"mask_decoder\.prelu_out\.weight", 0, 201)
 
 
-def _discriminator_sizes(shapes: Shapes) -> DiscriminatorConfig:
-    default = DiscriminatorConfig()
-    return DiscriminatorConfig(channels=_size(shapes, r"layers\.[12]\.(weight|bias)", 0, default.channels))
+def _discriminator_sizes(shapes: Shapes, default: DiscriminatorConfig) -> DiscriminatorConfig:
+    return replace(default, channels=_size(shapes, r"layers\.[12]\.(weight|bias)", 0, default.channels))

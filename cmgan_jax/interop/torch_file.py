@@ -1,7 +1,7 @@
 """PyTorch checkpoint files, read without PyTorch and without running anything that they contain.
 
 A checkpoint of `torch.save` is an uncompressed zip: `ROOT/data.pkl`, a pickle that describes the objects, beside
-one record of raw numbers a storage, `ROOT/data/KEY`.
+one record of raw numbers a storage, `ROOT/data/KEY`. What it was before PyTorch 1.6, `torch_legacy` reads.
 """
 
 import sys
@@ -12,8 +12,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from cmgan_jax.errors import UserError
+from cmgan_jax.interop import foreign
+from cmgan_jax.interop.torch_legacy import is_legacy, read_legacy
 from cmgan_jax.interop.torch_pickle import Refused, run
 
+ZIP = b"PK\x03\x04"
+"""How a zip archive begins."""
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     EOFError,
@@ -24,11 +28,15 @@ _ZIP_ERRORS = (
 )
 
 
+NOTE = "cmgan_jax.json"
+"""Record of this project's text in a file. PyTorch looks for records by name, and so passes over it."""
+
+
 def read_torch_file(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint that `torch.save` wrote, executing nothing from it.
 
     Args:
-        path: a file in the zip format (PyTorch 1.6 and later).
+        path: a file in the zip format (PyTorch 1.6 and later) or in the legacy one.
 
     Returns:
         The mapping that was saved: a name to an array for a plain state dict, with nested dicts, lists,
@@ -38,38 +46,44 @@ def read_torch_file(path: str | Path) -> dict[str, Any]:
         UserError: the file is missing, truncated, of another format, inconsistent with itself, or asks for
             anything but tensors and plain containers; the message names what.
     """
+    return read_torch_file_and_note(path)[0]
+
+
+def read_torch_file_and_note(path: str | Path) -> tuple[dict[str, Any], str | None]:
+    """Read such a checkpoint, and the text that `torch_writer` noted in it, or None.
+
+    Args and Raises as in `read_torch_file`.
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:
-            content = _read(file, path.stat().st_size)
+            content, note = _read(file, path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except Refused as refusal:
         raise UserError(f"cannot read {path} as a PyTorch checkpoint: {refusal}") from refusal
-    return content
-
-
-def _read(file: BinaryIO, size: int) -> dict[str, Any]:
-    head = file.read(4)
-    if not head:
-        raise Refused("it is empty")
-    if head[0] == 0x80:  # a bare pickle
-        raise Refused(
-            "it is in the legacy format from before PyTorch 1.6, which cannot be read safely; re-save it with "
-            "PyTorch: torch.save(torch.load(OLD, weights_only=True), NEW)"
+    if not isinstance(content, dict):
+        kind = "one tensor" if isinstance(content, np.ndarray) else f"a {type(content).__name__}"
+        raise UserError(
+            f"cannot read {path} as a PyTorch checkpoint: it holds {kind}, not a state dict; save model.state_dict()"
         )
-    if head != b"PK\x03\x04":
-        raise Refused("it is not a zip file, so torch.save did not write it")
+    return content, note
+
+
+def _read(file: BinaryIO, path: Path) -> tuple[Any, str | None]:
+    head = file.read(foreign.HEAD)
+    if is_legacy(head):
+        return read_legacy(head + file.read()), None
+    if not head.startswith(ZIP):
+        raise Refused(foreign.described(path.name, head))
+    size = path.stat().st_size
     try:
         with zipfile.ZipFile(file) as archive:
             records = _Records(archive, size)
-            content = run(records.read("data.pkl"), records.storage, size)
+            note = records.read(NOTE).decode() if records.has(NOTE) else None
+            return run(records.read("data.pkl"), records.storage, size), note
     except _ZIP_ERRORS as error:
         raise Refused(f"its zip archive is damaged or incomplete ({error}); fetch or save it again") from error
-    if not isinstance(content, dict):
-        kind = "one tensor" if isinstance(content, np.ndarray) else f"a {type(content).__name__}"
-        raise Refused(f"it holds {kind}, not a state dict; save model.state_dict()")
-    return content
 
 
 class _Records:
@@ -84,15 +98,21 @@ class _Records:
             raise Refused("two records of its zip archive have the same name")
         roots = [name.removesuffix("/data.pkl") for name in self.infos if name.endswith("/data.pkl")]
         if len(roots) != 1 or "/" in roots[0]:
+            if (other := foreign.described_archive(foreign.names_in(archive))) is not None:
+                raise Refused(other)
             raise Refused("its zip archive has no record NAME/data.pkl, so torch.save did not write it")
         self.root = roots[0]
-        if f"{self.root}/constants.pkl" in self.infos:
+        if self.has("constants.pkl"):
             raise Refused("it is a TorchScript program; save its state dict: torch.save(m.state_dict(), NEW)")
         # Absent from files of PyTorch 1, which were little-endian wherever anybody ran it.
-        order = self.read("byteorder") if f"{self.root}/byteorder" in self.infos else b"little"
+        order = self.read("byteorder") if self.has("byteorder") else b"little"
         if order not in (b"little", b"big"):
             raise Refused(f"its byte order is {order[:16]!r}, neither little nor big")
         self.swapped = order.decode() != sys.byteorder
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a record."""
+        return f"{self.root}/{name}" in self.infos
 
     def read(self, name: str) -> bytes:
         """A record's bytes; none is compressed and none read twice, so all together fit the file's size."""

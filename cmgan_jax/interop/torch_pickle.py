@@ -99,11 +99,11 @@ class _Machine:
                 elif opcode.name in _ACTIONS:
                     _ACTIONS[opcode.name](self, argument)
                 elif opcode.name not in _IGNORED:
-                    raise Refused(f"its data.pkl uses {opcode.name}, which no state dict needs")
+                    raise Refused(f"its pickle uses {opcode.name}, which no state dict needs")
             (content,) = self.stack
         except (IndexError, KeyError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
-            raise Refused(f"its data.pkl is damaged ({reason}); fetch or save it again") from error
+            raise Refused(f"its pickle is damaged ({reason}); fetch or save it again") from error
         return content
 
     def pop_mark(self) -> list[Any]:
@@ -122,7 +122,7 @@ class _Machine:
 
     def last_of(self, kind: type) -> Any:
         if type(self.stack[-1]) is not kind:
-            raise Refused(f"its data.pkl fills a {type(self.stack[-1]).__name__} as if it were a {kind.__name__}")
+            raise Refused(f"its pickle fills a {type(self.stack[-1]).__name__} as if it were a {kind.__name__}")
         return self.stack[-1]
 
     def set_items(self, items: list[Any]) -> None:
@@ -148,7 +148,7 @@ class _Machine:
 
     def tuple_of(self, count: int) -> None:
         if len(self.stack) < count:
-            raise Refused("its data.pkl is damaged (too few items for a tuple)")
+            raise Refused("its pickle is damaged (too few items for a tuple)")
         items = tuple(self.stack[len(self.stack) - count :])
         del self.stack[len(self.stack) - count :]
         self.stack.append(items)
@@ -163,15 +163,23 @@ class _Machine:
     def stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
-            raise Refused("its data.pkl asks for a global whose name is no text")
+            raise Refused("its pickle asks for a global whose name is no text")
         self.global_name(f"{module} {name}")
 
     def persistent(self, _: Any) -> None:
         match self.stack.pop():
-            case ("storage", _Global(name=name), str(key), str(), count) if name in STORAGES and _is_size(count):
+            # The sixth is of the legacy format alone: None, for a storage that is no view of another.
+            case ("storage", _Global(name=name), str(key), str(), count) | (
+                "storage",
+                _Global(name=name),
+                str(key),
+                str(),
+                count,
+                None,
+            ) if name in STORAGES and _is_size(count):
                 self.stack.append(_Storage(self.load(STORAGES[name], key, count)))
             case _:
-                raise Refused("its data.pkl refers to something outside it that is not a storage")
+                raise Refused("its pickle refers to something outside it that is not a storage")
 
     def reduce(self, _: Any) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
@@ -184,14 +192,14 @@ class _Machine:
                 self.stack.append(array)
             case _:
                 called = function.name if isinstance(function, _Global) else f"a {type(function).__name__}"
-                raise Refused(f"its data.pkl calls {called} with arguments that torch.save never writes")
+                raise Refused(f"its pickle calls {called} with arguments that torch.save never writes")
 
     def build(self, _: Any) -> None:
         """Drop the version notes that torch hangs on a state dict; nothing else may set an attribute."""
         state = self.stack.pop()
         self.last_of(dict)
         if not isinstance(state, dict) or set(state) - {"_metadata"}:
-            raise Refused("its data.pkl sets attributes of an object; save model.state_dict()")
+            raise Refused("its pickle sets attributes of an object; save model.state_dict()")
 
     def tensor(self, arguments: tuple[Any, ...]) -> np.ndarray:
         """What `_rebuild_tensor_v2` is asked for: a strided part of a storage, copied once it is known to fit."""

@@ -15,27 +15,36 @@ from pathlib import Path
 import numpy as np
 
 from cmgan_jax.errors import UserError
+from cmgan_jax.interop.torch_file import NOTE
 from cmgan_jax.interop.torch_pickle import ORDERED_DICT, STORAGES, TENSOR
 
 _ROOT = "archive"
 _ALIGNMENT = 64  # as torch.save does, so that torch can map the tensors into memory
 
 
-def write_torch_file(path: str | Path, state_dict: Mapping[str, np.ndarray]) -> None:
+def write_torch_file(path: str | Path, state_dict: Mapping[str, np.ndarray], note: str | None = None) -> None:
     """Write a checkpoint that `torch.load` reads, whole or not at all.
 
-    The bytes depend on the names, their order and the numbers alone, so equal state dicts give equal files.
+    The bytes depend on the names, their order, the numbers and the note alone, so equal state dicts give equal files.
 
     Args:
         path: where to; an existing file is replaced once the new one is complete.
         state_dict: a name to an array of any shape, of a kind that torch has a storage for.
+        note: a text that goes with the tensors in a record of its own, which `torch.load` passes over.
 
     Raises:
         UserError: the file cannot be written there.
         ValueError: an array is of a kind that torch does not have.
     """
-    path = Path(path)
-    data = _archive({name: np.asarray(array) for name, array in state_dict.items()})
+    write_whole(Path(path), _archive({name: np.asarray(array) for name, array in state_dict.items()}, note))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
     try:
         handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -54,7 +63,7 @@ def write_torch_file(path: str | Path, state_dict: Mapping[str, np.ndarray]) -> 
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _archive(arrays: dict[str, np.ndarray]) -> bytes:
+def _archive(arrays: dict[str, np.ndarray], note: str | None) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, buffer, "data.pkl", _program(arrays))
@@ -62,6 +71,8 @@ def _archive(arrays: dict[str, np.ndarray]) -> bytes:
         for key, array in enumerate(arrays.values()):
             _add(archive, buffer, f"data/{key}", _little_endian(array))
         _add(archive, buffer, "version", b"3\n")
+        if note is not None:
+            _add(archive, buffer, NOTE, note.encode())
     return buffer.getvalue()
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from cmgan_jax.training.loop import Outcome, Run
 from cmgan_jax.training.parallel import Placement, choose_devices
 from cmgan_jax.training.pesq_targets import injection_shares
 from cmgan_jax.training.position import Position
+from cmgan_jax.training.start import Start
 from cmgan_jax.training.state import TrainState, initialise
 
 # What may change when a run goes on: how long, and how the host does its part.
@@ -72,17 +74,24 @@ def refuse_occupied(wishes: Wishes) -> None:
     if wishes.resume and not occupied:
         raise UserError(f"{folder}: nothing to resume there (no {ABOUT}); leave --resume out to begin a run")
     lock.refuse_held(folder)
+    if wishes.resume and read_about(folder).get("provenance", {}).get("imported"):
+        raise UserError(
+            f"{folder}: its weights are imported, so there is no training to go on with; fine-tune them in a run of "
+            f"its own: --start {folder} --out ANOTHER --data DIR"
+        )
     if occupied and not (wishes.resume or wishes.overwrite):
         raise UserError(f"{folder} holds a run already: add --resume to go on with it, or --overwrite to delete it")
     if not occupied and folder.exists() and (not folder.is_dir() or not _REMAINS.issuperset(os.listdir(folder))):
         raise UserError(f"{folder} exists and is not a run folder: choose another --out")
 
 
-def refuse_differences(config: Config, saved: Config, fingerprint: str, about: dict[str, Any]) -> None:
-    """A resumed run goes on with its own numbers and its own corpus.
+def refuse_differences(
+    config: Config, saved: Config, fingerprint: str, about: dict[str, Any], start: Mapping[str, Any] | None
+) -> None:
+    """A resumed run goes on with its own numbers, its own corpus and what it began with.
 
     Raises:
-        UserError: every number that differs, or the corpus.
+        UserError: every number that differs, the corpus, or the start.
     """
     now, before = flatten(config), flatten(saved)
     differing = [
@@ -94,6 +103,8 @@ def refuse_differences(config: Config, saved: Config, fingerprint: str, about: d
         described = about["provenance"]["data"]["description"].replace("\n", "\n    ")
         differing.append("  corpus: other files, or other content of them; name the run's own with --data, which has")
         differing.append(f"    {described}")
+    if line := start_difference(about, start):
+        differing.append(line)
     if differing:
         raise UserError(
             "--resume: this is not the same run; begin another with its own --out:\n" + "\n".join(differing)
@@ -131,6 +142,28 @@ def refuse_other_division(corpus: Corpus, about: dict[str, Any]) -> None:
     )
 
 
+def start_difference(about: Mapping[str, Any], start: Mapping[str, Any] | None) -> str | None:
+    """Say how what a run began with differs from what it is asked to begin with.
+
+    Args:
+        about: the run's record.
+        start: `Start.about`; None: random weights.
+
+    Returns:
+        A line; None where the weights are the same, or where an earlier revision recorded none.
+    """
+    if "start" not in about or _digest(about["start"]) == _digest(start):
+        return None
+    before, now = (
+        f"{of['origin']} (weights {of['digest'][:12]})" if of else "random weights" for of in (about["start"], start)
+    )
+    return f"  start: the run began with {before}, asked for {now}; to go on with the run leave --start out"
+
+
+def _digest(start: Mapping[str, Any] | None) -> str | None:
+    return start["digest"] if start else None
+
+
 def read_about(folder: Path) -> dict[str, Any]:
     """What run.json says of a run.
 
@@ -158,7 +191,7 @@ def launch(
     wishes: Wishes,
     display: Display,
     source: dict[str, Any] | None = None,
-    initial: TrainState | None = None,
+    initial: Start | None = None,
 ) -> Outcome:
     """Begin or resume a run, and train it to its end. Several hosts call this together, for one folder that all see.
 
@@ -168,7 +201,8 @@ def launch(
         wishes: folder, devices, resume.
         display: what a person sees; the first host's.
         source: the command line's words for the corpus, recorded so that a resume needs none.
-        initial: networks to begin with; None: random weights.
+        initial: what the run begins with, as long as it has no checkpoint; None: random weights, or, of a run that is
+            resumed, what it began with.
 
     Raises:
         UserError: numbers that cannot work, a folder that is occupied, a resume that would not be the same run.
@@ -180,7 +214,7 @@ def launch(
     placement.connect()
     with ExitStack() as held:
         hosts.agree(lambda: _claim(wishes, held) if hosts.first else None)
-        about = _about(config, corpus, placement, source)
+        about = _about(config, corpus, placement, source, initial)
         state, position = hosts.agree(lambda: _begin(config, corpus, wishes, placement, about, display, initial))
         _refuse_apart(hosts, about, position.step)
         hosts.agree(lambda: write_json(wishes.folder / ABOUT, about) if hosts.first else None)
@@ -216,6 +250,7 @@ def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:
         "config": about["config"],
         "corpus": about["provenance"]["data"]["fingerprint"],
         "number of devices": about["devices"],
+        "start": _digest(about["start"]),
         "checkpoint to go on from": step,
     }
     first, *others = map(json.loads, hosts.tell(json.dumps(mine)))
@@ -230,9 +265,12 @@ def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:
         raise UserError("\n".join([f"the hosts are not in one run; {remedy}:", *apart]))
 
 
-def _about(config: Config, corpus: Corpus, placement: Placement, source: dict[str, Any] | None) -> dict[str, Any]:
+def _about(
+    config: Config, corpus: Corpus, placement: Placement, source: dict[str, Any] | None, initial: Start | None
+) -> dict[str, Any]:
     return {
         "config": to_dict(config),
+        "start": dict(initial.about) if initial else None,
         "source": source,
         "devices": len(placement.devices),
         "hosts": placement.hosts.count,
@@ -249,7 +287,7 @@ def _begin(
     placement: Placement,
     about: dict[str, Any],
     display: Display,
-    initial: TrainState | None,
+    initial: Start | None,
 ) -> tuple[TrainState, Position]:
     """What the run begins with: of the newest whole checkpoint, or of its first step."""
     found, saved = None, about
@@ -257,8 +295,12 @@ def _begin(
         found, damaged = checkpoint.newest_whole(wishes.folder)
         saved = checkpoint.read_run(found) if found else read_about(wishes.folder)
         fingerprint = known_as(corpus, saved)
-        refuse_differences(config, from_dict(saved["config"]), fingerprint, saved)
+        if initial is None:
+            about["start"] = saved.get("start")
+        refuse_differences(config, from_dict(saved["config"]), fingerprint, saved, about["start"])
         refuse_other_division(corpus, saved)
+        if initial is not None and saved.get("start"):
+            about["start"] = saved["start"] | {"origin": initial.about["origin"]}  # they may have been moved
         if fingerprint != corpus.fingerprint:
             display.note("the run knew its corpus by names and sizes only; from now on the content of its files counts")
         for line in damaged:
@@ -269,4 +311,9 @@ def _begin(
             display.note(f"devices: {about['devices']} instead of {before}; results are equal but for rounding")
     if found:
         return checkpoint.restore(found, config, placement), Position.from_dict(saved["position"])
-    return placement.replicate(initial or initialise(config)), Position()
+    if initial is None and about["start"] is not None:
+        raise UserError(
+            f"{wishes.folder}: no checkpoint yet, and the run began with {about['start']['origin']}: name that with "
+            "--start, or begin anew with --overwrite"
+        )
+    return placement.replicate(initial.state(config) if initial else initialise(config)), Position()

@@ -22,6 +22,7 @@ from cmgan_jax.data.pipeline import (
     validation_crops,
     validation_files,
 )
+from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
 from cmgan_jax.runs import LATEST, steps_in
 from cmgan_jax.training.checkpoint import CheckpointStore
@@ -103,7 +104,7 @@ class Run:
         self._store = CheckpointStore(folder, position.step)
         recorder = Recorder(folder, position.step) if self._hosts.first else None
         self._recorder = recorder or Silence()
-        self._observer = Observer(folder, config, recorder, display, self._held) if recorder else None
+        self._observer = Observer(folder, config, recorder, display, self._held, started(about)) if recorder else None
         self._interruption = Interruption()
         self._agreed = NONE
         self._pace: tuple[float, int] | None = None

@@ -34,14 +34,24 @@ class Observer:
         recorder: where verdicts go.
         display: what a person sees.
         held: of which some files are shown in the report.
+        origin: a sentence on what the run began with; None: random weights.
     """
 
-    def __init__(self, folder: Path, config: Config, recorder: Recorder, display: Display, held: Held):
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        recorder: Recorder,
+        display: Display,
+        held: Held,
+        origin: str | None = None,
+    ):
         self._folder = folder
         self._config = config
         self._recorder = recorder
         self._display = display
         self._held = held
+        self._origin = origin
         self._said = {record["code"] for record in recorder.records if record["kind"] == "verdict"}
 
     def after_window(self, step: int) -> None:
@@ -85,4 +95,7 @@ class Observer:
         pictures.save_epoch(self._folder, epoch, files, enhanced, self._config.spectral.sample_rate)
         seen = {name: pictures.pick(self._folder, name, epoch) for name, _, _ in files}
         name = self._folder.resolve().name
-        write_text(self._folder / report.PAGE, report.build(name, self._config, self._recorder.records, verdicts, seen))
+        write_text(
+            self._folder / report.PAGE,
+            report.build(name, self._config, self._recorder.records, verdicts, seen, self._origin),
+        )

@@ -32,6 +32,7 @@ def build(
     records: Sequence[dict[str, Any]],
     verdicts: Sequence[Verdict],
     seen: Mapping[str, Mapping[str, bytes]],
+    origin: str | None = None,
 ) -> str:
     """Make the page.
 
@@ -41,6 +42,7 @@ def build(
         records: of `metrics.jsonl`; at least one epoch has ended.
         verdicts: those that hold now.
         seen: pictures (PNG) of held-out files, by file and by what they show.
+        origin: a sentence on what the run began with; None: random weights.
 
     Returns:
         HTML.
@@ -60,7 +62,7 @@ def build(
         webpage.section("Scores, updates and waits", webpage.chart_grid(_host(curves)) + _failures(epochs, config)),
         webpage.section("Two held-out files over the epochs", _pictures(seen)) if any(seen.values()) else "",
     ]
-    return webpage.document(f"Training report: {name}", _subtitle(config, epochs), "".join(body), STYLE)
+    return webpage.document(f"Training report: {name}", _subtitle(config, epochs, origin), "".join(body), STYLE)
 
 
 class Curves:
@@ -256,13 +258,13 @@ def _verdicts(verdicts: Sequence[Verdict], said: Sequence[dict[str, Any]]) -> st
     return f"{now}<details><summary>As they were first passed ({len(said)})</summary>{first}</details>"
 
 
-def _subtitle(config: Config, epochs: Sequence[dict[str, Any]]) -> str:
+def _subtitle(config: Config, epochs: Sequence[dict[str, Any]], origin: str | None) -> str:
     scored = [record for record in epochs if record["validation"]["pesq"] is not None]
     best = max(scored, key=lambda record: record["validation"]["pesq"], default=None)
     worth = f"best PESQ {best['validation']['pesq']:.2f} in epoch {best['epoch']}" if best else "no PESQ yet"
     return (
         f"Recipe {config.recipe}, preset {config.preset}, failed scores: {config.targets.policy}; "
-        f"epoch {epochs[-1]['epoch']} of {config.epochs}, {worth}"
+        f"epoch {epochs[-1]['epoch']} of {config.epochs}, {worth}" + (f". {origin}" if origin else "")
     )
 
 
