@@ -113,4 +113,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import numpy as np
 import tyro
 
+from cmgan_jax import signals
 from cmgan_jax.cores import free_cores
 from cmgan_jax.data import audio
 from cmgan_jax.data.folders import files_below
@@ -187,7 +188,7 @@ def score(arguments: Arguments, model: "Enhancer | None", work: ExitStack) -> Ev
         make = partial(enhance_case, model, target)
     workers = min(arguments.workers or free_cores(), len(cases) * len(systems))
     pool = work.enter_context(PesqPool(workers, time_limit=TIME_LIMIT))
-    work.enter_context(_CloseOnInterrupt(pool))
+    work.enter_context(_closed_on_interrupt(pool))
     with _Meter("enhancing and scoring" if model else "scoring") as meter:
         return evaluate(
             cases,
@@ -269,23 +270,19 @@ def main() -> int:
     return 0 if evaluation.complete else INCOMPLETE
 
 
-class _CloseOnInterrupt:
-    """Ctrl-C ends the scoring processes at once: without it, what is being scored would be waited for."""
+@contextmanager
+def _closed_on_interrupt(pool: PesqPool) -> Iterator[None]:
+    """A signal ends the scoring processes at once: without this, what is being scored would be waited for."""
+    usual = {number: signal.getsignal(number) for number in signals.heeded()}
 
-    def __init__(self, pool: PesqPool):
-        self._pool = pool
-
-    def __enter__(self) -> Self:
-        self._old = signal.signal(signal.SIGINT, self._stop)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._old)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
+    def close(number: int, frame: FrameType | None) -> None:
         # In a thread: what was interrupted may hold the lock that closing takes.
-        threading.Thread(target=self._pool.close).start()
-        raise KeyboardInterrupt
+        threading.Thread(target=pool.close).start()
+        if callable(handler := usual[signal.Signals(number)]):
+            handler(number, frame)
+
+    with signals.caught(close):
+        yield
 
 
 class _Meter:

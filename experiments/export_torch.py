@@ -58,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

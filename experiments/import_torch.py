@@ -144,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

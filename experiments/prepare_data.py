@@ -92,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

@@ -186,16 +186,16 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def without_timing(value: Any) -> Any:
-    """Records without what the clock says, verdicts on waits among it."""
+    """Records without what the clock says, verdicts on waits among it, and without events of a process."""
     if isinstance(value, dict):
         return {name: without_timing(inner) for name, inner in value.items() if not name.endswith(TIMING)}
     if isinstance(value, list):
-        return [without_timing(inner) for inner in value if not _is_of_the_clock(inner)]
+        return [without_timing(inner) for inner in value if not _is_of_the_process(inner)]
     return value
 
 
-def _is_of_the_clock(record: Any) -> bool:
-    return isinstance(record, dict) and str(record.get("code", "")).endswith("_wait")
+def _is_of_the_process(record: Any) -> bool:
+    return isinstance(record, dict) and (record.get("kind") == "event" or str(record.get("code", "")).endswith("_wait"))
 
 
 def _arrays(checkpoint: Checkpoint) -> Any:

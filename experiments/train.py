@@ -183,4 +183,4 @@ def train(arguments: Arguments, hosts: Hosts) -> Outcome:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

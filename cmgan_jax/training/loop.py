@@ -109,6 +109,7 @@ class Run:
         self._pace: tuple[float, int] | None = None
         self._saved = time.monotonic(), position.step
         self._records_fail = False
+        self._display_lost = False
 
     def train(self) -> Outcome:
         """Train to the last epoch, or until a signal asks to save and leave."""
@@ -121,6 +122,9 @@ class Run:
                     ended = self.position.step == (epoch + 1) * self._steps_per_epoch
                     self._save(best=ended and self._end_epoch(epoch))
                 self._hosts.agree(self._finish_saving)
+                self._note_lost_display()
+                if self._stopping:
+                    self._event("stopped", signal=self._stopping.name, then="saved")
         finally:
             self._scorer.close()
             self._batches.close()
@@ -181,6 +185,7 @@ class Run:
             meter.add(numbers, measured.report.failures)
         numbers = self._means(self.position.window, epoch)
         self._display.show(Progress(epoch, self.config.epochs, step, self._total, self._seconds_left(step), numbers))
+        self._note_lost_display()
         if step % self.config.log_every == 0:
             self._record("step", step, {"epoch": epoch + 1} | numbers)
             if self._observer:
@@ -281,6 +286,16 @@ class Run:
         elif error is None and self._records_fail:
             self._display.note(f"step {step}: records are written again")
         self._records_fail = error is not None
+
+    def _note_lost_display(self) -> None:
+        """Record, once, that nobody may be reading."""
+        if not self._display_lost and (error := self._display.lost) is not None:
+            self._display_lost = True
+            self._event("display_lost", reason=_in_words(error), then="goes on")
+
+    def _event(self, event: str, **numbers: str) -> None:
+        """Record what this process met with; an unbroken run has no such record."""
+        self._record("event", self.position.step, {"event": event, **numbers})
 
     def _save_is_due(self, step: int) -> bool:
         number, unit = self.config.save_interval
