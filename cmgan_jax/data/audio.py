@@ -16,6 +16,7 @@ from G722 import G722
 
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.outputs import remove
+from cmgan_jax.temporaries import beside
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".g722")
 """Files that a corpus is made of, by their lower-case suffix."""
@@ -190,11 +191,6 @@ def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_1
         raise AudioError(path, f"cannot be written: {library_reason(error)}") from error
     finally:
         remove(temporary)
-
-
-def beside(path: Path) -> Path:
-    """A hidden name beside a file, this thread's alone: what is written there takes the file's place when complete."""
-    return path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
 
 
 def open_regular(path: Path) -> BinaryIO:
