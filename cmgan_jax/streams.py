@@ -77,7 +77,7 @@ def open_missing() -> None:
     closed = OSError(errno.EBADF, "it was closed at the start")
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
-            raw = Enduring(io.FileIO(number, "w", closefd=False), closed)
+            raw: Any = Enduring(io.FileIO(number, "w", closefd=False), closed)
             setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "backslashreplace"))
 
 
@@ -92,8 +92,8 @@ def endure() -> None:
             lasting: Any = Enduring(raw)
             # What `python -u` gives has no buffer.
             buffer = lasting if raw is stream.buffer else io.BufferedWriter(lasting)
-            how = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-            setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", **how))
+            at_once = stream.line_buffering, stream.write_through
+            setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", None, *at_once))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 

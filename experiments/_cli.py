@@ -114,12 +114,12 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
 
 def _quoted_variables(message: str) -> str:
-    """Names of the settings of JAX in the environment whose value an error message quotes."""
-    named = [name for name, value in os.environ.items() if name.startswith("JAX_") and repr(value) in message]
-    return ", ".join(named)
+    """Settings of JAX in the environment that an error message names, or whose value it quotes."""
+    ours = [(name, value) for name, value in os.environ.items() if name.startswith("JAX_")]
+    return ", ".join(name for name, value in ours if name in message.upper() or repr(value) in message)
 
 
-_HOME = re.compile(r"(?P<before>(?:[^~=\s]+=)?)(?P<path>~(?P<user>[^/]*)(?:/.*)?)", re.DOTALL)
+_HOME = re.compile(r"(?P<before>(?:[^~\s]+=)?)(?P<path>~(?P<user>[^/]*)(?:/.*)?)", re.DOTALL)
 
 
 def with_home(word: str) -> str:

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import numpy as np
 import tyro
 
-from cmgan_jax import signals
+from cmgan_jax import signals, temporaries
 from cmgan_jax.cores import free_cores
 from cmgan_jax.data import audio
 from cmgan_jax.data.folders import files_below
@@ -184,7 +183,7 @@ def score(arguments: Arguments, model: "Enhancer | None", work: ExitStack) -> Ev
     make = None
     if model:
         systems.insert(systems.index(NOISY) + 1, ENHANCED)
-        target = arguments.keep or Path(work.enter_context(tempfile.TemporaryDirectory(prefix="cmgan-evaluate-")))
+        target = arguments.keep or work.enter_context(temporaries.folder())
         make = partial(enhance_case, model, target)
     workers = min(arguments.workers or free_cores(), len(cases) * len(systems))
     pool = work.enter_context(PesqPool(workers, time_limit=TIME_LIMIT))

@@ -27,7 +27,7 @@ from cmgan_jax.training.launch import Wishes, launch, read_about, refuse_occupie
 from cmgan_jax.training.loop import Outcome
 from experiments._cli import run
 from experiments._hosts import Cluster, joined
-from experiments._runtime import cache_programs, prepare_devices, prepare_programs
+from experiments._runtime import cache_programs, find_devices, prepare_devices, prepare_programs
 
 DEMO = "demo"
 DEMO_FOLDER = Path("data/demo")
@@ -150,6 +150,7 @@ def main() -> int:
     prepare_devices(arguments.devices, arguments.config.batch)
     cache_programs()
     with joined(find_cluster(arguments)) as hosts:
+        find_devices()
         outcome = train(arguments, hosts)
     if hosts.first:
         print(closing(outcome, arguments.out))

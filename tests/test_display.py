@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from cmgan_jax.patience import duration
 from cmgan_jax.training import display
-from cmgan_jax.training.display import Display, Progress, duration, facts
+from cmgan_jax.training.display import Display, Progress, facts
 
 NUMBERS = {
     "generator_loss": 0.12345,

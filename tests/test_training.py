@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from recordings import make_pairs
 
+from cmgan_jax import patience
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio
 from cmgan_jax.data.corpus import Corpus, CorpusSource
@@ -69,6 +70,11 @@ class Witness(Display):
     def __init__(self) -> None:
         super().__init__()
         self.events: list[str] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        self.notes.append(text)
 
     def show(self, progress: Progress) -> None:
         super().show(progress)
@@ -102,6 +108,7 @@ def whole(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory, witness: Wit
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         witness.watch(patch)
+        patch.setattr(patience, "FIRST_SECONDS", 0.1)
         outcome = train(corpus, out, devices=2, display=witness)
     assert (outcome.interrupted, outcome.step) == (None, 6)
     return out
@@ -147,6 +154,13 @@ def test_nothing_is_waited_for_that_could_come_later(whole: Path, witness: Witne
             "enhanced scored",
         ),
     ]
+
+
+def test_what_takes_long_is_said(whole: Path, witness: Witness) -> None:
+    """A tenth of a second counts as long here; the first step and a validation take more."""
+    told = {note.partition(" (")[0] for note in witness.notes if note.endswith("s so far)")}
+    assert "compiling the step's programs" in told
+    assert any(words.startswith("validating") for words in told)
 
 
 def test_a_run_writes_what_it_should(whole: Path) -> None:

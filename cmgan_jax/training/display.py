@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cmgan_jax import streams
+from cmgan_jax.patience import duration
 
 PANEL_SECONDS, LINE_SECONDS = 0.25, 10.0
 """How long a panel stays as it is on a terminal, and a line elsewhere."""
@@ -40,18 +41,6 @@ class Progress:
     steps: int
     seconds_left: float | None
     numbers: dict[str, Any]
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: 42 s, 3 min 20 s, 5 h 10 min."""
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def facts(progress: Progress) -> dict[str, str]:

@@ -5,6 +5,7 @@ A checkpoint may be written after any step. The one of an epoch's last step is w
 
 import signal
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from cmgan_jax.data.pipeline import (
     validation_files,
 )
 from cmgan_jax.errors import UserError
+from cmgan_jax.patience import told_while
 from cmgan_jax.runs import LATEST, steps_in
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
@@ -156,7 +158,8 @@ class Run:
             following = self._batches.look() if on else None
             waited = time.monotonic() - clock
             mine = Wish(self._interruption.signal or 0, self._save_is_due(self.position.step + 1))
-            measured = self._stepper(batch, self.position.step, epoch, mine, following)
+            with self._told_while("compiling the step's programs", self._pace is None):
+                measured = self._stepper(batch, self.position.step, epoch, mine, following)
             self._agreed = measured.report.wish
             timing = {"data_wait_ms": 1e3 * waited, "step_ms": 1e3 * (time.monotonic() - clock)}
             if before is not None:
@@ -252,7 +255,8 @@ class Run:
             enhanced.update(scored.enhanced)
             return numbers | scored.numbers
 
-        validation = self._hosts.from_first(validate)
+        with self._told_while("validating; what is measured for the first time is compiled, too"):
+            validation = self._hosts.from_first(validate)
         best = self.position.best
         improved = validation["pesq"] is not None and (best is None or validation["pesq"] > best["pesq"])
         if improved:
@@ -286,6 +290,10 @@ class Run:
         elif error is None and self._records_fail:
             self._display.note(f"step {step}: records are written again")
         self._records_fail = error is not None
+
+    def _told_while(self, what: str, long: bool = True) -> AbstractContextManager[None]:
+        """On a slow machine, say what takes so long."""
+        return told_while(self._display.note, what) if long else nullcontext()
 
     def _note_lost_display(self) -> None:
         """Record, once, that nobody may be reading."""
