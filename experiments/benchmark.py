@@ -31,7 +31,7 @@ from cmgan_jax.evaluation.enhance import WindowConfig, layout
 from cmgan_jax.outputs import refuse_file, refuse_folder, write_json
 from cmgan_jax.recipes import make_config
 from experiments._cli import run
-from experiments._runtime import fresh_programs, prepare_programs, share_device
+from experiments._runtime import find_devices, fresh_programs, prepare_programs, share_device
 from experiments._terminal import table_console
 from experiments.yardstick.client import MODES, Mode, Theirs, Yardstick, require_torch
 
@@ -307,6 +307,7 @@ def main() -> None:
     prepare_programs()
     if arguments.against != "none":
         share_device()
+    find_devices()
     with fresh_programs():
         found = measure(arguments, table_console(WIDTH))
     if arguments.json is not None:

@@ -13,7 +13,7 @@ from cmgan_jax.evaluation.enhance import WindowConfig
 from cmgan_jax.evaluation.enhancer import Enhancer
 from cmgan_jax.evaluation.files import Done, Job, enhance_file, plan, seconds_of
 from experiments._cli import run
-from experiments._runtime import cache_programs, prepare_programs
+from experiments._runtime import cache_programs, find_devices, prepare_programs
 from experiments._terminal import terminal_bar
 
 SOME_FAILED = 1
@@ -94,6 +94,7 @@ def main() -> int:
     jobs = plan(arguments.inputs, arguments.out)
     prepare_programs()
     cache_programs()
+    find_devices()
     seconds = seconds_of(job.source for job in jobs)
     enhancer = Enhancer.from_checkpoint(arguments.checkpoint, arguments.step, arguments.windows, seconds)
     failed = []

@@ -30,7 +30,7 @@ from cmgan_jax.evaluation import report, tables
 from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, evaluate, match_files
 from cmgan_jax.evaluation.processor import NOT_FINITE
 from cmgan_jax.evaluation.scores import TIME_LIMIT
-from cmgan_jax.outputs import refuse_file, refuse_folder, write_json, write_text
+from cmgan_jax.outputs import refuse_file, refuse_folder, refuse_same, write_json, write_text
 from cmgan_jax.scoring.pesq_pool import PesqPool
 from experiments._cli import run
 from experiments._terminal import PLAIN_SECONDS, table_console, terminal_bar
@@ -139,16 +139,19 @@ def check(arguments: Arguments) -> None:
     refuse_file("--csv", arguments.csv)
     refuse_folder("--report", arguments.report)
     refuse_folder("--keep", arguments.keep)
+    page = arguments.report / "index.html" if arguments.report else None
+    refuse_same({"--json": arguments.json, "--csv": arguments.csv, "--report": page})
 
 
 def load_enhancer(checkpoint: Path, step: int | None, noisy: Path) -> "Enhancer":
     """The model of a checkpoint, for the recordings of a folder; here and nowhere else jax starts."""
     from cmgan_jax.evaluation.enhancer import Enhancer
     from cmgan_jax.evaluation.files import seconds_of
-    from experiments._runtime import cache_programs, prepare_programs
+    from experiments._runtime import cache_programs, find_devices, prepare_programs
 
     prepare_programs()
     cache_programs()
+    find_devices()
     seconds = seconds_of(files_below(noisy, audio.RECORDINGS))
     return Enhancer.from_checkpoint(checkpoint, step=step, seconds=seconds)
 
@@ -261,7 +264,9 @@ def main() -> int:
     """Parse, score, print and write; the status tells whether every file was scored."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.evaluate", config=(tyro.conf.FlagCreatePairsOff,))
     check(arguments)
-    where = folders(arguments)  # what cannot work is refused before a model is loaded
+    # What cannot work is refused before a model is loaded: flags, and files without a partner.
+    where = folders(arguments)
+    match_files(where, ENHANCED if arguments.checkpoint else None)
     model = load_enhancer(arguments.checkpoint, arguments.step, where[NOISY]) if arguments.checkpoint else None
     with ExitStack() as work:
         evaluation = score(arguments, model, work)

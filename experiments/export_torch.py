@@ -9,7 +9,9 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.weights import load_checkpoint
 from cmgan_jax.interop.naming import discriminator_to_torch, generator_to_torch
 from cmgan_jax.interop.torch_writer import write_torch_file
+from cmgan_jax.outputs import refuse_folder
 from experiments._cli import run
+from experiments._runtime import find_devices, prepare_programs
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def export_weights(checkpoint: Path, out: Path, step: int | None = None) -> list
     for file in files:
         if file.exists():
             raise UserError(f"{file} exists already: choose another --out")
+    refuse_folder("--out", files[0].parent)
     networks = load_checkpoint(checkpoint, step)
     contents = (generator_to_torch(networks.generator, networks.step), discriminator_to_torch(networks.discriminator))
     files[0].parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +56,8 @@ def export_weights(checkpoint: Path, out: Path, step: int | None = None) -> list
 def main() -> None:
     """Parse, export, say what was made."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.export_torch")
+    prepare_programs()
+    find_devices()
     for file in export_weights(arguments.checkpoint, arguments.out, arguments.step):
         print(file)
 

@@ -18,7 +18,7 @@ from cmgan_jax.evaluation.weights import PUBLISHED, refuse_other_bins
 from cmgan_jax.interop.naming import batches_tracked, discriminator_from_torch, generator_from_torch
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.outputs import write_json
+from cmgan_jax.outputs import refuse_folder, write_json
 from cmgan_jax.recipes import make_config, to_dict
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.spectral import frame_count
@@ -27,6 +27,7 @@ from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.position import Position
 from cmgan_jax.training.state import RUN_ONCE, TrainState, start_training
 from experiments._cli import run
+from experiments._runtime import find_devices, prepare_programs
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def refuse_occupied(out: Path) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder: choose another --out")
+    refuse_folder("--out", out)
 
 
 def random_discriminator(config: Config) -> dict[str, Any]:
@@ -136,6 +138,8 @@ def write_run(out: Path, about: dict[str, Any], state: TrainState, step: int) ->
 def main() -> None:
     """Parse, import, say what was made."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.import_torch")
+    prepare_programs()
+    find_devices()
     step = import_weights(arguments.generator, arguments.discriminator, arguments.out)
     if arguments.discriminator is None:
         print("no --discriminator: the run's discriminator has random weights, which matters only to a training")

@@ -19,12 +19,22 @@ from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.errors import UserError
 from cmgan_jax.models import kernels
+from cmgan_jax.outputs import refuse_folder
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config
 from cmgan_jax.runs import ABOUT, find
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
-from cmgan_jax.training.launch import Wishes, launch, read_about, refuse_occupied
+from cmgan_jax.training.launch import (
+    Wishes,
+    launch,
+    read_about,
+    refuse_differences,
+    refuse_late,
+    refuse_occupied,
+)
 from cmgan_jax.training.loop import Outcome
+from cmgan_jax.training.parallel import choose_devices
+from cmgan_jax.training.pesq_targets import injection_shares
 from experiments._cli import run
 from experiments._hosts import Cluster, joined
 from experiments._runtime import cache_programs, find_devices, prepare_devices, prepare_programs
@@ -157,10 +167,29 @@ def main() -> int:
     return 128 + outcome.interrupted if outcome.interrupted else 0
 
 
+def refuse(arguments: Arguments, wishes: Wishes, hosts: Hosts) -> None:
+    """Refuse what cannot work before the corpus is read, which may take hours.
+
+    Raises:
+        UserError: flags, or variables of the environment, that do not fit this machine, the hosts, or the run folder.
+    """
+    config = arguments.config
+    choose_devices(arguments.devices, config.batch)
+    refuse_late(hosts, config)
+    injection_shares(config.targets)
+    if hosts.first:
+        refuse_folder("--out", wishes.folder)
+        refuse_occupied(wishes)
+    if wishes.resume:
+        # Its corpus is compared when it has been read.
+        about = read_about(wishes.folder)
+        refuse_differences(config, from_dict(about["config"]), about["provenance"]["data"]["fingerprint"], about)
+
+
 def train(arguments: Arguments, hosts: Hosts) -> Outcome:
     """Check what is there, and train; the first host speaks."""
     wishes = Wishes(arguments.out, arguments.devices, arguments.resume, arguments.overwrite)
-    hosts.agree(lambda: refuse_occupied(wishes) if hosts.first else None)
+    hosts.agree(lambda: refuse(arguments, wishes, hosts))
     with Display(None if hosts.first else Console(quiet=True)) as display:
         if arguments.data == DEMO:
             # By one host; the others find it made.
