@@ -47,6 +47,21 @@ def refuse_folder(option: str, path: Path | None) -> None:
         raise UserError(f"{option} {printable(path)}: permission denied; choose a path that you may write")
 
 
+def refuse_undecodable(option: str, path: Path) -> None:
+    """Refuse a folder of checkpoints whose name is no text: the library that writes them takes none other.
+
+    Raises:
+        UserError: the path holds bytes that are no UTF-8, or that the language of the environment cannot express.
+    """
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{option} {printable(path)}: its name is no UTF-8, and checkpoints cannot be written there; choose "
+            "another, or set LANG=C.UTF-8 if it looks right to you"
+        ) from error
+
+
 def refuse_same(options: Mapping[str, Path | None]) -> None:
     """Refuse to write two files of results to one path, where the second would replace the first.
 

@@ -21,7 +21,7 @@ from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, pl
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.weights import load
-from cmgan_jax.outputs import refuse_folder, write_json, write_text
+from cmgan_jax.outputs import refuse_folder, refuse_undecodable, write_json, write_text
 from cmgan_jax.recipes import PRESETS, make_config
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.parallel import choose_devices
@@ -100,6 +100,7 @@ def refuse(arguments: Arguments, items: Sequence[Item]) -> None:
     if arguments.reference not in variants:
         raise UserError(f"--reference {arguments.reference}: there are {', '.join(variants)}")
     refuse_folder("--out", arguments.out)
+    refuse_undecodable("--out", arguments.out)
     for name in (RESULT, PAGE):
         if (arguments.out / name).is_dir():
             raise UserError(f"--out {arguments.out}: {name} in it is a folder; choose another")

@@ -18,7 +18,7 @@ from cmgan_jax.evaluation.weights import PUBLISHED, refuse_other_bins
 from cmgan_jax.interop.naming import batches_tracked, discriminator_from_torch, generator_from_torch
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.outputs import refuse_folder, write_json
+from cmgan_jax.outputs import refuse_folder, refuse_undecodable, write_json
 from cmgan_jax.recipes import make_config, to_dict
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.spectral import frame_count
@@ -94,6 +94,7 @@ def refuse_occupied(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder: choose another --out")
     refuse_folder("--out", out)
+    refuse_undecodable("--out", out)
 
 
 def random_discriminator(config: Config) -> dict[str, Any]:

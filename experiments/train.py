@@ -19,7 +19,7 @@ from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.errors import UserError
 from cmgan_jax.models import kernels
-from cmgan_jax.outputs import refuse_folder
+from cmgan_jax.outputs import refuse_folder, refuse_undecodable
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config
 from cmgan_jax.runs import ABOUT, find
 from cmgan_jax.training.display import Display
@@ -179,6 +179,7 @@ def refuse(arguments: Arguments, wishes: Wishes, hosts: Hosts) -> None:
     injection_shares(config.targets)
     if hosts.first:
         refuse_folder("--out", wishes.folder)
+        refuse_undecodable("--out", wishes.folder)
         refuse_occupied(wishes)
     if wishes.resume:
         # Its corpus is compared when it has been read.

@@ -79,6 +79,7 @@ def test_before_a_corpus_is_read(place: Path, command: str, said: str) -> None:
         (import_torch, "--generator weights.pt --out file/x", "--out file/x: {}/file is no folder"),
         (prepare_data, "voicebank data --out file/x", "--out file/x: {}/file is no folder"),
         (prepare_data, "demo --out file/x", "--out file/x: {}/file is no folder"),
+        (import_torch, "--generator weights.pt --out caf\udce9", "--out caf\\udce9: its name is no UTF-8"),
         (torture, "--kills-a-run 0", "--kills-a-run 0: it must be 1 or more"),
         (torture, "--save-every often", "--save-every is often: it must be"),
         (torture, "--out thesis", "--out thesis: it would be deleted, and holds what is not of this program (chapter"),
