@@ -21,7 +21,7 @@ def printable(name: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
-def lacks_memory(error: Exception) -> bool:
+def lacks_memory(error: BaseException) -> bool:
     """Whether a device had too little memory for a program, which XLA tells by an error of the runtime."""
     return "RESOURCE_EXHAUSTED" in str(error)
 

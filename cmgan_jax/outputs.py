@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,38 @@ def refuse_folder(option: str, path: Path | None) -> None:
         raise UserError(f"{option} {printable(path)}: {printable(there)} is no folder; name another")
     if not os.access(there, os.W_OK):
         raise UserError(f"{option} {printable(path)}: permission denied; choose a path that you may write")
+
+
+def refuse_undecodable(option: str, path: Path) -> None:
+    """Refuse a folder of checkpoints whose name is no text: the library that writes them takes none other.
+
+    Raises:
+        UserError: the path holds bytes that are no UTF-8, or that the language of the environment cannot express.
+    """
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{option} {printable(path)}: its name is no UTF-8, and checkpoints cannot be written there; choose "
+            "another, or set LANG=C.UTF-8 if it looks right to you"
+        ) from error
+
+
+def refuse_same(options: Mapping[str, Path | None]) -> None:
+    """Refuse to write two files of results to one path, where the second would replace the first.
+
+    Args:
+        options: path by the flag that names it; devices and pipes may be named twice.
+
+    Raises:
+        UserError: two are the same.
+    """
+    taken: dict[Path, str] = {}
+    for option, path in options.items():
+        if path is not None and not _is_special(path):
+            other = taken.setdefault(_real(path), option)
+            if other != option:
+                raise UserError(f"{other} and {option} {printable(path)}: one file cannot hold both; name another")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,18 +1,22 @@
 """The wrapper around every entry point: what a user can cause ends in a sentence, not in a traceback."""
 
 import errno
-import io
 import os
+import re
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
+from cmgan_jax import signals, streams
 from cmgan_jax.errors import UserError, lacks_memory, printable
 
 USER_ERROR = 2
 """Exit status after something that the user can mend; the command-line parser uses the same."""
+BY_SIGNAL = 128
+"""Added to a signal's number, as shells report it, where one ended the program."""
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells report it: 128 + SIGINT."""
+"""Exit status after Ctrl-C: 128 + SIGINT."""
 BROKEN_PIPE = 141
 """Exit status when the reader of our output has gone: 128 + SIGPIPE."""
 
@@ -40,43 +44,109 @@ _SMALLER = (
 )
 
 
-def run(main: Callable[[], int | None]) -> NoReturn:
+def run(main: Callable[[], int | None], answers: bool = True) -> NoReturn:
     """Run an entry point and leave with its exit status.
+
+    The program is not ended by its output: what nobody reads, or a full disk refuses, is dropped. A signal that asks
+    the program to end raises an exception in it, so that it tidies up; a training catches it before.
 
     Args:
         main: the program; what it returns is the exit status, None meaning 0.
+        answers: standard output holds what the program was asked for; where it got lost, the status is not 0. False:
+            it only tells of the work, the results of which are files.
 
     Raises:
         SystemExit: always, except that an error which is not the user's passes through with its traceback.
             A `UserError`'s own, 2 after an error of the file system that the user can mend or where the device's memory
-            is too small, 130 after Ctrl-C.
+            is too small, 128 + its number after a signal, and where output got lost 141 (the reader has gone) or 2.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Standard error escapes what its encoding lacks; a name must not end the program here either.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.excepthook = sys.__excepthook__
+    streams.endure()
     try:
-        status = main() or 0
-        # Here and not at interpreter exit, where a broken pipe could no longer be caught.
-        sys.stdout.flush()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        status = error.status
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = INTERRUPTED
-    except BrokenPipeError:
-        # What is still buffered must not raise once more when the interpreter flushes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = BROKEN_PIPE
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0)
-        if remedy is None:
+        with signals.caught(signals.Stopper()):
+            sys.argv[1:] = map(with_home, sys.argv[1:])
+            status = main() or 0
+    except BaseException as error:
+        explained = explain(error)
+        if explained is None:
             raise
-        print(f"{printable(error.filename or 'file system')}: {remedy}", file=sys.stderr)
-        status = USER_ERROR
-    except RuntimeError as error:
-        if not lacks_memory(error):
-            raise
-        print(f"the device lacks memory ({str(error).splitlines()[0]}): {_SMALLER}", file=sys.stderr)
-        status = USER_ERROR
+        words, status = explained
+        print(words, file=sys.stderr)
+    sys.stdout.flush()
+    if status == 0 and answers:
+        status = _status_of_output()
     sys.exit(status)
+
+
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """What to tell of an error that a user can cause, and the exit status; None: it is another one."""
+    if isinstance(error, UserError):
+        return str(error), error.status
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, signals.Stopped):
+        return f"stopped by {error.signal.name}", BY_SIGNAL + error.signal
+    if isinstance(error, OSError) and (remedy := _REMEDIES.get(error.errno or 0)):
+        return f"{printable(error.filename or 'file system')}: {remedy}", USER_ERROR
+    if isinstance(error, RuntimeError) and lacks_memory(error):
+        return f"the device lacks memory ({str(error).splitlines()[0]}): {_SMALLER}", USER_ERROR
+    return None
+
+
+def end_failed_imports() -> None:
+    """Have what fails before `run` begins, while libraries are imported, end in a sentence, too."""
+    sys.excepthook = _end
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    explained = explain(error)
+    if explained is None and isinstance(error, ModuleNotFoundError) and error.name:
+        explained = f"the package {error.name} is not installed: pip install -r requirements.txt", USER_ERROR
+    if explained is None and isinstance(error, ValueError) and (names := _quoted_variables(str(error))):
+        explained = f"the environment variable {names}: {error}; set it otherwise, or unset it", USER_ERROR
+    if explained is None:
+        sys.__excepthook__(kind, error, trace)
+        return
+    words, status = explained
+    print(words, file=sys.stderr, flush=True)
+    # The interpreter itself would leave with 1.
+    os._exit(status)
+
+
+def _quoted_variables(message: str) -> str:
+    """Settings of JAX in the environment that an error message names, or whose value it quotes."""
+    ours = [(name, value) for name, value in os.environ.items() if name.startswith("JAX_")]
+    return ", ".join(name for name, value in ours if name in message.upper() or repr(value) in message)
+
+
+_HOME = re.compile(r"(?P<before>(?:[^~\s]+=)?)(?P<path>~(?P<user>[^/]*)(?:/.*)?)", re.DOTALL)
+
+
+def with_home(word: str) -> str:
+    """A word of the command line in which ~ or ~user begins a path: expanded, also after `--flag=` and `NAME=`.
+
+    Shells expand it at a word's begin alone, and `--out=~/x` would make a folder of that name.
+
+    Raises:
+        UserError: nobody knows whose home that is. A file that is named so is left alone.
+    """
+    match = _HOME.fullmatch(word)
+    if match is None or (not match["before"] and match["user"] and os.path.lexists(word)):
+        return word
+    path = os.path.expanduser(match["path"])
+    if path.startswith("~"):
+        if not match["user"]:
+            raise UserError(f"{printable(word)}: no home folder is known (HOME is not set); write the whole path")
+        raise UserError(f"{printable(word)}: no user of that name; check the path, or write ./~…")
+    return match["before"] + path
+
+
+def _status_of_output() -> int:
+    """The status that tells whether standard output has arrived; a full disk is told of besides."""
+    lost = streams.loss(sys.stdout)
+    if lost is None or lost.errno == errno.EBADF:
+        return 0  # It was closed on purpose.
+    if lost.errno in (errno.EPIPE, errno.EIO):
+        return BROKEN_PIPE
+    print(f"standard output: {_REMEDIES.get(lost.errno or 0, str(lost))}", file=sys.stderr)
+    return USER_ERROR

@@ -2,15 +2,17 @@
 
 import ctypes
 import os
-import tempfile
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 
+from cmgan_jax import temporaries
 from cmgan_jax.cores import free_cores
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import refuse_folder
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
@@ -39,6 +41,8 @@ def prepare_programs() -> None:
     program, whatever it is told: the system clears 1 GB a step anew (paper's size, batch 1).
     """
     keep_memory()
+    # Programs are written for 32 bits, whatever else the environment would have.
+    jax.config.update("jax_enable_x64", False)
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if free_cores() <= FEW_CORES:
         # Operations that do not wait for one another, and products of matrices, still share the cores.
@@ -91,15 +95,59 @@ def share_device() -> None:
 @contextmanager
 def fresh_programs() -> Iterator[None]:
     """An empty cache of programs, so that compiling is timed; a cache all the same, for a second start's time."""
-    with tempfile.TemporaryDirectory() as programs:
-        jax.config.update("jax_compilation_cache_dir", programs)
+    with temporaries.folder() as programs:
+        jax.config.update("jax_compilation_cache_dir", str(programs))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         yield
 
 
 def cache_programs() -> None:
-    """Keep compiled programs between starts, under the user's cache folder unless the environment names another."""
-    if CACHE_VARIABLE not in os.environ:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "cmgan_jax" / "programs"))
+    """Keep compiled programs between starts, under the user's cache folder unless the environment names another.
+
+    Where there is no such folder, and none can be made, a line says so, and programs are compiled at every start.
+    """
+    folder = ""
+    try:
+        folder = os.environ.get(CACHE_VARIABLE) or _cache_folder()
+        if "://" not in folder:  # Not in a cloud's storage, of which the libraries know.
+            refuse_folder("cache of programs", Path(folder))
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    except (UserError, OSError) as error:
+        reason = f"cache of programs {folder}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        print(f"{reason}; programs are compiled at every start ({CACHE_VARIABLE} names a folder)", file=sys.stderr)
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _cache_folder() -> str:
+    """The project's own folder below the user's cache folder.
+
+    Raises:
+        UserError: nobody knows where that is.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # What is not absolute counts as absent, says the specification of XDG.
+    if not os.path.isabs(cache) and not os.path.isabs(cache := os.path.expanduser("~/.cache")):
+        raise UserError("cache of programs: no home folder is known (HOME is not set)")
+    return os.path.join(cache, "cmgan_jax", "programs")
+
+
+def find_devices() -> None:
+    """Start JAX's devices, before other work is done.
+
+    Raises:
+        UserError: there are none of the kind that the environment names.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError, AttributeError) as error:
+        # JAX does not look whether it has found any: it asserts so, or goes on with None under `python -O`.
+        reason = (
+            str(error).partition(" (set ")[0] if isinstance(error, RuntimeError) else "this JAX has no such platform"
+        )
+        raise UserError(
+            f"no device to compute on ({reason}); JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}: unset it "
+            "for what is there, set it to cpu, or install a JAX for that platform (pip install 'jax[cuda12]')"
+        ) from error

@@ -1,21 +1,12 @@
 """What entry points share to speak to a person: the progress bar, and the console of tables."""
 
 import sys
-from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 PLAIN_SECONDS = 10.0
 """Where there is no terminal, a line is printed so often."""
-
-
-class _Console(Console):
-    """Leaves a reader that has gone to `_cli.run`; rich itself would end the program with another status."""
-
-    def on_broken_pipe(self) -> NoReturn:
-        """Called instead of raising what a write has met."""
-        raise BrokenPipeError
 
 
 def table_console(width: int | None = None) -> Console:
@@ -25,7 +16,7 @@ def table_console(width: int | None = None) -> Console:
         width: columns where it is no terminal; there nothing is coloured either.
     """
     terminal = sys.stdout.isatty()
-    return _Console(width=None if terminal else width, no_color=None if terminal else True, highlight=False)
+    return Console(width=None if terminal else width, no_color=None if terminal else True, highlight=False)
 
 
 def terminal_bar(transient: bool = False) -> Progress | None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import jax
 import tyro
 from rich.console import Console
 
+from cmgan_jax import temporaries
 from cmgan_jax.benchmarking import report
 from cmgan_jax.benchmarking.ceilings import Ceilings, measure_ceilings
 from cmgan_jax.benchmarking.clock import Gone, alternate, in_turns
@@ -31,7 +31,7 @@ from cmgan_jax.evaluation.enhance import WindowConfig, layout
 from cmgan_jax.outputs import refuse_file, refuse_folder, write_json
 from cmgan_jax.recipes import make_config
 from experiments._cli import run
-from experiments._runtime import fresh_programs, prepare_programs, share_device
+from experiments._runtime import find_devices, fresh_programs, prepare_programs, share_device
 from experiments._terminal import table_console
 from experiments.yardstick.client import MODES, Mode, Theirs, Yardstick, require_torch
 
@@ -211,8 +211,8 @@ def measure_training(arguments: Arguments, wished: list[dict[str, Config]], cons
     console.print(report.ceiling_table(ceilings, work))
     found = []
     for configs in wished:
-        with tempfile.TemporaryDirectory() as folder:
-            found.append(measure_size(configs, ceilings, arguments, Path(folder)))
+        with temporaries.folder() as folder:
+            found.append(measure_size(configs, ceilings, arguments, folder))
     rows = [row for program in PROGRAMS for one in found for row in one.rows if row.program == program]
     setups, rivals = [s for one in found for s in one.setups], [r for one in found for r in one.rivals]
     gone = [words for one in found for words in one.gone]
@@ -307,6 +307,7 @@ def main() -> None:
     prepare_programs()
     if arguments.against != "none":
         share_device()
+    find_devices()
     with fresh_programs():
         found = measure(arguments, table_console(WIDTH))
     if arguments.json is not None:

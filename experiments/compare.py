@@ -7,6 +7,7 @@ nothing, and reads what is there.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -16,15 +17,16 @@ import tyro
 from cmgan_jax.comparison import page, schedule, tables
 from cmgan_jax.comparison.conclusion import REFERENCE, Rules, conclude
 from cmgan_jax.comparison.outcome import read_runs
-from cmgan_jax.comparison.study import STUDIES, Variant, parse_variant, plan
+from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, plan
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import write_json, write_text
+from cmgan_jax.outputs import refuse_folder, refuse_undecodable, write_json, write_text
 from cmgan_jax.recipes import PRESETS, make_config
 from cmgan_jax.training.display import Display
+from cmgan_jax.training.parallel import choose_devices
 from cmgan_jax.training.start import read_start
 from experiments._cli import run
-from experiments._runtime import cache_programs, prepare_devices, prepare_programs
+from experiments._runtime import cache_programs, find_devices, prepare_devices, prepare_programs
 from experiments._terminal import table_console
 from experiments.train import Arguments as TrainArguments
 from experiments.train import find_corpus
@@ -89,6 +91,24 @@ def chosen(arguments: Arguments) -> tuple[Variant, ...]:
     return (*STUDIES.get(arguments.study, ()), *map(parse_variant, arguments.variants))
 
 
+def refuse(arguments: Arguments, items: Sequence[Item]) -> None:
+    """Refuse what cannot work before the first run, and not when days of them have ended.
+
+    Raises:
+        UserError: a folder that cannot be made, a reference that is not compared, devices that are not there.
+    """
+    variants = dict.fromkeys(item.variant for item in items)
+    if arguments.reference not in variants:
+        raise UserError(f"--reference {arguments.reference}: there are {', '.join(variants)}")
+    refuse_folder("--out", arguments.out)
+    refuse_undecodable("--out", arguments.out)
+    for name in (RESULT, PAGE):
+        if (arguments.out / name).is_dir():
+            raise UserError(f"--out {arguments.out}: {name} in it is a folder; choose another")
+    for batch in {item.config.batch for item in items}:
+        choose_devices(arguments.devices, batch)
+
+
 def report(arguments: Arguments) -> None:
     """Read every run, write the numbers, and print the table and the conclusion."""
     runs = read_runs(arguments.out)
@@ -110,6 +130,8 @@ def main() -> int:
     prepare_programs()
     prepare_devices(arguments.devices, items[0].config.batch)
     cache_programs()
+    find_devices()
+    refuse(arguments, items)
     with Display() as display:
         corpus = find_corpus(TrainArguments(arguments.out, data=arguments.data, config=items[0].config), display)
         display.note(corpus.describe())
@@ -125,4 +147,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

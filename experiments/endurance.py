@@ -72,10 +72,11 @@ def watch(arguments: Arguments) -> list[Sample]:
     Raises:
         UserError: the training failed.
     """
+    words = torture.Arguments(out=arguments.out, epochs=1, steps=arguments.steps, save_every=arguments.save_every)
+    torture.refuse(words)
     shutil.rmtree(arguments.out, ignore_errors=True)
     torture.make_corpus(arguments.out / "corpus")
     out = arguments.out / "run"
-    words = torture.Arguments(out=arguments.out, epochs=1, steps=arguments.steps, save_every=arguments.save_every)
     process, samples = torture.start(words, out), []
     while process.poll() is None:
         records = read_metrics(out, "step")
@@ -101,6 +102,8 @@ def verdict(samples: list[Sample], arguments: Arguments) -> tuple[list[str], boo
     span = (arguments.steps - arguments.warm) / 10
     first = [s for s in samples if arguments.warm <= s.step < arguments.warm + span]
     last = [s for s in samples if arguments.steps - span <= s.step < arguments.steps]
+    if not arguments.growth >= 0:
+        raise UserError(f"--growth {arguments.growth}: it must be 0 or more")
     lines, holds = [], True
     for name, unit in (("memory", " MiB"), ("files", ""), ("threads", ""), ("processes", "")):
         typical = statistics.median if name == "memory" else min
@@ -117,6 +120,8 @@ def main() -> int:
     arguments = tyro.cli(Arguments, prog="python -m experiments.endurance")
     if not 0 < arguments.warm < arguments.steps - 10:
         raise UserError(f"--warm {arguments.warm}: it must be above 0 and well below --steps ({arguments.steps})")
+    if not arguments.growth >= 0:
+        raise UserError(f"--growth {arguments.growth}: it must be 0 or more")
     lines, holds = verdict(watch(arguments), arguments)
     print("\n".join([f"step {arguments.warm} -> step {arguments.steps}, in a tenth of the steps each", *lines]))
     return 0 if holds else 1

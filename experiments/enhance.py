@@ -13,7 +13,7 @@ from cmgan_jax.evaluation.enhance import WindowConfig
 from cmgan_jax.evaluation.enhancer import Enhancer
 from cmgan_jax.evaluation.files import Done, Job, enhance_file, left_out, plan, seconds_of
 from experiments._cli import run
-from experiments._runtime import cache_programs, prepare_programs
+from experiments._runtime import cache_programs, find_devices, prepare_programs
 from experiments._terminal import terminal_bar
 
 SOME_FAILED = 1
@@ -95,6 +95,7 @@ def main() -> int:
     passed_over = left_out(arguments.inputs, arguments.out)
     prepare_programs()
     cache_programs()
+    find_devices()
     seconds = seconds_of(job.source for job in jobs)
     enhancer = Enhancer.from_checkpoint(arguments.checkpoint, arguments.step, arguments.windows, seconds)
     failed = []
@@ -116,4 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import numpy as np
 import tyro
 
+from cmgan_jax import signals, temporaries
 from cmgan_jax.cores import free_cores
 from cmgan_jax.data import audio
 from cmgan_jax.data.folders import files_below
@@ -31,7 +31,7 @@ from cmgan_jax.evaluation import report, tables
 from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, evaluate, match_files, passed_over
 from cmgan_jax.evaluation.processor import NOT_FINITE
 from cmgan_jax.evaluation.scores import TIME_LIMIT
-from cmgan_jax.outputs import refuse_file, refuse_folder, write_json, write_text
+from cmgan_jax.outputs import refuse_file, refuse_folder, refuse_same, write_json, write_text
 from cmgan_jax.scoring.pesq_pool import PesqPool
 from experiments._cli import run
 from experiments._terminal import PLAIN_SECONDS, table_console, terminal_bar
@@ -140,16 +140,19 @@ def check(arguments: Arguments) -> None:
     refuse_file("--csv", arguments.csv)
     refuse_folder("--report", arguments.report)
     refuse_folder("--keep", arguments.keep)
+    page = arguments.report / "index.html" if arguments.report else None
+    refuse_same({"--json": arguments.json, "--csv": arguments.csv, "--report": page})
 
 
 def load_enhancer(checkpoint: Path, step: int | None, noisy: Path) -> "Enhancer":
     """The model of a checkpoint, for the recordings of a folder; here and nowhere else jax starts."""
     from cmgan_jax.evaluation.enhancer import Enhancer
     from cmgan_jax.evaluation.files import seconds_of
-    from experiments._runtime import cache_programs, prepare_programs
+    from experiments._runtime import cache_programs, find_devices, prepare_programs
 
     prepare_programs()
     cache_programs()
+    find_devices()
     seconds = seconds_of(files_below(noisy, RECORDINGS))
     return Enhancer.from_checkpoint(checkpoint, step=step, seconds=seconds)
 
@@ -184,11 +187,11 @@ def score(arguments: Arguments, model: "Enhancer | None", work: ExitStack) -> Ev
     make = None
     if model:
         systems.insert(systems.index(NOISY) + 1, ENHANCED)
-        target = arguments.keep or Path(work.enter_context(tempfile.TemporaryDirectory(prefix="cmgan-evaluate-")))
+        target = arguments.keep or work.enter_context(temporaries.folder())
         make = partial(enhance_case, model, target)
     workers = min(arguments.workers or free_cores(), len(cases) * len(systems))
     pool = work.enter_context(PesqPool(workers, time_limit=TIME_LIMIT))
-    work.enter_context(_CloseOnInterrupt(pool))
+    work.enter_context(_closed_on_interrupt(pool))
     with _Meter("enhancing and scoring" if model else "scoring") as meter:
         return evaluate(
             cases,
@@ -266,7 +269,9 @@ def main() -> int:
     """Parse, score, print and write; the status tells whether every file was scored."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.evaluate", config=(tyro.conf.FlagCreatePairsOff,))
     check(arguments)
-    where = folders(arguments)  # what cannot work is refused before a model is loaded
+    # What cannot work is refused before a model is loaded: flags, and files without a partner.
+    where = folders(arguments)
+    match_files(where, ENHANCED if arguments.checkpoint else None)
     model = load_enhancer(arguments.checkpoint, arguments.step, where[NOISY]) if arguments.checkpoint else None
     source = about(arguments, model)  # before the scores, which nothing may lose any more
     with ExitStack() as work:
@@ -275,23 +280,19 @@ def main() -> int:
     return 0 if evaluation.complete else INCOMPLETE
 
 
-class _CloseOnInterrupt:
-    """Ctrl-C ends the scoring processes at once: without it, what is being scored would be waited for."""
+@contextmanager
+def _closed_on_interrupt(pool: PesqPool) -> Iterator[None]:
+    """A signal ends the scoring processes at once: without this, what is being scored would be waited for."""
+    usual = {number: signal.getsignal(number) for number in signals.heeded()}
 
-    def __init__(self, pool: PesqPool):
-        self._pool = pool
-
-    def __enter__(self) -> Self:
-        self._old = signal.signal(signal.SIGINT, self._stop)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._old)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
+    def close(number: int, frame: FrameType | None) -> None:
         # In a thread: what was interrupted may hold the lock that closing takes.
-        threading.Thread(target=self._pool.close).start()
-        raise KeyboardInterrupt
+        threading.Thread(target=pool.close).start()
+        if callable(handler := usual[signal.Signals(number)]):
+            handler(number, frame)
+
+    with signals.caught(close):
+        yield
 
 
 class _Meter:

@@ -19,6 +19,7 @@ from cmgan_jax.outputs import refuse_file
 from cmgan_jax.recipes import to_dict
 from cmgan_jax.training import provenance
 from experiments._cli import run
+from experiments._runtime import find_devices, prepare_programs
 
 Platform = Literal["cpu", "cuda", "rocm", "tpu"]
 
@@ -50,9 +51,7 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
     Raises:
         UserError: the file exists, cannot be written, or the windows cannot be cut.
     """
-    if out.exists():
-        raise UserError(f"{out} exists already: choose another --out")
-    refuse_file("--out", out)
+    refuse_target(out)
     config = weights.config
     of_whole, of_windows = variables_of(weights.variables, config, windows)
     shapes = network(weights.variables, config, windows)
@@ -81,6 +80,17 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
     write_artefact(out, shapes, programs, _arrays(of_whole), _arrays(of_windows), about)
 
 
+def refuse_target(out: Path) -> None:
+    """Refuse a file that is there, or cannot be written.
+
+    Raises:
+        UserError: with the remedy.
+    """
+    if out.exists():
+        raise UserError(f"{out} exists already: choose another --out")
+    refuse_file("--out", out)
+
+
 def _arrays(tree: Any) -> list[np.ndarray]:
     return [np.asarray(leaf, np.float32) for leaf in jax.tree.leaves(tree)]
 
@@ -88,10 +98,13 @@ def _arrays(tree: Any) -> list[np.ndarray]:
 def main() -> None:
     """Parse, export, say what was made."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.export", config=(tyro.conf.FlagCreatePairsOff,))
+    refuse_target(arguments.out)
+    prepare_programs()
+    find_devices()
     weights = load(arguments.checkpoint, arguments.step)
     export_enhancer(weights, arguments.windows, arguments.out, arguments.platforms)
     print(f"{arguments.out}: the generator of {weights.origin}, {arguments.out.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

@@ -9,8 +9,10 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.weights import load_checkpoint
 from cmgan_jax.interop.naming import discriminator_to_torch, generator_to_torch
 from cmgan_jax.interop.weights_file import SUFFIXES, Format, write_weights_file
+from cmgan_jax.outputs import refuse_folder
 from cmgan_jax.recipes import to_dict
 from experiments._cli import run
+from experiments._runtime import find_devices, prepare_programs
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def export_weights(checkpoint: Path, out: Path, step: int | None = None, format:
     for file in files:
         if file.exists():
             raise UserError(f"{file} exists already: choose another --out")
+    refuse_folder("--out", files[0].parent)
     networks = load_checkpoint(checkpoint, step)
     contents = (generator_to_torch(networks.generator, networks.step), discriminator_to_torch(networks.discriminator))
     note = {
@@ -69,9 +72,11 @@ def export_weights(checkpoint: Path, out: Path, step: int | None = None, format:
 def main() -> None:
     """Parse, export, say what was made."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.export_torch")
+    prepare_programs()
+    find_devices()
     for file in export_weights(arguments.checkpoint, arguments.out, arguments.step, arguments.format):
         print(file)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

@@ -19,7 +19,7 @@ from cmgan_jax.evaluation.weights import of_file
 from cmgan_jax.interop.naming import discriminator_from_torch
 from cmgan_jax.interop.weights_file import WeightsFile, read_weights_file
 from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.outputs import write_json
+from cmgan_jax.outputs import refuse_folder, refuse_undecodable, write_json
 from cmgan_jax.recipes import from_dict, to_dict
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.spectral import frame_count
@@ -28,6 +28,7 @@ from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.position import Position
 from cmgan_jax.training.state import RUN_ONCE, TrainState, start_training
 from experiments._cli import run
+from experiments._runtime import find_devices, prepare_programs
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,8 @@ def refuse_occupied(out: Path) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder: choose another --out")
+    refuse_folder("--out", out)
+    refuse_undecodable("--out", out)
 
 
 def random_discriminator(config: Config) -> dict[str, Any]:
@@ -179,6 +182,8 @@ def write_run(out: Path, about: dict[str, Any], state: TrainState, step: int) ->
 def main() -> None:
     """Parse, import, say what was made."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.import_torch")
+    prepare_programs()
+    find_devices()
     out = arguments.out
     step = import_weights(arguments.generator, arguments.discriminator, out, arguments.spectral)
     if arguments.discriminator is None:
@@ -193,4 +198,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

@@ -12,6 +12,7 @@ from cmgan_jax.data import manifest
 from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.data.prepare_own import Kind, prepare
 from cmgan_jax.data.prepare_voicebank import prepare_voicebank
+from cmgan_jax.outputs import refuse_folder
 from experiments._cli import run
 from experiments._terminal import PLAIN_SECONDS, terminal_bar
 
@@ -32,6 +33,7 @@ def voicebank(
         out: Folder to make. Run again to repair it, or to go on after an interruption.
         speakers: Training set of 28 or 56 speakers; by default the one that is there, 28 if both are.
     """
+    refuse_folder("--out", out)
     with _Meter() as meter:
         prepare_voicebank(source, out, speakers=speakers, progress=meter.update)
     _summarise(out)
@@ -86,6 +88,7 @@ def demo(out: Path = Path("data/demo"), synthetic: bool = False) -> None:
         out: Folder to make.
         synthetic: Synthesise the speech instead of fetching recordings.
     """
+    refuse_folder("--out", out)
     prepare_demo(out, synthetic=synthetic, progress=lambda line: print(line, flush=True))
     _summarise(out)
 
@@ -138,4 +141,4 @@ def main() -> int | None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

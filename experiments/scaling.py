@@ -17,11 +17,11 @@ from cmgan_jax.benchmarking.scaling import HEAD, PREDICTED_HEAD, VIRTUAL, Point,
 from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import refuse_file, write_json, write_text
+from cmgan_jax.outputs import refuse_file, refuse_same, write_json, write_text
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training.state import random_state
 from experiments._cli import run
-from experiments._runtime import fresh_programs, prepare_devices, prepare_programs
+from experiments._runtime import find_devices, fresh_programs, prepare_devices, prepare_programs
 from experiments._terminal import table_console
 
 WIDTH = 140
@@ -198,8 +198,10 @@ def main() -> None:
     _, batch = checked(arguments)
     refuse_file("--json", arguments.json)
     refuse_file("--page", arguments.page)
+    refuse_same({"--json": arguments.json, "--page": arguments.page})
     prepare_programs()
     prepare_devices(max(arguments.devices), batch)
+    find_devices()
     with fresh_programs():
         measure(arguments, table_console(WIDTH))
 

@@ -6,6 +6,7 @@ Exit status: 0 every resumed run ended with the parameters, records and data ord
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,10 +23,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from cmgan_jax.config_check import check
 from cmgan_jax.data import audio
 from cmgan_jax.data.synthetic_noise import make_noise
 from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import refuse_folder
+from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs import ABOUT, LATEST, Checkpoint, steps_in
 from cmgan_jax.training.checkpoint import UNFINISHED, read_run
 from cmgan_jax.training.records import METRICS, read_metrics
@@ -35,6 +39,8 @@ Moment = Literal["at any time", "in a step", "in a save"]
 MOMENTS: tuple[Moment, ...] = ("at any time", "in a step", "in a save", "in a save")
 TIMING = ("_ms", "crops_per_second")
 """Ends of the names of what differs between any two runs."""
+_OWN = re.compile(r"corpus|(unbroken|run\d*)(\.log)?")
+"""What a run of this program, or of the one for endurance, leaves."""
 PATIENCE = 600.0
 """Seconds after which a training that neither ends nor comes to the moment wanted counts as hung."""
 
@@ -78,6 +84,27 @@ class Kill:
     saving: bool
     kept: int | None
     fault: str = ""
+
+
+def refuse(arguments: Arguments) -> None:
+    """Refuse what cannot work, and to delete what this program has not made.
+
+    Raises:
+        UserError: with the remedy.
+    """
+    for name in ("kills", "epochs", "steps", "kills_a_run"):
+        if getattr(arguments, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: it must be 1 or more")
+    numbers = {"epochs": arguments.epochs, "steps_per_epoch": arguments.steps, "save_every": arguments.save_every}
+    check(override(make_config("recommended", "tiny"), numbers))
+    refuse_folder("--out", arguments.out)
+    if arguments.out.exists():
+        names = {path.name for path in arguments.out.iterdir()}
+        if strange := sorted(name for name in names if not _OWN.fullmatch(name)):
+            raise UserError(
+                f"--out {arguments.out}: it would be deleted, and holds what is not of this program "
+                f"({', '.join(strange[:3])}); choose another"
+            )
 
 
 def make_corpus(folder: Path) -> None:
@@ -186,16 +213,16 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def without_timing(value: Any) -> Any:
-    """Records without what the clock says, verdicts on waits among it."""
+    """Records without what the clock says, verdicts on waits among it, and without events of a process."""
     if isinstance(value, dict):
         return {name: without_timing(inner) for name, inner in value.items() if not name.endswith(TIMING)}
     if isinstance(value, list):
-        return [without_timing(inner) for inner in value if not _is_of_the_clock(inner)]
+        return [without_timing(inner) for inner in value if not _is_of_the_process(inner)]
     return value
 
 
-def _is_of_the_clock(record: Any) -> bool:
-    return isinstance(record, dict) and str(record.get("code", "")).endswith("_wait")
+def _is_of_the_process(record: Any) -> bool:
+    return isinstance(record, dict) and (record.get("kind") == "event" or str(record.get("code", "")).endswith("_wait"))
 
 
 def _arrays(checkpoint: Checkpoint) -> Any:
@@ -209,6 +236,7 @@ def torture(arguments: Arguments, console: Console) -> tuple[list[Kill], list[st
     Returns:
         The kills; and every fault and difference, one a line.
     """
+    refuse(arguments)
     shutil.rmtree(arguments.out, ignore_errors=True)
     make_corpus(arguments.out / "corpus")
     whole = arguments.out / "unbroken"

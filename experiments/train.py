@@ -19,16 +19,27 @@ from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.errors import UserError
 from cmgan_jax.models import kernels
+from cmgan_jax.outputs import refuse_folder, refuse_undecodable
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config
 from cmgan_jax.runs import ABOUT, KEEP, find, steps_in
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
-from cmgan_jax.training.launch import Wishes, launch, read_about, refuse_occupied, start_difference
+from cmgan_jax.training.launch import (
+    Wishes,
+    launch,
+    read_about,
+    refuse_differences,
+    refuse_late,
+    refuse_occupied,
+    start_difference,
+)
 from cmgan_jax.training.loop import Outcome
+from cmgan_jax.training.parallel import choose_devices
+from cmgan_jax.training.pesq_targets import injection_shares
 from cmgan_jax.training.start import SAME, Start, read_start, refuse_misfit
 from experiments._cli import run
 from experiments._hosts import Cluster, joined
-from experiments._runtime import cache_programs, prepare_devices, prepare_programs
+from experiments._runtime import cache_programs, find_devices, prepare_devices, prepare_programs
 
 DEMO = "demo"
 DEMO_FOLDER = Path("data/demo")
@@ -208,16 +219,38 @@ def main() -> int:
     prepare_devices(arguments.devices, arguments.config.batch)
     cache_programs()
     with joined(find_cluster(arguments)) as hosts:
+        find_devices()
         outcome = train(arguments, hosts)
     if hosts.first:
         print(closing(outcome, arguments.out))
     return 128 + outcome.interrupted if outcome.interrupted else 0
 
 
+def refuse(arguments: Arguments, wishes: Wishes, hosts: Hosts) -> None:
+    """Refuse what cannot work before the corpus is read, which may take hours.
+
+    Raises:
+        UserError: flags, or variables of the environment, that do not fit this machine, the hosts, or the run folder.
+    """
+    config = arguments.config
+    choose_devices(arguments.devices, config.batch)
+    refuse_late(hosts, config)
+    injection_shares(config.targets)
+    if hosts.first:
+        refuse_folder("--out", wishes.folder)
+        refuse_undecodable("--out", wishes.folder)
+        refuse_occupied(wishes)
+    if wishes.resume:
+        # Its corpus is compared when it has been read.
+        about = read_about(wishes.folder)
+        fingerprint = about["provenance"]["data"]["fingerprint"]
+        refuse_differences(config, from_dict(about["config"]), fingerprint, about, about.get("start"))
+
+
 def train(arguments: Arguments, hosts: Hosts) -> Outcome:
     """Check what is there, and train; the first host speaks."""
     wishes = Wishes(arguments.out, arguments.devices, arguments.resume, arguments.overwrite)
-    hosts.agree(lambda: refuse_occupied(wishes) if hosts.first else None)
+    hosts.agree(lambda: refuse(arguments, wishes, hosts))
     start = hosts.agree(lambda: find_start(arguments))
     with Display(None if hosts.first else Console(quiet=True)) as display:
         if start and start.assumed:
@@ -245,4 +278,4 @@ def train(arguments: Arguments, hosts: Hosts) -> Outcome:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, answers=False)

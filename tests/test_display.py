@@ -1,13 +1,16 @@
 """The display: a live panel on a terminal, plain lines elsewhere."""
 
-from io import StringIO
+import errno
+import os
+from io import StringIO, TextIOWrapper
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from cmgan_jax.patience import duration
 from cmgan_jax.training import display
-from cmgan_jax.training.display import Display, Progress, duration, facts
+from cmgan_jax.training.display import Display, Progress, facts
 
 NUMBERS = {
     "generator_loss": 0.12345,
@@ -102,3 +105,38 @@ def test_a_live_panel_on_a_terminal() -> None:
         assert f"{label} {value}" in text
     assert "a line that stays" in text
     assert text.rindex("\x1b[?25h") > text.index("\x1b[?25l")
+
+
+class Gone(StringIO):
+    """A terminal that is closed after a while."""
+
+    gone = False
+
+    def write(self, text: str) -> int:
+        if self.gone:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_that_goes_ends_nothing_and_is_told_of(terminal: bool) -> None:
+    out = Gone()
+    with Display(Console(file=out, force_terminal=terminal)) as shown:
+        shown.note("corpus: 12 files")
+        assert shown.lost is None
+        out.gone = True
+        shown.show(progress())
+        shown.note("compiling")
+    assert isinstance(shown.lost, OSError)
+    assert shown.lost.errno == errno.EIO
+
+
+def test_a_reader_that_goes_ends_nothing_and_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which rich itself makes the end of the program."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb", buffering=0) as pipe:
+        monkeypatch.setattr("sys.stdout", TextIOWrapper(pipe, write_through=True))
+        with Display() as shown:
+            shown.note("corpus: 12 files")
+        assert isinstance(shown.lost, BrokenPipeError)

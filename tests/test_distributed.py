@@ -233,3 +233,45 @@ def test_what_one_cannot_begin_none_begins(folder: Path, tmp_path: Path, start: 
         assert process.returncode == 2
         assert "nothing" in complaint
         assert "Traceback" not in complaint
+
+
+ALONE = """
+from experiments import _cli, _hosts
+
+_hosts.JOIN_SECONDS, _hosts.TELL_SECONDS = {join}, 1
+
+def main():
+    with _hosts.joined(_hosts.Cluster("localhost:{port}", {process}, 2)):
+        pass
+
+_cli.run(main)
+"""
+
+
+def wait_alone(process: int, join: int) -> "subprocess.Popen[str]":
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        program = ALONE.format(join=join, port=free.getsockname()[1], process=process)
+    return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_one_that_nobody_joins_says_what_it_waits_for_and_what_to_do(process: int):
+    alone = wait_alone(process, join=5)
+    _, said = alone.communicate(timeout=PATIENCE)
+    assert alone.returncode == HOST_GONE
+    *waits, end = said.splitlines()
+    assert waits
+    assert all(line.startswith("waiting for the other processes of this run at localhost:") for line in waits)
+    assert end.startswith("--distributed: not all processes have met within 5 s at localhost:")
+    assert "--num-processes" in end
+
+
+def test_one_that_waits_hears_a_signal():
+    alone = wait_alone(0, join=PATIENCE)
+    assert alone.stderr is not None
+    assert alone.stderr.readline().startswith("waiting for")
+    alone.send_signal(signal.SIGTERM)
+    _, said = alone.communicate(timeout=60)
+    assert alone.returncode == 128 + signal.SIGTERM
+    assert said.splitlines()[-1] == "stopped by SIGTERM"

@@ -13,7 +13,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.scoring.pesq_score import Failure, Score, failed
 from cmgan_jax.training.hosts import ALONE, Hosts, Wish
-from cmgan_jax.training.launch import _refuse_apart, _refuse_late
+from cmgan_jax.training.launch import _refuse_apart, refuse_late
 from cmgan_jax.training.pesq_targets import PendingTargets
 
 
@@ -134,7 +134,7 @@ def test_targets_are_those_of_the_global_batch():
 
 def test_a_late_discriminator_is_for_one_host():
     late = override(make_config("recommended", "tiny"), {"targets.late_discriminator": True})
-    _refuse_late(ALONE, late)
-    _refuse_late(Hosts(1, 2), make_config("recommended", "tiny"))
+    refuse_late(ALONE, late)
+    refuse_late(Hosts(1, 2), make_config("recommended", "tiny"))
     with pytest.raises(UserError, match="for one host"):
-        _refuse_late(Hosts(1, 2), late)
+        refuse_late(Hosts(1, 2), late)

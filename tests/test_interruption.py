@@ -7,9 +7,10 @@ import pytest
 from cmgan_jax.training.interruption import Interruption
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
+ALL = (*BOTH, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 
 
-@pytest.mark.parametrize("number", BOTH)
+@pytest.mark.parametrize("number", ALL)
 def test_the_first_signal_is_noted(number: signal.Signals) -> None:
     with Interruption() as interruption:
         assert interruption.signal is None
@@ -35,13 +36,13 @@ def test_a_second_sigterm_does_wait() -> None:
 
 
 def test_handlers_are_as_before_also_after_an_error() -> None:
-    before = [signal.getsignal(number) for number in BOTH]
+    before = [signal.getsignal(number) for number in ALL]
 
     def fail() -> None:
         with Interruption():
-            assert [signal.getsignal(number) for number in BOTH] != before
+            assert [signal.getsignal(number) for number in ALL] != before
             raise ValueError("a step failed")
 
     with pytest.raises(ValueError, match="a step failed"):
         fail()
-    assert [signal.getsignal(number) for number in BOTH] == before
+    assert [signal.getsignal(number) for number in ALL] == before

@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,44 @@ def test_operations_are_split_on_many_cores_only() -> None:
 def test_memory_is_left_to_an_environment_that_tunes_it() -> None:
     """Faults stay where the environment says how large an array is taken from the system for itself."""
     assert int(told(PREPARED + FAULTS, MALLOC_MMAP_THRESHOLD_="1000000")) > 20_000
+
+
+CACHE = """
+import jax, os, sys
+from experiments._runtime import cache_programs
+
+if "nobody" in sys.argv:
+    os.environ.pop("HOME", None)
+    os.path.expanduser = lambda path: path  # As where the user's number has no name.
+cache_programs()
+print(jax.config.jax_compilation_cache_dir if jax.config.jax_enable_compilation_cache else "none")
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "folder"),
+    [
+        ({"XDG_CACHE_HOME": "{}/cache"}, "{}/cache/cmgan_jax/programs"),
+        ({"XDG_CACHE_HOME": "not/absolute", "HOME": "{}"}, "{}/.cache/cmgan_jax/programs"),
+        ({"JAX_COMPILATION_CACHE_DIR": "{}/mine"}, "{}/mine"),
+        ({"JAX_COMPILATION_CACHE_DIR": "gs://bucket/mine"}, "gs://bucket/mine"),
+        ({"JAX_COMPILATION_CACHE_DIR": "{}/file/mine"}, "none"),
+        ({"XDG_CACHE_HOME": "/proc"}, "none"),
+    ],
+)
+def test_programs_are_kept_where_a_folder_can_be_made(settings: dict[str, str], folder: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": ""} | settings
+    filled = {name: value.format(tmp_path) for name, value in environment.items()}
+    assert told(CACHE, **filled) == folder.format(tmp_path)
+
+
+def test_nothing_is_kept_where_nobody_has_a_home(tmp_path: Path) -> None:
+    program = CACHE.replace('"nobody" in sys.argv', "True")
+    assert told(program, JAX_COMPILATION_CACHE_DIR="", XDG_CACHE_HOME="") == "none"
+    assert not Path("~").exists()
+
+
+def test_programs_have_32_bits_whatever_the_environment_says() -> None:
+    program = PREPARED + "import jax.numpy as jnp\nprint(jnp.ones(3, float).dtype)"
+    assert told(program, JAX_ENABLE_X64="1") == "float32"

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from recordings import make_pairs
 
+from cmgan_jax import patience
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio
 from cmgan_jax.data.corpus import Corpus, CorpusSource
@@ -73,6 +74,11 @@ class Witness(Display):
     def __init__(self) -> None:
         super().__init__()
         self.events: list[str] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        self.notes.append(text)
 
     def show(self, progress: Progress) -> None:
         super().show(progress)
@@ -106,6 +112,7 @@ def whole(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory, witness: Wit
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         witness.watch(patch)
+        patch.setattr(patience, "FIRST_SECONDS", 0.1)
         outcome = train(corpus, out, devices=2, display=witness)
     assert (outcome.interrupted, outcome.step) == (None, 6)
     return out
@@ -117,8 +124,9 @@ def without_timing(records: list[dict[str, Any]]) -> Any:
             return {k: strip(v) for k, v in value.items() if not k.endswith(TIMING)}
         return value
 
-    # Verdicts on waits are the clock's, too.
-    return [strip(record) for record in records if not record.get("code", "").endswith("_wait")]
+    # Verdicts on waits are the clock's, too; events are of a process, not of the run.
+    own = [record for record in records if record["kind"] != "event"]
+    return [strip(record) for record in own if not record.get("code", "").endswith("_wait")]
 
 
 def test_nothing_is_waited_for_that_could_come_later(whole: Path, witness: Witness) -> None:
@@ -150,6 +158,13 @@ def test_nothing_is_waited_for_that_could_come_later(whole: Path, witness: Witne
             "enhanced scored",
         ),
     ]
+
+
+def test_what_takes_long_is_said(whole: Path, witness: Witness) -> None:
+    """A tenth of a second counts as long here; the first step and a validation take more."""
+    told = {note.partition(" (")[0] for note in witness.notes if note.endswith("s so far)")}
+    assert "compiling the step's programs" in told
+    assert any(words.startswith("validating") for words in told)
 
 
 def test_a_run_writes_what_it_should(whole: Path) -> None:
@@ -384,16 +399,31 @@ def environment() -> dict[str, str]:
 
 
 def test_command_line_stopped_and_resumed(folder: Path, tmp_path: Path) -> None:
-    """The program itself, on CPU devices that it makes: SIGTERM, then `--resume` with no other word."""
+    """The program itself, on CPU devices that it makes: its terminal goes, then `--resume` with no other word.
+
+    A terminal that goes refuses what is printed, and sends SIGHUP.
+    """
     out = tmp_path / "run"
     words = command("--data", folder, "--preset", "tiny", "--epochs", "2", "--out", out, "--devices", "2")
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
     metrics = out / "metrics.jsonl"
-    _wait(lambda: metrics.exists() and metrics.read_text().count("\n") >= 2)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM, output
-    assert "everything is saved" in output
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            assert process.stdout.readline().startswith("training:")
+            process.stdout.close()
+            _wait(lambda: metrics.exists() and metrics.read_text().count("\n") >= 3)
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(timeout=120) == 128 + signal.SIGHUP
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+    first, last = read_metrics(out, "event")
+    assert (first["event"], first["reason"], first["then"]) == ("display_lost", "Broken pipe", "goes on")
+    assert (last["event"], last["signal"], last["then"]) == ("stopped", "SIGHUP", "saved")
+    assert last["step"] == steps_in(out / "latest")[-1] > first["step"]
     done = subprocess.run(
         command("--out", out, "--resume", "--devices", "2"), capture_output=True, text=True, env=environment()
     )

@@ -1,7 +1,6 @@
 """How a step scales with devices: points measured in turns, what they say together, and a page that shows them."""
 
 import math
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from cmgan_jax import temporaries
 from cmgan_jax.benchmarking.clock import Timing, alternate
 from cmgan_jax.benchmarking.collectives import read_trace, seconds_in
 from cmgan_jax.benchmarking.material import make_corpus
@@ -83,7 +83,7 @@ def measure_points(config: Config, wished: Sequence[tuple[int, int]], repeats: i
         repeats: samples of each figure.
     """
     with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        folder = opened.enter_context(temporaries.folder())
         corpus = make_corpus(folder / "corpus", config)
         workloads = {}
         for devices, batch in wished:

@@ -17,6 +17,7 @@ from G722 import G722
 from cmgan_jax.data.kinds import FOREIGN, NAMED, RECORDINGS
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.outputs import remove
+from cmgan_jax.temporaries import beside
 
 RATES = (1_000, 768_000)
 """Lowest and highest sample rate in Hz that is believed: another one is a damaged header, and costs hours or memory."""
@@ -187,11 +188,6 @@ def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_1
         raise AudioError(path, f"cannot be written: {library_reason(error)}") from error
     finally:
         remove(temporary)
-
-
-def beside(path: Path) -> Path:
-    """A hidden name beside a file, this thread's alone: what is written there takes the file's place when complete."""
-    return path.with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -16,6 +16,7 @@ import numpy as np
 from cmgan_jax.data import audio
 from cmgan_jax.data.folders import composed
 from cmgan_jax.errors import UserError
+from cmgan_jax.temporaries import beside
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -115,7 +116,7 @@ def write(root: Path, manifest: Manifest) -> None:
         "versions": {"python": platform.python_version(), **versions},
         "files": [asdict(entry) | manifest.details.get(entry.path, {}) for entry in manifest.files],
     }
-    temporary = root / f".{NAME}.{os.getpid()}.tmp"
+    temporary = beside(root / NAME)
     try:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         os.replace(temporary, root / NAME)

@@ -10,7 +10,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cmgan_jax import temporaries
 from cmgan_jax.data import audio, manifest, prepare_folder
 from cmgan_jax.data.prompts import PromptsUnavailableError, Voice, fetch_prompts
 from cmgan_jax.data.synthetic_noise import Kind, make_noise
@@ -111,13 +111,13 @@ def prepare_demo(
     _check_space(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     # A neighbour, so that the rename stays within one file system.
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
-        work, new = Path(place) / "work", Path(place) / "new"
+    with temporaries.folder(out.parent) as place:
+        work, new = place / "work", place / "new"
         work.mkdir()
         corpus, voices = _voices(work, synthetic, plan, progress)
         _fill(new, corpus, voices, plan, progress)
         if out.exists():
-            os.rename(out, Path(place) / "old")
+            os.rename(out, place / "old")
         os.rename(new, out)
     return out
 

@@ -2,15 +2,14 @@
 
 import io
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 import soundfile
+
+from cmgan_jax.signals import held
 
 MOST = 65_536
 """Samples of each channel that are written at a time: libvorbis puts them on the stack, which two million exhaust."""
@@ -34,19 +33,19 @@ class RecordingWriter:
         self._file = open(path, "w+b")  # noqa: SIM115
         self._sink = Sink(self._file)
         try:
-            with interrupts_held():
+            with held():
                 self._target = soundfile.SoundFile(cast(BinaryIO, self._sink), "w", *kind)
         except BaseException:
             self._file.close()
             raise
         for name, text in tags.items():
-            with suppress(soundfile.SoundFileError), interrupts_held():
+            with suppress(soundfile.SoundFileError), held():
                 setattr(self._target, name, text)
 
     def write(self, samples: np.ndarray) -> None:
         """Add float32 [S, channels]."""
         for start in range(0, len(samples), MOST):
-            with interrupts_held():
+            with held():
                 self._target.write(samples[start : start + MOST])
 
     def __enter__(self) -> Self:
@@ -54,7 +53,7 @@ class RecordingWriter:
 
     def __exit__(self, kind: object, *_: object) -> None:
         with self._file:
-            with interrupts_held():
+            with held():
                 self._target.close()
             if kind is None:
                 self._sink.settle()
@@ -111,19 +110,3 @@ class Sink(io.RawIOBase):
             raise self._error
         self._file.flush()
         os.fsync(self._file.fileno())
-
-
-@contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back until the end: raised in one of a C library's callbacks it would be printed, and lost."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[tuple[Any, ...]] = []
-    usual = signal.signal(signal.SIGINT, lambda *what: held.append(what))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-    if held and callable(usual):
-        usual(*held[0])

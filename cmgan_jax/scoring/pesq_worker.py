@@ -72,7 +72,7 @@ def prepare(parent: int, memory_limit: int) -> None:
     """
     # A scheduler sends its warning to every process; only the parent knows what to do about it. A worker that
     # obeyed would lose a score, and the interrupted run would no longer equal the uninterrupted one.
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # crashes are expected here: no dumps in the run's folder
     if sys.platform == "linux":

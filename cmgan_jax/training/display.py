@@ -1,16 +1,25 @@
 """What a person sees while a model trains: one live panel on a terminal, plain lines elsewhere."""
 
+import errno
 import math
+import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from cmgan_jax import streams
+from cmgan_jax.patience import duration
+
+PANEL_SECONDS, LINE_SECONDS = 0.25, 10.0
+"""How long a panel stays as it is on a terminal, and a line elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +41,6 @@ class Progress:
     steps: int
     seconds_left: float | None
     numbers: dict[str, Any]
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: 42 s, 3 min 20 s, 5 h 10 min."""
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def facts(progress: Progress) -> dict[str, str]:
@@ -69,37 +66,63 @@ def facts(progress: Progress) -> dict[str, str]:
     }
 
 
+class _Console(Console):
+    """Tells of a reader that has gone by the usual error; rich itself would end the program."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Called instead of raising what a write has met."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 class Display:
-    """Shows progress; a context manager, so that the terminal is left as it was."""
+    """Shows progress; a context manager, so that the terminal is left as it was.
+
+    A terminal that has been closed, a reader that has gone and a full disk end nothing: `lost` tells of them.
+    """
 
     def __init__(self, console: Console | None = None):
-        self._console = console or Console(highlight=False, soft_wrap=True)
-        self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal else None
+        self._console = console or _Console(highlight=False, soft_wrap=True)
+        # Drawn by `show`, in its thread: an error of the terminal is caught here.
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._printed = -math.inf
+        self._error: OSError | None = None
+
+    @property
+    def lost(self) -> OSError | None:
+        """Why something of what was shown has not arrived; None: as far as is known, all has."""
+        return self._error or streams.loss(self._console.file)
 
     def __enter__(self) -> "Display":
         if self._live:
-            self._live.start()
+            self._speak(self._live.start)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live:
-            self._live.stop()
+            self._speak(self._live.stop)
 
     def note(self, text: str) -> None:
         """A line that stays; brackets and colons in it are text, for file names have them too."""
-        self._console.print(text, markup=False, emoji=False)
+        self._speak(lambda: self._console.print(text, markup=False, emoji=False))
 
     def show(self, progress: Progress) -> None:
         """Replace the panel, or print a line at most every 10 seconds where there is no terminal."""
-        if self._live:
-            self._live.update(_panel(progress))
-        elif time.monotonic() - self._printed > 10:
-            self._printed = time.monotonic()
+        now = time.monotonic()
+        due = now - self._printed > (PANEL_SECONDS if self._live else LINE_SECONDS)
+        self._printed = now if due else self._printed
+        if live := self._live:
+            self._speak(lambda: live.update(_panel(progress), refresh=due))
+        elif due:
             shown = ", ".join(f"{label} {value}" for label, value in facts(progress).items())
             self.note(f"epoch {progress.epoch + 1}/{progress.epochs}, step {progress.step}/{progress.steps}: {shown}")
+
+    def _speak(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except OSError as error:
+            self._error = self._error or error
 
 
 def _panel(progress: Progress) -> Table:

@@ -1,11 +1,16 @@
-"""SIGTERM and Ctrl-C ask a run to save and leave; a second Ctrl-C does not wait."""
+"""Signals ask a run to save and leave; a second one from the keyboard does not wait."""
 
 import signal
+from contextlib import ExitStack
 from types import FrameType, TracebackType
+
+from cmgan_jax import signals
+
+_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 
 
 class Interruption:
-    """Catches the first SIGINT or SIGTERM while it is entered.
+    """Catches the first signal that asks to end, while it is entered; `signals.heeded` tells which do.
 
     Attributes:
         signal: the signal caught, or None.
@@ -13,20 +18,19 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._before: dict[signal.Signals, object] = {}
+        self._entered = ExitStack()
 
     def __enter__(self) -> "Interruption":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._catch)
+        self._entered.enter_context(signals.caught(self._catch))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._entered.close()
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
+        if self.signal is not None and number in _KEYBOARD:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
+        # The first one: a scheduler may send others while the checkpoint is being written.
+        self.signal = self.signal or signal.Signals(number)

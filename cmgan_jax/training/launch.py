@@ -210,7 +210,7 @@ def launch(
     check(config)
     placement = Placement(choose_devices(wishes.devices, config.batch))
     hosts = placement.hosts
-    _refuse_late(hosts, config)
+    refuse_late(hosts, config)
     placement.connect()
     with ExitStack() as held:
         hosts.agree(lambda: _claim(wishes, held) if hosts.first else None)
@@ -231,7 +231,7 @@ def _claim(wishes: Wishes, held: ExitStack) -> None:
         clear(wishes.folder)
 
 
-def _refuse_late(hosts: Hosts, config: Config) -> None:
+def refuse_late(hosts: Hosts, config: Config) -> None:
     """Raises UserError: a late discriminator on several hosts."""
     if hosts.count > 1 and config.targets.late_discriminator:
         raise UserError(

@@ -5,6 +5,7 @@ A checkpoint may be written after any step. The one of an epoch's last step is w
 
 import signal
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from cmgan_jax.data.pipeline import (
 )
 from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
+from cmgan_jax.patience import told_while
 from cmgan_jax.runs import LATEST, steps_in
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
@@ -110,6 +112,7 @@ class Run:
         self._pace: tuple[float, int] | None = None
         self._saved = time.monotonic(), position.step
         self._records_fail = False
+        self._display_lost = False
 
     def train(self) -> Outcome:
         """Train to the last epoch, or until a signal asks to save and leave."""
@@ -122,6 +125,9 @@ class Run:
                     ended = self.position.step == (epoch + 1) * self._steps_per_epoch
                     self._save(best=ended and self._end_epoch(epoch))
                 self._hosts.agree(self._finish_saving)
+                self._note_lost_display()
+                if self._stopping:
+                    self._event("stopped", signal=self._stopping.name, then="saved")
         finally:
             self._scorer.close()
             self._batches.close()
@@ -153,7 +159,8 @@ class Run:
             following = self._batches.look() if on else None
             waited = time.monotonic() - clock
             mine = Wish(self._interruption.signal or 0, self._save_is_due(self.position.step + 1))
-            measured = self._stepper(batch, self.position.step, epoch, mine, following)
+            with self._told_while("compiling the step's programs", self._pace is None):
+                measured = self._stepper(batch, self.position.step, epoch, mine, following)
             self._agreed = measured.report.wish
             timing = {"data_wait_ms": 1e3 * waited, "step_ms": 1e3 * (time.monotonic() - clock)}
             if before is not None:
@@ -182,6 +189,7 @@ class Run:
             meter.add(numbers, measured.report.failures)
         numbers = self._means(self.position.window, epoch)
         self._display.show(Progress(epoch, self.config.epochs, step, self._total, self._seconds_left(step), numbers))
+        self._note_lost_display()
         if step % self.config.log_every == 0:
             self._record("step", step, {"epoch": epoch + 1} | numbers)
             if self._observer:
@@ -248,7 +256,8 @@ class Run:
             enhanced.update(scored.enhanced)
             return numbers | scored.numbers
 
-        validation = self._hosts.from_first(validate)
+        with self._told_while("validating; what is measured for the first time is compiled, too"):
+            validation = self._hosts.from_first(validate)
         best = self.position.best
         improved = validation["pesq"] is not None and (best is None or validation["pesq"] > best["pesq"])
         if improved:
@@ -282,6 +291,20 @@ class Run:
         elif error is None and self._records_fail:
             self._display.note(f"step {step}: records are written again")
         self._records_fail = error is not None
+
+    def _told_while(self, what: str, long: bool = True) -> AbstractContextManager[None]:
+        """On a slow machine, say what takes so long."""
+        return told_while(self._display.note, what) if long else nullcontext()
+
+    def _note_lost_display(self) -> None:
+        """Record, once, that nobody may be reading."""
+        if not self._display_lost and (error := self._display.lost) is not None:
+            self._display_lost = True
+            self._event("display_lost", reason=_in_words(error), then="goes on")
+
+    def _event(self, event: str, **numbers: str) -> None:
+        """Record what this process met with; an unbroken run has no such record."""
+        self._record("event", self.position.step, {"event": event, **numbers})
 
     def _save_is_due(self, step: int) -> bool:
         number, unit = self.config.save_interval

@@ -40,7 +40,7 @@ class Recorder:
         """Write one record.
 
         Args:
-            kind: `step`, `epoch` or `verdict`.
+            kind: `step`, `epoch` or `verdict`; or `event`, of what this process met with, which is not the run's own.
             step: updates attempted so far.
             numbers: what was measured; one level of nesting is joined with a slash in TensorBoard.
 

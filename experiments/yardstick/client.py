@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from cmgan_jax import temporaries
 from cmgan_jax.benchmarking.clock import Gone, Sample
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
@@ -150,7 +150,7 @@ class Yardstick:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _open(self) -> None:
-        with tempfile.TemporaryDirectory() as folder:
+        with temporaries.folder() as folder:
             files = {}
             for name, wave in (("clean", self.crops["clean"]), ("noisy", self.crops["noisy"])):
                 files[name] = str(Path(folder) / f"{name}.npy")
@@ -247,7 +247,7 @@ class Theirs:
         return answer["seconds"]
 
     def _enhance(self, pieces: list[np.ndarray]) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory() as folder:
+        with temporaries.folder() as folder:
             files = [str(Path(folder) / f"{i}.npy") for i in range(len(pieces))]
             for file, piece in zip(files, pieces, strict=True):
                 np.save(file, piece.astype(np.float32))
