@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,29 +14,17 @@ from cmgan_jax.config_check import check
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import write_json
-from cmgan_jax.recipes import flatten, from_dict, to_dict
+from cmgan_jax.recipes import to_dict
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.training import checkpoint, lock, provenance
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
+from cmgan_jax.training.identity import differences, start_in_words, start_of
 from cmgan_jax.training.loop import Outcome, Run
 from cmgan_jax.training.parallel import Placement, choose_devices
 from cmgan_jax.training.pesq_targets import injection_shares
 from cmgan_jax.training.position import Position
 from cmgan_jax.training.state import TrainState, initialise
-
-# What may change when a run goes on: how long, and how the host does its part.
-FREE = {
-    "epochs",
-    "precision",
-    "log_every",
-    "save_every",
-    "patience",
-    "targets.workers",
-    "targets.time_limit",
-    "data.threads",
-    "data.prefetch",
-}
 
 # What a run that was killed in its first moments may leave.
 _REMAINS = {lock.NAME, ABOUT + ".part"}
@@ -58,6 +47,21 @@ class Wishes:
     overwrite: bool = False
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with in the place of random weights.
+
+    Attributes:
+        origin: the file or folder that it is from, for people.
+        digest: of its weights (`provenance.digest`), recorded so that a resume with others is refused.
+        state: builds both networks at step 0; called only if the run has no checkpoint.
+    """
+
+    origin: str
+    digest: str
+    state: Callable[[], TrainState]
+
+
 def refuse_occupied(wishes: Wishes) -> None:
     """Check the folder against what is wished, before any work.
 
@@ -77,23 +81,20 @@ def refuse_occupied(wishes: Wishes) -> None:
         raise UserError(f"{folder} exists and is not a run folder: choose another --out")
 
 
-def refuse_differences(config: Config, saved: Config, fingerprint: str, about: dict[str, Any]) -> None:
-    """A resumed run goes on with its own numbers and its own corpus.
+def refuse_differences(asked: dict[str, Any], saved: dict[str, Any]) -> None:
+    """A resumed run goes on with its own numbers, its own corpus and its own start.
+
+    Args:
+        asked: the record that run.json would have.
+        saved: the record that the run has.
 
     Raises:
-        UserError: every number that differs, or the corpus.
+        UserError: every number that differs, the corpus, or what it began with.
     """
-    now, before = flatten(config), flatten(saved)
-    differing = [
-        f"  {name}: the run has {before[name]!r}, asked for {now[name]!r}"
-        for name in now
-        if now[name] != before[name] and name not in FREE
-    ]
-    if about["provenance"]["data"]["fingerprint"] != fingerprint:
-        differing.append(f"  corpus: the run has {about['provenance']['data']['description']}, and this is another")
-    if differing:
+    if lines := differences(asked, saved):
         raise UserError(
-            "--resume: this is not the same run; begin another with its own --out:\n" + "\n".join(differing)
+            "--resume: this is not the same run; begin another with its own --out:\n"
+            + "\n".join(f"  {line}" for line in lines)
         )
 
 
@@ -124,7 +125,7 @@ def launch(
     wishes: Wishes,
     display: Display,
     source: dict[str, Any] | None = None,
-    initial: TrainState | None = None,
+    initial: Start | None = None,
 ) -> Outcome:
     """Begin or resume a run, and train it to its end. Several hosts call this together, for one folder that all see.
 
@@ -134,7 +135,8 @@ def launch(
         wishes: folder, devices, resume.
         display: what a person sees; the first host's.
         source: the command line's words for the corpus, recorded so that a resume needs none.
-        initial: networks to begin with; None: random weights.
+        initial: networks to begin with, as long as the run has no checkpoint; None: random weights, or, of a run that
+            is resumed, what it began with.
 
     Raises:
         UserError: numbers that cannot work, a folder that is occupied, a resume that would not be the same run.
@@ -146,7 +148,7 @@ def launch(
     placement.connect()
     with ExitStack() as held:
         hosts.agree(lambda: _claim(wishes, held) if hosts.first else None)
-        about = _about(config, corpus, placement, source)
+        about = _about(config, corpus, placement, source, initial)
         state, position = hosts.agree(lambda: _begin(config, corpus, wishes, placement, about, display, initial))
         _refuse_apart(hosts, about, position.step)
         hosts.agree(lambda: write_json(wishes.folder / ABOUT, about) if hosts.first else None)
@@ -182,6 +184,7 @@ def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:
         "config": about["config"],
         "corpus": about["provenance"]["data"]["fingerprint"],
         "number of devices": about["devices"],
+        "start": about["start"],
         "checkpoint to go on from": step,
     }
     first, *others = map(json.loads, hosts.tell(json.dumps(mine)))
@@ -196,14 +199,33 @@ def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:
         raise UserError("\n".join([f"the hosts are not in one run; {remedy}:", *apart]))
 
 
-def _about(config: Config, corpus: Corpus, placement: Placement, source: dict[str, Any] | None) -> dict[str, Any]:
+def asked(config: Config, corpus: Corpus, begin: tuple[str, str] | None) -> dict[str, Any]:
+    """What of run.json makes a run the run that it is, for `identity.differences`.
+
+    Args:
+        config: its numbers.
+        corpus: what it trains on.
+        begin: origin and digest of what it begins with; None: random weights.
+
+    Raises:
+        UserError: an environment variable that makes scores fail is not a number from 0 to 1.
+    """
     return {
         "config": to_dict(config),
+        "start": dict(zip(("origin", "digest"), begin, strict=True)) if begin else None,
+        # The environment may set these beside the config.
+        "injected_failures": dict(zip(("samples", "batches"), injection_shares(config.targets), strict=True)),
+        "provenance": {"data": {"fingerprint": corpus.fingerprint, "description": corpus.describe()}},
+    }
+
+
+def _about(
+    config: Config, corpus: Corpus, placement: Placement, source: dict[str, Any] | None, initial: Start | None
+) -> dict[str, Any]:
+    return asked(config, corpus, (initial.origin, initial.digest) if initial else None) | {
         "source": source,
         "devices": len(placement.devices),
         "hosts": placement.hosts.count,
-        # The environment may set these beside the config.
-        "injected_failures": dict(zip(("samples", "batches"), injection_shares(config.targets), strict=True)),
         "provenance": provenance.describe(corpus.fingerprint, corpus.describe()),
     }
 
@@ -215,14 +237,16 @@ def _begin(
     placement: Placement,
     about: dict[str, Any],
     display: Display,
-    initial: TrainState | None,
+    initial: Start | None,
 ) -> tuple[TrainState, Position]:
     """What the run begins with: of the newest whole checkpoint, or of its first step."""
     found, saved = None, about
     if wishes.resume:
         found, damaged = checkpoint.newest_whole(wishes.folder)
         saved = checkpoint.read_run(found) if found else read_about(wishes.folder)
-        refuse_differences(config, from_dict(saved["config"]), corpus.fingerprint, saved)
+        if initial is None:
+            about["start"] = start_of(saved)
+        refuse_differences(about, saved)
         for line in damaged:
             display.note(f"{line}; it is left out")
         display.note(f"going on from {found}" if found else f"{wishes.folder}: no checkpoint yet, so from step 0")
@@ -231,4 +255,9 @@ def _begin(
             display.note(f"devices: {about['devices']} instead of {before}; results are equal but for rounding")
     if found:
         return checkpoint.restore(found, config, placement), Position.from_dict(saved["position"])
-    return placement.replicate(initial or initialise(config)), Position()
+    if initial is None and about["start"] is not None:
+        raise UserError(
+            f"{wishes.folder}: no checkpoint yet, and the run began with {start_in_words(about)}: name that with "
+            "--start, or begin anew with --overwrite"
+        )
+    return placement.replicate(initial.state() if initial else initialise(config)), Position()
