@@ -70,8 +70,8 @@ def train_all(
         with _named(item):
             choose_devices(devices, item.config.batch)
     corpora = _corpora(items, open_corpus)
-    begin = None if start is None else (str(start.origin), digest(start.variables))
-    refuse_others(items, corpora, begin)
+    initial = None if start is None else _around(start)
+    refuse_others(items, corpora, initial)
     failed: dict[Path, failure.Failure] = {}
     # What ended without a word, as a process that the system killed does, may end so again: after the others.
     for place, item in enumerate(sorted(items, key=lambda item: _died(item.folder)), 1):
@@ -85,7 +85,6 @@ def train_all(
                 continue
             display.note(f"run {place} of {len(items)}: {item.variant}, seed {item.config.seed}")
             wishes = Wishes(item.folder, devices, resume=(item.folder / ABOUT).exists())
-            initial = None if begin is None or start is None else Start(*begin, _around(start, item.config))
             try:
                 with failure.one_run(item.folder):
                     failure.forget(item.folder)
@@ -120,13 +119,13 @@ def refuse_start(item: Item, start: Weights) -> None:
         )
 
 
-def refuse_others(items: Sequence[Item], corpora: Mapping[Any, Corpus], begin: tuple[str, str] | None) -> None:
+def refuse_others(items: Sequence[Item], corpora: Mapping[Any, Corpus], start: Start | None) -> None:
     """Check that what the folders hold, finished or not, are the runs that are asked for.
 
     Args:
         items: the runs.
         corpora: theirs, by division.
-        begin: origin and digest of what they begin with; None: random weights.
+        start: what they begin with; None: random weights.
 
     Raises:
         UserError: every difference, with the runs that have it.
@@ -136,7 +135,7 @@ def refuse_others(items: Sequence[Item], corpora: Mapping[Any, Corpus], begin: t
         # One that cannot be read is for `launch` to mend or refuse.
         if (saved := _record(item.folder)) is None:
             continue
-        wanted = asked(item.config, corpora[_division(item)], begin)
+        wanted = asked(item.config, corpora[_division(item)], start)
         # More epochs go on from where it ended.
         longer = {"epochs"} if saved["config"].get("epochs", 0) <= item.config.epochs else set()
         if lines := differences(wanted, saved, HOST | longer):
@@ -188,8 +187,9 @@ def _named(item: Item) -> Iterator[None]:
         raise UserError(f"variant {item.variant}: {error}") from error
 
 
-def _around(start: Weights, config: Config) -> Callable[[], Any]:
-    return lambda: initialise_around(start.variables, config)
+def _around(start: Weights) -> Start:
+    about = {"origin": str(start.origin), "digest": digest(start.variables)}
+    return Start(about, lambda config: initialise_around(start.variables, config))
 
 
 def _lock(folder: Path) -> Path:

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +52,13 @@ class Start:
     """What a run begins with in the place of random weights.
 
     Attributes:
-        origin: the file or folder that it is from, for people.
-        digest: of its weights (`provenance.digest`), recorded so that a resume with others is refused.
-        state: builds both networks at step 0; called only if the run has no checkpoint.
+        about: what is recorded of it, ready for JSON: `origin`, the file or folder that it is from, and `digest` of its
+            weights (`provenance.digest`), so that a resume with others is refused.
+        state: builds both networks of a config at step 0; called only if the run has no checkpoint.
     """
 
-    origin: str
-    digest: str
-    state: Callable[[], TrainState]
+    about: Mapping[str, Any]
+    state: Callable[[Config], TrainState]
 
 
 def refuse_occupied(wishes: Wishes) -> None:
@@ -199,20 +198,20 @@ def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:
         raise UserError("\n".join([f"the hosts are not in one run; {remedy}:", *apart]))
 
 
-def asked(config: Config, corpus: Corpus, begin: tuple[str, str] | None) -> dict[str, Any]:
+def asked(config: Config, corpus: Corpus, start: Start | None) -> dict[str, Any]:
     """What of run.json makes a run the run that it is, for `identity.differences`.
 
     Args:
         config: its numbers.
         corpus: what it trains on.
-        begin: origin and digest of what it begins with; None: random weights.
+        start: what it begins with; None: random weights.
 
     Raises:
         UserError: an environment variable that makes scores fail is not a number from 0 to 1.
     """
     return {
         "config": to_dict(config),
-        "start": dict(zip(("origin", "digest"), begin, strict=True)) if begin else None,
+        "start": dict(start.about) if start else None,
         # The environment may set these beside the config.
         "injected_failures": dict(zip(("samples", "batches"), injection_shares(config.targets), strict=True)),
         "provenance": {"data": {"fingerprint": corpus.fingerprint, "description": corpus.describe()}},
@@ -222,7 +221,7 @@ def asked(config: Config, corpus: Corpus, begin: tuple[str, str] | None) -> dict
 def _about(
     config: Config, corpus: Corpus, placement: Placement, source: dict[str, Any] | None, initial: Start | None
 ) -> dict[str, Any]:
-    return asked(config, corpus, (initial.origin, initial.digest) if initial else None) | {
+    return asked(config, corpus, initial) | {
         "source": source,
         "devices": len(placement.devices),
         "hosts": placement.hosts.count,
@@ -260,4 +259,4 @@ def _begin(
             f"{wishes.folder}: no checkpoint yet, and the run began with {start_in_words(about)}: name that with "
             "--start, or begin anew with --overwrite"
         )
-    return placement.replicate(initial.state() if initial else initialise(config)), Position()
+    return placement.replicate(initial.state(config) if initial else initialise(config)), Position()
