@@ -271,6 +271,7 @@ def test_a_run_that_fails_does_not_end_the_comparison(
     (failed,) = (run for run in content["runs"] if run["variant"] == "bad")
     assert failed["complete"] is False
     assert failed["failure"]
+    assert failed["failure"].startswith("diverged") == (end == "diverged")
     assert failed["failure"] in texts(out)["bad"]
     assert "not told apart from" not in texts(out)["bad"]
     assert "failure" in texts(out)["good"] or "PESQ" in texts(out)["good"]

@@ -27,6 +27,9 @@ class Failure:
     diverged: bool
     reason: str
 
+    def __str__(self) -> str:
+        return f"diverged, {self.reason}" if self.diverged else self.reason
+
 
 class RunFailed(Exception):
     """One run of a comparison could not be trained to its end; the others can.

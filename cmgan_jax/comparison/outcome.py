@@ -127,7 +127,7 @@ def _read(folder: Path) -> Run:
         number = folder.name.removeprefix("seed-")
         seed = int(number) if number.lstrip("-").isdecimal() else 0
         return Run(folder.parent.name, seed, records, 0, {}, {}, f"{ABOUT} cannot be read")
-    return Run(folder.parent.name, seed, records, planned, config, about, failed.reason if failed else "")
+    return Run(folder.parent.name, seed, records, planned, config, about, str(failed or ""))
 
 
 def measures(run: Run) -> dict[str, float]:
