@@ -12,6 +12,8 @@ from cmgan_jax.errors import UserError
 
 ABOUT = "run.json"
 LATEST, BEST = "latest", "best"
+SET_ASIDE = "not_finite_{}.npz"
+"""The batch of the step at which a run stopped because its loss or a gradient was not finite."""
 KEEP = {LATEST: 2, BEST: 1}
 
 

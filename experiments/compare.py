@@ -19,13 +19,13 @@ from cmgan_jax.comparison.conclusion import REFERENCE, Rules, conclude
 from cmgan_jax.comparison.outcome import read_runs
 from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, plan
 from cmgan_jax.config import Config
+from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import refuse_folder, refuse_undecodable, write_json, write_text
 from cmgan_jax.recipes import PRESETS, make_config
 from cmgan_jax.training.display import Display
-from cmgan_jax.training.parallel import choose_devices
 from cmgan_jax.training.start import read_start
-from experiments._cli import run
+from experiments._cli import USER_ERROR, run
 from experiments._runtime import cache_programs, find_devices, prepare_devices, prepare_programs
 from experiments._terminal import table_console
 from experiments.train import Arguments as TrainArguments
@@ -61,6 +61,8 @@ class Arguments:
     """Devices of each run; 0: all that the batch divides over."""
     report: bool = False
     """Train nothing; report the runs that are there."""
+    retry_diverged: bool = False
+    """Go on with runs that diverged, too; without it they stay as they are, and the report names them."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     """What all variants share."""
 
@@ -95,18 +97,18 @@ def refuse(arguments: Arguments, items: Sequence[Item]) -> None:
     """Refuse what cannot work before the first run, and not when days of them have ended.
 
     Raises:
-        UserError: a folder that cannot be made, a reference that is not compared, devices that are not there.
+        UserError: a folder that cannot be made, a reference that is not compared.
     """
     variants = dict.fromkeys(item.variant for item in items)
-    if arguments.reference not in variants:
+    # A variant that was trained before may be the reference, and where nobody named one there may be none.
+    there = arguments.reference in variants or (arguments.out / arguments.reference).is_dir()
+    if arguments.reference != REFERENCE and not there:
         raise UserError(f"--reference {arguments.reference}: there are {', '.join(variants)}")
     refuse_folder("--out", arguments.out)
     refuse_undecodable("--out", arguments.out)
     for name in (RESULT, PAGE):
         if (arguments.out / name).is_dir():
             raise UserError(f"--out {arguments.out}: {name} in it is a folder; choose another")
-    for batch in {item.config.batch for item in items}:
-        choose_devices(arguments.devices, batch)
 
 
 def report(arguments: Arguments) -> None:
@@ -121,7 +123,11 @@ def report(arguments: Arguments) -> None:
 
 
 def main() -> int:
-    """Train what is missing, then report; the status is 128 + signal where one ended the training."""
+    """Train what is missing, then report.
+
+    Returns:
+        128 + signal where one ended the training; 2 where a run failed otherwise than by diverging; 0.
+    """
     arguments = parse(sys.argv[1:])
     if arguments.report:
         report(arguments)
@@ -133,17 +139,26 @@ def main() -> int:
     find_devices()
     refuse(arguments, items)
     with Display() as display:
-        corpus = find_corpus(TrainArguments(arguments.out, data=arguments.data, config=items[0].config), display)
-        display.note(corpus.describe())
+
+        def open_corpus(config: Config) -> Corpus:
+            corpus = find_corpus(TrainArguments(arguments.out, data=arguments.data, config=config), display)
+            display.note(corpus.describe())
+            return corpus
+
         start = read_start(arguments.start) if arguments.start else None
         source = {"data": arguments.data, "speech": [], "noise": [], "skip_bad": False}
         source["start"] = str(arguments.start) if start else None
-        interrupted = schedule.train_all(items, corpus, display, arguments.devices, source, start)
-    if interrupted:
+        ended = schedule.train_all(
+            items, open_corpus, display, arguments.devices, source, start, arguments.retry_diverged
+        )
+    for folder, failure in ended.failed.items():
+        print(f"{folder} {'diverged' if failure.diverged else 'failed'}: {failure.reason}", file=sys.stderr)
+    if interrupted := ended.interrupted:
         print(f"stopped by {interrupted.name}; the same command goes on")
         return 128 + interrupted
     report(arguments)
-    return 0
+    # A run that diverged is a result; one that failed otherwise can be mended, and the same command goes on with it.
+    return USER_ERROR if any(not failure.diverged for failure in ended.failed.values()) else 0
 
 
 if __name__ == "__main__":

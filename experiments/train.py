@@ -20,10 +20,11 @@ from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.errors import UserError
 from cmgan_jax.models import kernels
 from cmgan_jax.outputs import refuse_folder, refuse_undecodable
-from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config
+from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config, to_dict
 from cmgan_jax.runs import ABOUT, KEEP, find, steps_in
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
+from cmgan_jax.training.identity import start_difference
 from cmgan_jax.training.launch import (
     Wishes,
     launch,
@@ -31,7 +32,6 @@ from cmgan_jax.training.launch import (
     refuse_differences,
     refuse_late,
     refuse_occupied,
-    start_difference,
 )
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.parallel import choose_devices
@@ -184,8 +184,8 @@ def find_start(arguments: Arguments) -> Start | None:
         raise UserError("--start-discriminator goes with --start: name what to take the discriminator from")
     else:
         return None
-    if arguments.resume and (line := start_difference(read_about(out), start.about)):
-        raise UserError(f"--resume: this is not the same run; begin another with its own --out:\n{line}")
+    if arguments.resume and (line := start_difference({"start": start.about}, read_about(out))):
+        raise UserError(f"--resume: this is not the same run; begin another with its own --out:\n  {line}")
     refuse_misfit(start, arguments.config)
     if arguments.overwrite and Path(start.about["origin"]).is_relative_to(out.resolve()):
         raise UserError(f"--start {path} lies in --out {out}, which --overwrite deletes: choose another --out")
@@ -243,8 +243,7 @@ def refuse(arguments: Arguments, wishes: Wishes, hosts: Hosts) -> None:
     if wishes.resume:
         # Its corpus is compared when it has been read.
         about = read_about(wishes.folder)
-        fingerprint = about["provenance"]["data"]["fingerprint"]
-        refuse_differences(config, from_dict(about["config"]), fingerprint, about, about.get("start"))
+        refuse_differences(about | {"config": to_dict(config)}, about)
 
 
 def train(arguments: Arguments, hosts: Hosts) -> Outcome:

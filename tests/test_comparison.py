@@ -2,25 +2,24 @@
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from cmgan_jax.comparison import page, tables
 from cmgan_jax.comparison.conclusion import Rules, better, by_chance, conclude
+from cmgan_jax.comparison.likeness import changes_in_words, unequal
 from cmgan_jax.comparison.outcome import Interval, Run, difference, interval, measures, read_runs, summary
-from cmgan_jax.comparison.schedule import is_complete, train_all
+from cmgan_jax.comparison.schedule import is_complete
 from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, plan
-from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override, to_dict
 from cmgan_jax.scoring.pesq_score import Score
-from cmgan_jax.training.display import Display
 from cmgan_jax.training.pesq_targets import fill
-from cmgan_jax.training.start import Start
 
 BASE = make_config("recommended", "tiny")
 
@@ -112,9 +111,186 @@ def test_measures_by_hand() -> None:
     assert math.isnan(of["rank"])
 
 
-def test_epochs_without_a_score_have_no_part() -> None:
-    run = Run("a", 0, [{"validation": {"pesq": value}} for value in (2.0, None, 2.4)], 3, {})
+# --- epochs without a whole PESQ ---------------------------------------------------------------------------
+
+
+def scored_run(variant: str, seed: int, *epochs: dict[str, Any]) -> Run:
+    records = [
+        {"epoch": number, "validation": {"scored": 6, "files": 6} | of, "noisy": {"pesq": 1.9, "scored": 6}}
+        for number, of in enumerate(epochs, 1)
+    ]
+    return Run(variant, seed, records, len(records), {})
+
+
+WHOLE: dict[str, Any] = {"pesq": 2.5}
+NOTHING: dict[str, Any] = {"pesq": None, "scored": 0, "unscored": dict.fromkeys("abcdef", "silent")}
+PART: dict[str, Any] = {"pesq": 2.9, "scored": 2, "unscored": dict.fromkeys("cdef", "timeout")}
+MARKED: dict[str, Any] = {"pesq": 2.9, "complete": False}
+NAN: dict[str, Any] = {"pesq": math.nan}
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        ((NOTHING, NOTHING), "in epochs 4 to 5 of 5 (0 of 6 files scored: silent 6)"),
+        ((WHOLE, NOTHING), "in epoch 5 of 5 (0 of 6"),
+        ((PART, WHOLE), "in epoch 4 of 5 (2 of 6 files scored: timeout 4)"),
+        ((WHOLE, MARKED), "in epoch 5 of 5"),
+        ((WHOLE, NAN), "in epoch 5 of 5"),
+    ],
+)
+def test_epochs_without_a_whole_score_count_and_are_named(last: tuple[dict[str, Any], ...], why: str) -> None:
+    """Two seeds whose first epochs are better than the reference's; what the last ones are worth nobody knows."""
+    runs = [scored_run("recommended", seed, *5 * [{"pesq": 2.0 + 0.01 * seed}]) for seed in (0, 1)]
+    runs += [scored_run("skip", seed, *3 * [WHOLE], *last) for seed in (0, 1)]
+    assert math.isnan(measures(runs[-1])["last"])
+    recommended, skip = conclude(runs)
+    assert "seed 0 has no whole PESQ" in skip.text
+    assert "seed 1 has no whole PESQ" in skip.text
+    assert why in skip.text
+    assert "not compared with recommended: no seed of both has a result" in skip.text
+    assert "whether skip collapses cannot be told" in skip.text
+    assert (skip.unscored, skip.seeds, skip.collapses) == (2, 2, False)
+    assert (recommended.unscored, "no whole PESQ" in recommended.text) == (0, False)
+    assert summary(runs)["skip"]["last"].n == 0
+    assert why in page.build(runs, conclude(runs))
+    content = tables.as_json(runs, conclude(runs), Rules())
+    assert [bool(run["unscored"]) for run in content["runs"]] == [False, False, True, True]
+
+
+def test_the_reference_s_unscored_epochs_are_named_too() -> None:
+    runs = [scored_run("recommended", seed, WHOLE, WHOLE, NOTHING if seed else WHOLE) for seed in range(3)]
+    runs += [scored_run("skip", seed, WHOLE, WHOLE, {"pesq": 2.5 + seed}) for seed in range(3)]
+    skip = conclude(runs)[1]
+    assert "1 of 3 seed in pairs" in skip.text.replace("seeds", "seed")
+    assert "recommended's seed 1 has no whole PESQ in epoch 3 of 3" in skip.text
+    assert "recommended's seed 0" not in skip.text
+
+
+def test_an_early_epoch_without_a_score_is_no_result_s_part() -> None:
+    """Nor can it be the best: a mean over two of six files is that of other files."""
+    run = scored_run("skip", 0, PART, {"pesq": 2.0}, {"pesq": 2.2}, {"pesq": 2.4})
     assert measures(run)["last"] == pytest.approx(2.2)
+    assert measures(run)["best"] == pytest.approx(2.4)
+    assert list(run.unscored) == [1]
+
+
+def test_files_that_cannot_be_scored_at_all_are_not_missed() -> None:
+    """One of six has no utterance, noisy or enhanced: every epoch is a mean over the same five."""
+    run = scored_run("skip", 0, *3 * [{"pesq": 2.5, "scored": 5}])
+    for record in run.epochs:
+        record["noisy"]["scored"] = 5
+    assert (measures(run)["last"], run.unscored) == (2.5, {})
+
+
+def test_a_run_that_failed_has_no_part_and_is_named() -> None:
+    good = [scored_run(name, seed, *3 * [WHOLE]) for name in ("recommended", "skip") for seed in (0, 1)]
+    failed = [replace(of, seed=2, failure="stopped at step 7: not finite") for of in (good[0], good[2])]
+    stopped = replace(good[2], seed=3, planned=9)
+    runs = [*good, failed[1], stopped]
+    skip = conclude(runs)[1]
+    assert (skip.seeds, skip.failed, skip.difference.n) == (2, 1, 2)
+    assert "in 0 of 3 seeds" in skip.text
+    assert "seed 2 failed: stopped at step 7: not finite" in skip.text
+    assert "seed 3 is at epoch 3 of 9" in skip.text
+    assert summary(runs)["skip"]["last"].n == 2
+    assert "(2 of 4)" in tables.rows(runs)[1][1]
+    assert "skip: seed 2 failed: stopped" in tables.counted(runs)
+    # Of a variant of which nothing ended well there is a sentence all the same, and a page.
+    only = [*good[:2], failed[1]]
+    assert "whether skip collapses cannot be told" in conclude(only)[1].text
+    assert "no seed in common" in conclude(only)[1].text
+    assert '<li class="bad">whether skip' in page.build(only, conclude(only))
+
+
+def test_epochs_count_once_and_by_their_number(tmp_path: Path) -> None:
+    """A resumed run may have written a record twice; one may be lost to a full disk."""
+    stored(tmp_path, 0, [(1, 2.0), (2, 2.1), (2, 2.4), (3, 2.2)], epochs=3)
+    stored(tmp_path, 1, [(1, 2.0), (1, 2.0), (2, 2.1)], epochs=3)
+    stored(tmp_path, 2, [(1, 2.0), (3, 2.2)], epochs=3)
+    twice, short, lost = read_runs(tmp_path)
+    assert twice.pesq.tolist() == [2.0, 2.4, 2.2]
+    assert short.lacks == "seed 1 is at epoch 2 of 3"
+    assert lost.lacks == "seed 2 has no whole PESQ in epoch 2 of 3 (its record is lost)"
+    assert is_complete(Item("recommended", override(BASE, {"epochs": 3}), tmp_path / "recommended" / "seed-2"))
+    assert not is_complete(Item("recommended", override(BASE, {"epochs": 3}), tmp_path / "recommended" / "seed-1"))
+
+
+# --- runs that are not alike -------------------------------------------------------------------------------
+
+
+def stored(out: Path, seed: int, scores: Sequence[tuple[int, float]], **about: Any) -> None:
+    """A run folder of the variant `recommended`; `about` holds `epochs`, `loss_time`, and fields of run.json."""
+    folder = out / "recommended" / f"seed-{seed}"
+    folder.mkdir(parents=True)
+    numbers = {"seed": seed, "epochs": about.pop("epochs", 2), "loss.time": about.pop("loss_time", 0.2)}
+    (folder / "run.json").write_text(json.dumps({"config": to_dict(override(BASE, numbers))} | about))
+    records = [
+        {"kind": "epoch", "step": 4 * number, "epoch": number, "train": {}, "validation": {"pesq": pesq}}
+        for number, pesq in scores
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+ALIKE: dict[str, Any] = {
+    "start": {"origin": "warm", "digest": "a" * 64},
+    "devices": 1,
+    "provenance": {"versions": {"jax": "0.10"}, "data": {"fingerprint": "f" * 64}, "source": {"commit": "c" * 40}},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"loss_time": 0.5}, "seeds of recommended differ in loss.time: 0.2 (recommended/seed-0); 0.5"),
+        ({"epochs": 1}, "seeds of recommended differ in epochs: 2 (recommended/seed-0); 1"),
+        (
+            {"start": None},
+            "runs differ in what they began with: warm (weights aaaaaaaaaaaa) (recommended/seed-0); random",
+        ),
+        ({"devices": 2}, "runs differ in number of devices: 1 (recommended/seed-0); 2 (recommended/seed-1)"),
+        ({"provenance": {"versions": {"jax": "0.11"}}}, "runs differ in the version of jax: 0.10"),
+        ({"provenance": {"data": {"fingerprint": "e" * 64}}}, "runs differ in corpus: ffffffffffff"),
+        ({"provenance": {"source": {"commit": "c" * 40, "dirty": True}}}, "runs differ in source revision"),
+        ({}, None),
+    ],
+)
+def test_runs_that_are_not_alike_are_named(changed: dict[str, Any], said: str | None, tmp_path: Path) -> None:
+    stored(tmp_path, 0, [(1, 2.0), (2, 2.1)], **ALIKE)
+    stored(tmp_path, 1, [(1, 2.0), (2, 2.1)], **(ALIKE | changed))
+    runs = read_runs(tmp_path)
+    lines = unequal(runs)
+    assert (lines == []) if said is None else (len(lines) == 1 and lines[0].startswith(said))
+    assert tables.as_json(runs, conclude(runs), Rules())["unequal"] == lines
+    assert ("Not alike" in page.build(runs, conclude(runs))) == bool(said)
+
+
+def test_other_held_out_files_are_named() -> None:
+    """Noisy files score the same in every run that has the same ones."""
+    runs = [scored_run("recommended", 0, WHOLE), scored_run("few", 0, WHOLE)]
+    runs = [replace(run, config=to_dict(BASE)) for run in runs]
+    assert unequal(runs) == []
+    runs[1].epochs[0]["noisy"] = {"pesq": 2.1, "scored": 3}
+    assert unequal(runs) == [
+        "runs differ in held-out files: 6 files, PESQ 1.9000 as they are (recommended/seed-0); "
+        "3 files, PESQ 2.1000 as they are (few/seed-0)"
+    ]
+
+
+def test_what_variants_change_is_listed() -> None:
+    other = override(BASE, {"loss.time": 0.5, "epochs": 9, "seed": 4})
+    runs = [replace(run_of("recommended", 0, [2.0]), config=to_dict(BASE))]
+    runs += [replace(run_of("late", 4, [2.0]), config=to_dict(other))]
+    assert changes_in_words(runs, "recommended") == ["late: epochs 9 (not 2), loss.time 0.5 (not 0.2)"]
+
+
+def test_a_run_whose_record_is_lost_is_named(tmp_path: Path) -> None:
+    stored(tmp_path, 0, [(1, 2.0), (2, 2.1)])
+    stored(tmp_path, 1, [(1, 2.0), (2, 2.1)])
+    (tmp_path / "recommended" / "seed-1" / "run.json").write_text("")
+    runs = read_runs(tmp_path)
+    assert "seed 1 failed: run.json cannot be read" in conclude(runs)[0].text
+    assert "seed 1 failed" in page.build(runs, conclude(runs))
 
 
 def test_differences_are_in_pairs() -> None:
@@ -181,16 +357,6 @@ def test_tables_regenerate_from_run_folders(tmp_path: Path) -> None:
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no runs"):
         read_runs(tmp_path)
-
-
-def test_a_start_of_another_size_is_refused(tmp_path: Path) -> None:
-    other = override(BASE, {"generator.channels": 8})
-    start = Start({}, None, other, False, {"origin": "other", "digest": ""})
-    with (
-        pytest.raises(UserError, match=r"other: its weights do not fit recommended:\n  generator.channels: 8 there, "),
-        Display(Console(quiet=True)) as display,
-    ):
-        train_all(plan(STUDIES["recipes"], (0,), BASE, tmp_path), cast(Corpus, None), display, 1, {}, start)
 
 
 def test_cells() -> None:

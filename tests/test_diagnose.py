@@ -23,6 +23,7 @@ from published_logs import (
     training,
 )
 
+from cmgan_jax.diagnosis import origin
 from cmgan_jax.diagnosis.evidence import findings
 from cmgan_jax.diagnosis.history import METRICS
 from cmgan_jax.diagnosis.page import build
@@ -30,6 +31,7 @@ from cmgan_jax.diagnosis.published import read_history
 from cmgan_jax.diagnosis.report import collapsed, document
 from cmgan_jax.diagnosis.verdict import CODES
 from cmgan_jax.errors import UserError
+from cmgan_jax.training.divergence import set_aside
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -189,6 +191,60 @@ def test_a_run_that_is_being_written_has_a_torn_line(tmp_path: Path) -> None:
     content = diagnosis(folder / METRICS)  # its records may be named, too
     assert codes(content) == ["healthy"]
     assert content["source"]["notes"] == ["1 torn line of metrics.jsonl left out"]
+
+
+def test_records_that_say_that_something_is_wrong(tmp_path: Path) -> None:
+    """Both networks: 1080 steps were not finite, and nine of ten of the discriminator's updates were left out."""
+    content = diagnosis(
+        make_run(tmp_path / "run", not_finite=1080, discriminator_update=0.1, discriminator_loss_zero=0)
+    )
+    assert codes(content) == ["non_finite"]
+    assert "1080 steps" in content["verdicts"][0]["text"]
+    assert "90.00% of the discriminator's updates" in content["verdicts"][0]["text"]
+
+
+def test_a_run_that_stopped_for_it_is_no_healthy_one(tmp_path: Path) -> None:
+    """Its last window is not recorded: what is left is the batch that was set aside."""
+    folder = make_run(tmp_path / "run")
+    set_aside(folder, {"clean": np.zeros((1, 2))}, step=412)
+    content = diagnosis(folder)
+    assert codes(content) == ["non_finite"]
+    assert "stopped at step 412" in content["verdicts"][0]["text"]
+
+
+def test_epochs_show_how_many_files_were_scored(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    part = {
+        "kind": "epoch",
+        "step": 500,
+        "epoch": 5,
+        "validation": {"pesq": 3.4, "scored": 2, "files": 6, "loss": 0.05},
+    }
+    with (folder / METRICS).open("a") as file:
+        file.write(json.dumps(part) + "\n")
+    content = diagnosis(folder)
+    assert codes(content) == ["scores_failing"]
+    # 2.4 in epoch 4 is of all files that the record names, 3.4 of two of six.
+    assert [row["pesq"] for row in content["epochs"]] == [None, None, None, 2.4, None]
+    assert content["epochs"][-1]["files_scored"] == pytest.approx(1 / 3)
+    assert describe_best(folder) == 4
+
+
+def describe_best(folder: Path) -> int:
+    """The epoch that `inspect` calls the best."""
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(about | {"provenance": {}}))
+    return origin.describe(folder)["best"]["epoch"]
+
+
+def test_losses_of_epochs_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    """In a CSV log of epochs alone, which counts them from 0: neither network's step is in it."""
+    of = training(ordinary(12))
+    of.validation[4] = np.nan
+    (tmp_path / "epoch.csv").write_text(epoch_csv(of))
+    content = diagnosis(tmp_path / "epoch.csv")
+    assert codes(content) == ["non_finite"]
+    assert "the validation loss is no finite number in epoch 4" in content["verdicts"][0]["text"]
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ COMPARE = "experiments.compare --data data --preset tiny --study recipes --out c
         (f"{COMPARE} --out file/x", "--out file/x: {}/file is no folder"),
         (f"{COMPARE} --reference recomended", "--reference recomended: there are recommended, "),
         (COMPARE, "--out compared: comparison.html in it is a folder"),
-        (f"{COMPARE}/x --devices 2", "--devices 2: this machine has 1"),
+        (f"{COMPARE}/x --devices 2", "variant recommended: --devices 2: this machine has 1"),
         ("experiments.scaling --devices 1 --json a --page ./a", "--json and --page a: one file cannot hold both"),
     ],
 )

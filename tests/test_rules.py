@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cmgan_jax.diagnosis.evidence import cannot_tell
 from cmgan_jax.diagnosis.history import History, Source
 from cmgan_jax.diagnosis.rules import CODES, RULES, Thresholds, judge
 
@@ -65,6 +66,104 @@ def test_nothing_is_said_of_a_healthy_run() -> None:
     assert "2.89 in epoch 12" in text  # 2.9 - 0.5 * 0.7 ** 11
 
 
+# What a record holds that no share tells: each alone must be named, in the step records or, where these are missing, in
+# the epochs'.
+SIGNS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "steps that were not finite": ("non_finite", {"not_finite": np.arange(STEPS) * 18.0}, "1062 steps"),  # 59 * 18
+    "one of them": ("non_finite", {"not_finite": [*(STEPS - 1) * [0.0], 1.0]}, "1 steps"),
+    "the discriminator's updates": ("non_finite", {"discriminator_update": 0.1}, "90.00% of the discriminator's"),
+    "those beside skipped ones": (
+        "non_finite",
+        {"discriminator_update": 0.98, "discriminator_loss_zero": 0.01},
+        "1.00% of the discriminator's",
+    ),
+    "the generator's updates": ("non_finite", {"generator_update": 0.1}, "90.00% of the generator's"),
+    "scores by reason alone": ("scores_failing", {"valid_share": np.nan, "failures.timeout": 2.0}, "timeout 120"),
+    "clean speech": ("discriminator_miscalibrated", {"clean_verdict": 0.3}, "clean speech 0.30"),
+}
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+@pytest.mark.parametrize("recorded", ["steps", "epochs"])
+def test_every_number_that_says_that_something_is_wrong_is_read(sign: str, recorded: str) -> None:
+    code, changed, words = SIGNS[sign]
+    history = run(**changed)
+    if recorded == "epochs":
+        # An epoch may end before a window does: its means are all that there is.
+        of_epochs = {f"train.{name}": of[4::5] for name, of in history.steps.items() if name not in ("step", "epoch")}
+        history = History(
+            history.source, {}, dict(history.epochs) | {"step": 100.0 * (1 + np.arange(EPOCHS))} | of_epochs
+        )
+        words = words.replace("timeout 120", "timeout 24")  # 2 in each of 12
+    assert words in text_of(history, code)
+
+
+def test_skipped_updates_are_not_called_otherwise() -> None:
+    """Under `skip` an update whose score failed is left out, and its loss recorded as 0."""
+    assert text_of(run(discriminator_update=0.9, discriminator_loss_zero=0.1), "skipped_updates")
+    # No other policy leaves one out, whatever else an early revision did not record.
+    unknown = {"discriminator_loss_zero": np.nan, "discriminator_loss_small": np.nan, "discriminator_update": 0.9}
+    codes = [of.code for of in judge(run({"targets.policy": "mask"}, **unknown))]
+    assert "non_finite" in codes
+
+
+def test_few_windows_of_many_steps_are_enough() -> None:
+    """A run that records every 300 steps has four records after 1200."""
+    few = {name: of[:4] for name, of in steps(step=300 * np.arange(1, STEPS + 1), discriminator_loss_zero=1.0).items()}
+    assert [of.code for of in judge(History(Source(), few, epochs()))] == ["skipped_updates"]
+
+
+def epoch_records(*validations: dict[str, Any], **noisy: Any) -> History:
+    """A run's epoch records after its healthy steps."""
+    usual = {"pesq": 2.5, "loss": 0.05, "si_sdr": 9.0, "scored": 6, "files": 6, "rank_correlation": 0.8}
+    usual |= {"calibration_error": 0.05}
+    records = [
+        {"kind": "epoch", "epoch": i, "step": 100 * i, "train": {}, "validation": usual | of}
+        | {"noisy": {"pesq": 2.0, "scored": 6} | noisy}
+        for i, of in enumerate(validations, 1)
+    ]
+    return History(Source(), steps(), History.from_records(records).epochs)
+
+
+@pytest.mark.parametrize(
+    ("validations", "code", "words"),
+    [
+        ([{}, {}, {}, {}, {"pesq": None, "scored": 0}], "scores_failing", "epoch 5 (in epoch 5 0 of 6)"),
+        ([{}, {}, {}, {}, {"pesq": None}, {"pesq": None}], "scores_failing", "in epochs 5 to 6"),
+        ([{}, {"pesq": 2.9, "scored": 2}, {}, {}, {}], "scores_failing", "epoch 2 (in epoch 2 2 of 6): the rules on"),
+        ([{}, {"pesq": 2.9, "complete": False}, {}, {}, {}], "scores_failing", "in epoch 2"),
+        ([{}, {}, {}, {}, {"loss": None}], "non_finite", "the validation loss is no finite number in epoch 5"),
+        ([{}, {}, {}, {}, {"loss": float("inf")}], "non_finite", "no finite number in epoch 5"),
+        ([{}, {}, {}, {}, {"si_sdr": None}], "non_finite", "the validation SI-SDR is no finite number in epoch 5"),
+        ([*5 * [{"rank_correlation": None}]], "discriminator_uninformative", "all the same on held-out files"),
+        ([{}, {}, *3 * [{"rank_correlation": None}]], "discriminator_uninformative", "there is no order"),
+        ([*5 * [{"pesq": 1.9}]], "worse_than_noisy", "a PESQ of 1.90, and as they are, noisy, of 2.00"),
+        ([*5 * [{}]], "healthy", "2.50 in epoch 5"),
+        ([{"rank_correlation": None}, *4 * [{}]], "healthy", "2.50 in epoch 5"),
+    ],
+)
+def test_what_validation_lacks_is_named(validations: list[dict[str, Any]], code: str, words: str) -> None:
+    assert words in text_of(epoch_records(*validations), code)
+
+
+def test_a_mean_over_some_files_has_no_part_in_a_collapse() -> None:
+    """Two easy files of six score 3.4 in epoch 4; over all six nothing fell."""
+    part = {"pesq": 3.4, "scored": 2}
+    assert [of.code for of in judge(epoch_records(*4 * [{}], part, *4 * [{}]))] == ["scores_failing"]
+    # Where two cannot be scored even noisy, four are all.
+    assert text_of(epoch_records(*5 * [{"scored": 4}], scored=4), "healthy")
+
+
+def test_records_written_twice_count_once_and_lost_ones_are_noted() -> None:
+    records = [
+        {"kind": "epoch", "epoch": epoch, "step": 10 * epoch, "validation": {"pesq": pesq}}
+        for epoch, pesq in ((1, 2.0), (2, 2.1), (2, 2.3), (5, 2.4))
+    ]
+    history = History.from_records(records)
+    assert history.pesq.tolist() == [2.0, 2.3, 2.4]
+    assert "how epochs 3 to 4 ended: no record of it is there" in cannot_tell(history)
+
+
 # Which column departs from the healthy run, a value on each side of the threshold, and what the text must hold.
 CASES: dict[str, tuple[str, float, float, str]] = {
     "skipped_updates": ("discriminator_loss_zero", 0.03, 0.01, "3.0%"),
@@ -115,7 +214,7 @@ def test_every_rule_has_a_case_and_every_code_a_rule() -> None:
         "validation_loss_rising",
         "loss_collapse",
     }
-    tested |= {"pesq_collapse", "loss_pesq_divergence"}
+    tested |= {"pesq_collapse", "loss_pesq_divergence", "worse_than_noisy"}
     assert {rule.__name__ for rule in RULES} == tested
     assert {*tested, "too_little_data", "healthy"} == set(CODES)
 

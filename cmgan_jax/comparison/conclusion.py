@@ -28,6 +28,8 @@ class Finding:
         reference: what it is compared with.
         collapsed: seeds that collapsed.
         seeds: seeds that were trained to their end.
+        failed: seeds that ended before, by an error or because they diverged.
+        unscored: seeds trained to their end whose last epochs lack a whole PESQ.
         collapses: whether the rule calls it a collapse.
         difference: of its last PESQ from the reference's, in pairs.
         text: all this in a sentence.
@@ -37,13 +39,18 @@ class Finding:
     reference: str
     collapsed: int
     seeds: int
+    failed: int
+    unscored: int
     collapses: bool
     difference: Interval
     text: str
 
 
 def conclude(runs: Sequence[Run], rules: Rules | None = None, reference: str = REFERENCE) -> list[Finding]:
-    """A finding for every variant, in the order of the runs; only runs trained to their end count.
+    """A finding for every variant, in the order of the runs.
+
+    Measures are those of runs trained to their end. Seeds without a result are named: those that failed, that were
+    stopped, and those of which an epoch at the end was not wholly scored.
 
     Args:
         runs: of all variants.
@@ -51,8 +58,8 @@ def conclude(runs: Sequence[Run], rules: Rules | None = None, reference: str = R
         reference: the variant that the others are compared with.
     """
     rules = rules or Rules()
-    complete = [run for run in runs if run.complete]
-    return [_finding(name, complete, rules, reference) for name in dict.fromkeys(run.variant for run in complete)]
+    ended = dict.fromkeys(run.variant for run in runs if run.complete or run.failure)
+    return [_finding(name, runs, rules, reference) for name in ended]
 
 
 def better(of: Interval) -> int:
@@ -71,23 +78,40 @@ def by_chance(findings: Sequence[Finding]) -> str:
 
 def _finding(name: str, runs: Sequence[Run], rules: Rules, reference: str) -> Finding:
     own = [run for run in runs if run.variant == name]
-    falls = [measures(run)["fall"] for run in own]
+    falls = [measures(run)["fall"] for run in own if run.complete]
+    failed = sum(bool(run.failure) for run in own)
+    unscored = sum(not math.isfinite(fall) for fall in falls)
     collapsed = sum(fall > rules.fall for fall in falls)
-    collapses = collapsed >= rules.seeds * len(own)
-    of = difference(runs, name, reference)
-    highest = max((fall for fall in falls if math.isfinite(fall)), default=math.nan)
+    seeds = len(falls) + failed
+    collapses = collapsed >= rules.seeds * seeds
+    # What is not known of a seed might have been a fall.
+    open_ = not collapses and collapsed + unscored + failed >= rules.seeds * seeds
+    known = [fall for fall in falls if math.isfinite(fall)]
     state = (
-        f"{name} {'collapses' if collapses else 'does not collapse'}: in {collapsed} of {len(own)} seeds the last "
-        f"epochs lie more than {rules.fall:g} below the best (largest fall {highest:.2f})"
+        f"whether {name} collapses cannot be told"
+        if open_
+        else f"{name} {'collapses' if collapses else 'does not collapse'}"
     )
-    return Finding(name, reference, collapsed, len(own), collapses, of, f"{state}; {_compared(name, reference, of)}.")
+    state += f": in {collapsed} of {seeds} seeds the last epochs lie more than {rules.fall:g} below the best" + (
+        f" (largest fall {max(known):.2f})" if known else ""
+    )
+    of = difference(runs, name, reference)
+    parts = [state, _compared(name, reference, of, runs), *(run.lacks for run in own if run.lacks)]
+    return Finding(name, reference, collapsed, len(falls), failed, unscored, collapses, of, "; ".join(parts) + ".")
 
 
-def _compared(name: str, reference: str, of: Interval) -> str:
+def _compared(name: str, reference: str, of: Interval, runs: Sequence[Run]) -> str:
     if name == reference:
         return "the others are compared with it"
-    if of.mean is None:
+    seeds, others = ({run.seed: run for run in runs if run.variant == variant} for variant in (name, reference))
+    both = seeds.keys() & others.keys()
+    if not both:
         return f"no seed in common with {reference}"
+    # Those of the variant itself are named beside.
+    lacking = [f"{reference}'s {others[seed].lacks}" for seed in sorted(both) if others[seed].lacks]
+    if of.mean is None:
+        return "; ".join([f"not compared with {reference}: no seed of both has a result", *lacking])
     gap = f"PESQ {of.mean:+.3f}" + (f" [{of.low:+.3f}, {of.high:+.3f}]" if of.low is not None else "")
     words = {1: "better than", -1: "worse than", 0: "not told apart from"}[better(of)]
-    return f"{words} {reference} ({gap}, {of.n} seed{'' if of.n == 1 else 's'} in pairs)"
+    count = f"{of.n} of {len(both)}" if of.n < len(both) else f"{of.n}"
+    return "; ".join([f"{words} {reference} ({gap}, {count} seed{'' if count == '1' else 's'} in pairs)", *lacking])

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from cmgan_jax import run_records
+from cmgan_jax.comparison import failure
 from cmgan_jax.errors import UserError
+from cmgan_jax.run_records import numbers_in_words
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.training.launch import read_about
-from cmgan_jax.training.records import read_metrics
 
 LAST = 3
 """Epochs, from the end, whose mean is a run's result: one epoch alone is noise."""
@@ -25,9 +27,11 @@ class Run:
     Attributes:
         variant: name of its variant.
         seed: its seed.
-        epochs: records of its epochs, in order.
+        epochs: records of its epochs, in order, one each; of one that is lost, its number alone.
         planned: epochs that it was to have.
         config: its numbers.
+        about: all of run.json.
+        failure: why it ended before its last epoch; "" where it did not, or was stopped.
     """
 
     variant: str
@@ -35,15 +39,52 @@ class Run:
     epochs: list[dict[str, Any]]
     planned: int
     config: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)
+    failure: str = ""
 
     @property
     def complete(self) -> bool:
         """Whether it was trained to its end."""
-        return len(self.epochs) >= self.planned
+        return not self.failure and len(self.epochs) >= self.planned
+
+    @property
+    def unscored(self) -> dict[int, str]:
+        """Epochs whose PESQ is not that of all held-out files, by number, and why."""
+        return {
+            number: run_records.unscored_in_words(record)
+            for number, record in enumerate(self.epochs, 1)
+            if not run_records.is_scored(record)
+        }
+
+    @property
+    def unscored_at_end(self) -> dict[int, str]:
+        """Those of the epochs that its result would be the mean of."""
+        return {number: why for number, why in self.unscored.items() if number > len(self.epochs) - LAST}
+
+    @property
+    def lacks(self) -> str:
+        """Why it has no result, in words; "" where it has one."""
+        if self.failure:
+            return f"seed {self.seed} failed: {self.failure}"
+        if not self.complete:
+            return f"seed {self.seed} is at epoch {len(self.epochs)} of {self.planned}"
+        if missing := self.unscored_at_end:
+            plural = "s" * (len(missing) > 1)
+            return (
+                f"seed {self.seed} has no whole PESQ in epoch{plural} {numbers_in_words(missing)} of {self.planned} "
+                f"({'; '.join(dict.fromkeys(missing.values()))})"
+            )
+        return ""
 
     def column(self, path: str) -> np.ndarray:
         """float64[epochs]: one number of every epoch by its path (``validation.pesq``); NaN where there is none."""
         return np.array([_at(record, path) for record in self.epochs], dtype=np.float64)
+
+    @property
+    def pesq(self) -> np.ndarray:
+        """float64[epochs]: validation PESQ, MOS; NaN where it is not that of all held-out files."""
+        scored = [run_records.is_scored(record) for record in self.epochs]
+        return np.where(scored, self.column("validation.pesq"), np.nan) if scored else np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -72,16 +113,25 @@ def read_runs(out: Path) -> list[Run]:
     folders = sorted(path.parent for path in out.glob(f"*/seed-*/{ABOUT}"))
     if not folders:
         raise UserError(f"{out} holds no runs (VARIANT/seed-N/{ABOUT}): name the folder of a comparison")
-    runs = []
-    for folder in folders:
-        config = read_about(folder)["config"]
-        records = read_metrics(folder, "epoch")
-        runs.append(Run(folder.parent.name, config["seed"], records, config["epochs"], config))
-    return sorted(runs, key=lambda run: (run.variant, run.seed))
+    return sorted(map(_read, folders), key=lambda run: (run.variant, run.seed))
+
+
+def _read(folder: Path) -> Run:
+    failed = failure.read(folder)
+    records = run_records.epochs_of(run_records.read(folder)[0])
+    try:
+        about = read_about(folder)
+        config = about["config"]
+        planned, seed = int(config["epochs"]), int(config["seed"])
+    except (UserError, KeyError, TypeError, ValueError):
+        number = folder.name.removeprefix("seed-")
+        seed = int(number) if number.lstrip("-").isdecimal() else 0
+        return Run(folder.parent.name, seed, records, 0, {}, {}, f"{ABOUT} cannot be read")
+    return Run(folder.parent.name, seed, records, planned, config, about, str(failed or ""))
 
 
 def measures(run: Run) -> dict[str, float]:
-    """A run's numbers by name; NaN where it has none.
+    """A run's numbers by name; NaN where it has none, as where one of its last epochs was not wholly scored.
 
     Returns:
         `best`, `last` (mean of the last three epochs) and `fall` (best minus last) of validation PESQ, MOS; `si_sdr` in
@@ -89,13 +139,13 @@ def measures(run: Run) -> dict[str, float]:
         from 0 to 1), `rank` (its rank correlation with true PESQ), all means of the last three epochs; `updates` and
         `valid`, shares over the whole run of discriminator updates made and of scores that are valid.
     """
-    pesq = run.column("validation.pesq")
-    best, last = _best(pesq), _tail(pesq)
+    pesq = run.pesq
+    best, last = _best(pesq), _last(pesq)
     return {
         "best": best,
         "last": last,
         "fall": best - last,
-        "si_sdr": _tail(run.column("validation.si_sdr")),
+        "si_sdr": _last(run.column("validation.si_sdr")),
         "level": _tail(run.column("train.level_db")),
         "calibration": _tail(run.column("train.window_error")),
         "rank": _tail(run.column("train.rank_correlation")),
@@ -115,15 +165,19 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def summary(runs: Sequence[Run]) -> dict[str, dict[str, Interval]]:
-    """`measures` over the seeds of each variant, by variant."""
+    """`measures` over the seeds of each variant that were trained to their end, by variant."""
     names = list(dict.fromkeys(run.variant for run in runs))
-    measured = {name: [measures(run) for run in runs if run.variant == name] for name in names}
-    return {name: {key: interval([m[key] for m in of]) for key in of[0]} for name, of in measured.items()}
+    measured = {name: [measures(run) for run in runs if run.variant == name and run.complete] for name in names}
+    keys = measures(Run("", 0, [], 0, {}))
+    return {name: {key: interval([m[key] for m in of]) for key in keys} for name, of in measured.items()}
 
 
 def difference(runs: Sequence[Run], variant: str, reference: str, measure: str = "last") -> Interval:
-    """A measure of one variant minus that of another, in pairs: equal seeds saw the same data."""
-    values = {(run.variant, run.seed): measures(run)[measure] for run in runs}
+    """A measure of one variant minus that of another, in pairs: equal seeds saw the same data.
+
+    Only runs that were trained to their end count.
+    """
+    values = {(run.variant, run.seed): measures(run)[measure] for run in runs if run.complete}
     seeds = sorted({seed for name, seed in values if name == variant} & {s for name, s in values if name == reference})
     return interval([values[variant, seed] - values[reference, seed] for seed in seeds])
 
@@ -132,7 +186,7 @@ def _at(record: dict[str, Any], path: str) -> float:
     value: Any = record
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
-    return math.nan if value is None else float(value)
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _mean(values: np.ndarray) -> float:
@@ -147,3 +201,8 @@ def _best(values: np.ndarray) -> float:
 
 def _tail(values: np.ndarray) -> float:
     return _mean(values[-LAST:])
+
+
+def _last(values: np.ndarray) -> float:
+    """Mean of the last epochs; NaN unless each of them has the number."""
+    return float(np.mean(values[-LAST:])) if values.size else math.nan

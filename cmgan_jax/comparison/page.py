@@ -1,6 +1,7 @@
 """A comparison as one page: the conclusion, the table, and curves of every variant by what made scores fail."""
 
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 
@@ -8,7 +9,9 @@ from cmgan_jax import webpage
 from cmgan_jax.charts import Axis, Series, line_chart
 from cmgan_jax.comparison import tables
 from cmgan_jax.comparison.conclusion import Finding, by_chance
-from cmgan_jax.comparison.outcome import Run, summary
+from cmgan_jax.comparison.likeness import changes_in_words, unequal
+from cmgan_jax.comparison.outcome import Run
+from cmgan_jax.training.identity import fields_of
 
 CURVES = {
     "validation.pesq": ("Validation PESQ", "MOS", "whole held-out files; dashed: as they are, noisy"),
@@ -28,10 +31,13 @@ CURVES = {
 
 def build(runs: Sequence[Run], findings: Sequence[Finding]) -> str:
     """The page; see `webpage.document`."""
-    verdicts = webpage.verdicts((_tone(of), of.text) for of in findings)
+    apart = [("warn", f"Not alike: {line}") for line in unequal(runs)]
+    verdicts = webpage.verdicts([*apart, *((_tone(of), of.text) for of in findings)])
+    reference = findings[0].reference if findings else ""
+    changed = "".join(f'<p class="fine">{escape(line)}</p>' for line in changes_in_words(runs, reference))
     parts = [
         webpage.section("Conclusion", verdicts + f'<p class="fine">{by_chance(findings)}</p>'),
-        webpage.section("Side by side", _table(runs) + f'<p class="fine">{tables.counted(runs)}</p>'),
+        webpage.section("Side by side", _table(runs) + f'<p class="fine">{escape(tables.counted(runs))}</p>{changed}'),
     ]
     for title, group in _groups(runs).items():
         parts.append(webpage.section(title, webpage.chart_grid(_curves(group))))
@@ -44,26 +50,38 @@ def build(runs: Sequence[Run], findings: Sequence[Finding]) -> str:
 
 
 def _tone(finding: Finding) -> str:
-    return "bad" if finding.collapses else "good" if finding.variant == finding.reference else ""
+    return (
+        "bad"
+        if finding.collapses or finding.failed
+        else "warn"
+        if finding.unscored
+        else "good"
+        if finding.variant == finding.reference
+        else ""
+    )
 
 
 def _table(runs: Sequence[Run]) -> str:
     head = ["variant", *(label for label, _ in tables.COLUMNS.values())]
-    rows = [
-        [name, *(tables.cell(of[key], form) for key, (_, form) in tables.COLUMNS.items())]
-        for name, of in summary(runs).items()
-    ]
-    return webpage.table(head, rows)
+    return webpage.table(head, tables.rows(runs))
 
 
 def _groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs by what was made to fail in them."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        samples, batches = (run.config["targets"][name] for name in ("inject_failures", "inject_batch_failures"))
+        samples, batches = _made_to_fail(run)
         made = [f"{share:.0%} of {what}" for share, what in ((samples, "scores"), (batches, "batches")) if share]
         groups.setdefault(f"Made to fail: {' and '.join(made)}" if made else "No score made to fail", []).append(run)
     return dict(sorted(groups.items(), key=lambda item: (not item[0].startswith("No"), item[0])))
+
+
+def _made_to_fail(run: Run) -> tuple[float, float]:
+    """Shares of scores and of batches: the environment may have set them beside the config."""
+    if shares := run.about.get("injected_failures"):
+        return shares["samples"], shares["batches"]
+    fields = fields_of(run.config)
+    return fields["targets.inject_failures"], fields["targets.inject_batch_failures"]
 
 
 def _curves(runs: Sequence[Run]) -> list[str]:
@@ -82,7 +100,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def mean_curve(name: str, runs: Sequence[Run], path: str) -> Series:
     """Mean over seeds of one column by epoch, with the lowest and the highest seed as its band."""
-    columns = [run.column(path) for run in runs]
+    columns = [run.pesq if path == "validation.pesq" else run.column(path) for run in runs]
     stacked = np.full((len(columns), max(map(len, columns))), np.nan)
     for row, column in zip(stacked, columns, strict=True):
         row[: len(column)] = column

@@ -2,76 +2,197 @@
 
 import fcntl
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from cmgan_jax import run_records
+from cmgan_jax.comparison import failure
 from cmgan_jax.comparison.study import Item
+from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
+from cmgan_jax.errors import UserError
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.training.display import Display
-from cmgan_jax.training.launch import Wishes, launch
-from cmgan_jax.training.records import read_metrics
+from cmgan_jax.training.identity import HOST, differences
+from cmgan_jax.training.launch import Wishes, asked, launch, read_about
+from cmgan_jax.training.parallel import choose_devices
 from cmgan_jax.training.start import Start, refuse_misfit
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the training of a comparison ended.
+
+    Attributes:
+        interrupted: the signal that ended it, or None.
+        failed: the runs that did not get to their end, by folder; the others were trained all the same.
+    """
+
+    interrupted: signal.Signals | None
+    failed: Mapping[Path, failure.Failure]
 
 
 def train_all(
     items: Sequence[Item],
-    corpus: Corpus,
+    open_corpus: Callable[[Config], Corpus],
     display: Display,
     devices: int,
     source: dict[str, Any],
     start: Start | None = None,
-) -> signal.Signals | None:
-    """Train what is not trained yet, and go on with what was interrupted.
+    retry: bool = False,
+) -> Ended:
+    """Train what is not trained yet, and go on with what was interrupted. A run that fails does not stop the others.
 
     Args:
         items: the runs, in their order.
-        corpus: what all train on, already checked.
+        open_corpus: the checked corpus of a config; asked once for all runs that divide the same files the same way.
         display: what a person sees.
         devices: of each run; 0: all that the batch divides over.
         source: the command line's words for the corpus, for the runs' records.
         start: what every run begins with; None: random weights.
-
-    Returns:
-        The signal that ended it, or None.
+        retry: go on with runs that diverged, too.
 
     Raises:
-        UserError: the weights to begin with do not fit the runs.
+        UserError: before anything is trained: the weights to begin with do not fit the runs, a batch does not
+            split over the devices, a variant's corpus cannot be used, or a folder holds another run.
     """
     for item in items:
         if start is not None:
             refuse_misfit(start, item.config, item.variant)
-    for place, item in enumerate(items, 1):
+        with _named(item):
+            choose_devices(devices, item.config.batch)
+    corpora = _corpora(items, open_corpus)
+    refuse_others(items, corpora, start)
+    failed: dict[Path, failure.Failure] = {}
+    # What ended without a word, as a process that the system killed does, may end so again: after the others.
+    for place, item in enumerate(sorted(items, key=lambda item: _died(item.folder)), 1):
         with _claimed(item.folder) as mine:
             if not mine or is_complete(item):
                 continue
-            resume = (item.folder / ABOUT).exists()
+            before = failure.read(item.folder)
+            if before and before.diverged and not retry:
+                display.note(f"{item.variant}, seed {item.config.seed} diverged: {before.reason}; it is left as it is")
+                failed[item.folder] = before
+                continue
             display.note(f"run {place} of {len(items)}: {item.variant}, seed {item.config.seed}")
-            outcome = launch(item.config, corpus, Wishes(item.folder, devices, resume), display, source, start)
-            # Each run compiles its own programs; kept, they would take half a gigabyte a run.
-            jax.clear_caches()
+            wishes = Wishes(item.folder, devices, resume=(item.folder / ABOUT).exists())
+            try:
+                with failure.one_run(item.folder):
+                    failure.forget(item.folder)
+                    outcome = launch(item.config, corpora[_division(item)], wishes, display, source, start)
+            except failure.RunFailed as error:
+                failed[item.folder] = error.failure
+                failure.write(item.folder, error.failure)
+                display.note(f"{item.folder} failed: {error}; the comparison goes on without it")
+                continue
+            finally:
+                # Each run compiles its own programs; kept, they would take half a gigabyte a run.
+                jax.clear_caches()
             if outcome.interrupted:
-                return outcome.interrupted
-    return None
+                return Ended(outcome.interrupted, failed)
+    return Ended(None, failed)
+
+
+def refuse_others(items: Sequence[Item], corpora: Mapping[Any, Corpus], start: Start | None) -> None:
+    """Check that what the folders hold, finished or not, are the runs that are asked for.
+
+    Args:
+        items: the runs.
+        corpora: theirs, by division.
+        start: what they begin with; None: random weights.
+
+    Raises:
+        UserError: every difference, with the runs that have it.
+    """
+    others: dict[tuple[str, ...], list[str]] = {}
+    for item in items:
+        # One that cannot be read is for `launch` to mend or refuse.
+        if (saved := _record(item.folder)) is None:
+            continue
+        wanted = asked(item.config, corpora[_division(item)], start, saved)
+        # More epochs go on from where it ended.
+        longer = {"epochs"} if saved["config"].get("epochs", 0) <= item.config.epochs else set()
+        if lines := differences(wanted, saved, HOST | longer):
+            others.setdefault(tuple(lines), []).append(f"{item.variant}/{item.folder.name}")
+    if others:
+        listed = [f"  {', '.join(names)}:\n    " + "\n    ".join(lines) for lines, names in others.items()]
+        raise UserError(
+            f"{items[0].folder.parent.parent} holds runs that are not those asked for; choose another --out, ask for "
+            "what they have, or delete their folders:\n" + "\n".join(listed)
+        )
 
 
 def is_complete(item: Item) -> bool:
-    """Whether every epoch of a run is recorded."""
-    return len(read_metrics(item.folder, "epoch")) >= item.config.epochs
+    """Whether every epoch of a run is recorded; `refuse_others` tells whether it is the right run."""
+    records, _ = run_records.read(item.folder)
+    return len(run_records.epochs_of(records)) >= item.config.epochs
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    if not (folder / ABOUT).exists():
+        return None
+    try:
+        about = read_about(folder)
+    except UserError:
+        return None
+    return about if isinstance(about, dict) and isinstance(about.get("config"), dict) else None
+
+
+def _division(item: Item) -> Any:
+    """What of a config decides which files a corpus has, and which of them validate."""
+    return item.config.data, item.config.spectral
+
+
+def _corpora(items: Sequence[Item], open_corpus: Callable[[Config], Corpus]) -> dict[Any, Corpus]:
+    corpora: dict[Any, Corpus] = {}
+    for item in items:
+        if _division(item) not in corpora:
+            with _named(item):
+                corpora[_division(item)] = open_corpus(item.config)
+    return corpora
+
+
+@contextmanager
+def _named(item: Item) -> Iterator[None]:
+    """Say whose error it is."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"variant {item.variant}: {error}") from error
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".lock")
+
+
+def _died(folder: Path) -> bool:
+    """Whether the last process that had the run ended without a word."""
+    path = _lock(folder)
+    return path.exists() and path.stat().st_size > 0
 
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process has the run now; the system gives it up when the process ends, however it ends."""
+    """Whether this process has the run now; the system gives it up when the process ends, however it ends.
+
+    The file holds a word as long as the run is had: it stays where the process is killed.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(folder.name + ".lock").open("a") as file:
+    with _lock(folder).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
-        else:
+            return
+        file.truncate(0)
+        file.write("taken\n")
+        file.flush()
+        try:
             yield True
+        finally:
+            file.truncate(0)

@@ -120,16 +120,24 @@ def _config(variant: Variant, preset: str, changed: dict[str, Any], seed: int) -
     config = override(make_config(variant.recipe, preset), changed)
     for path, value in variant.numbers.items():
         before = flatten(config).get(path)
-        if before is None or not isinstance(value, type(before)):
+        given = _as_field(value, before)
+        if before is None or type(given) is not type(before):
             known = "no such number" if before is None else f"it must be like {before!r}"
             raise UserError(f"variant {variant.name}: {path}={value}: {known}")
-        config = override(config, {path: value})
+        config = override(config, {path: given})
     config = override(config, {"seed": seed})
     try:
         check(config)
     except UserError as error:
         raise UserError(f"variant {variant.name}: {error}") from error
     return config
+
+
+def _as_field(value: Any, field: Any) -> Any:
+    """What JSON has no type of its own for: a tuple written as a list, a float written as a whole number."""
+    if isinstance(field, tuple) and isinstance(value, list):
+        return tuple(value)
+    return float(value) if isinstance(field, float) and type(value) is int else value
 
 
 def _value(text: str) -> Any:

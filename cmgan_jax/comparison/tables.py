@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cmgan_jax.comparison.conclusion import Finding, Rules, by_chance
+from cmgan_jax.comparison.likeness import changes, changes_in_words, unequal
 from cmgan_jax.comparison.outcome import Interval, Run, measures, summary
 
 COLUMNS = {
@@ -32,18 +33,31 @@ def terminal(runs: Sequence[Run], findings: Sequence[Finding]) -> RenderableType
     table.add_column("variant", no_wrap=True)
     for label, _ in COLUMNS.values():
         table.add_column(label, justify="right")
-    for name, of in summary(runs).items():
-        table.add_row(name, *(cell(of[key], form) for key, (_, form) in COLUMNS.items()))
+    for cells in rows(runs):
+        table.add_row(*cells)
     sentences = (Text(finding.text) for finding in findings)
-    return Group(table, Text(counted(runs), style="dim"), *sentences, Text(by_chance(findings), style="dim"))
+    notes = [Text(f"Not alike: {line}", style="yellow") for line in unequal(runs)]
+    reference = findings[0].reference if findings else ""
+    changed = [Text(line, style="dim") for line in changes_in_words(runs, reference)]
+    chance = Text(by_chance(findings), style="dim")
+    return Group(table, Text(counted(runs), style="dim"), *changed, *notes, *sentences, chance)
 
 
-def cell(of: Interval, form: str) -> str:
-    """A mean, and half the width of its interval where there is one."""
+def rows(runs: Sequence[Run]) -> list[list[str]]:
+    """A row of the table for each variant: its name, and a cell for each of `COLUMNS`."""
+    seeds = {name: sum(run.variant == name for run in runs) for name in (run.variant for run in runs)}
+    return [
+        [name, *(cell(of[key], form, seeds[name]) for key, (_, form) in COLUMNS.items())]
+        for name, of in summary(runs).items()
+    ]
+
+
+def cell(of: Interval, form: str, seeds: int = 0) -> str:
+    """A mean, half the width of its interval where there is one, and how many of the seeds have it if not all do."""
     if of.mean is None:
         return "–"
     half = "" if of.high is None else f" ±{format(of.high - of.mean, form.lstrip('+'))}"
-    return format(of.mean, form) + half
+    return format(of.mean, form) + half + (f" ({of.n} of {seeds})" if of.n < seeds else "")
 
 
 def as_json(runs: Sequence[Run], findings: Sequence[Finding], rules: Rules) -> dict[str, Any]:
@@ -52,12 +66,17 @@ def as_json(runs: Sequence[Run], findings: Sequence[Finding], rules: Rules) -> d
         "rules": asdict(rules),
         "findings": [asdict(finding) for finding in findings],
         "by_chance": by_chance(findings),
+        "unequal": unequal(runs),
+        "changes": changes(runs, findings[0].reference) if findings else {},
         "summary": {name: {key: asdict(value) for key, value in of.items()} for name, of in summary(runs).items()},
         "runs": [
             {
                 "variant": run.variant,
                 "seed": run.seed,
                 "complete": run.complete,
+                "failure": run.failure or None,
+                "lacks": run.lacks or None,
+                "unscored": {str(number): why for number, why in run.unscored.items()},
                 "measures": measures(run),
                 "pesq": run.column("validation.pesq").tolist(),
                 "validation_loss": run.column("validation.loss").tolist(),
@@ -69,6 +88,7 @@ def as_json(runs: Sequence[Run], findings: Sequence[Finding], rules: Rules) -> d
 
 def counted(runs: Sequence[Run]) -> str:
     """How the numbers of the table are meant, and what is missing from it."""
-    complete = sum(run.complete for run in runs)
-    part = "" if complete == len(runs) else f"; {len(runs) - complete} of {len(runs)} runs are not at their end"
+    away = [run for run in runs if not run.complete]
+    listed = "; ".join(f"{run.variant}: {run.lacks}" for run in away)
+    part = f". {len(away)} of {len(runs)} runs are not at their end and have no part in it ({listed})" if away else ""
     return f"mean over seeds ± half the 95 % interval (Student's t){part}"

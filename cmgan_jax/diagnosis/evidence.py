@@ -7,6 +7,7 @@ import numpy as np
 
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import Losses, losses_of
+from cmgan_jax.run_records import numbers_in_words
 
 Stand = Literal["shown", "compatible", "against", "unknown", "on", "off"]
 
@@ -64,11 +65,20 @@ def cannot_tell(history: History) -> tuple[str, ...]:
                 f"a discriminator loss of 0 from one under {resolution / 2:.0e}: they are printed in steps of "
                 f"{resolution:.0e}"
             )
+    elif lost := _lost_epochs(history):
+        missing.append(f"how epoch{'s' * (len(lost) > 1)} {numbers_in_words(lost)} ended: no record of it is there")
     if not np.isfinite(history.epoch("validation.pesq")).any():
         missing.append("whether validation PESQ rose or fell: none is recorded, so a collapse would not show")
     if is_log and not history.steps:
         missing.append("how many discriminator updates were skipped: an epoch's mean loss does not show it")
     return tuple(missing)
+
+
+def _lost_epochs(history: History) -> set[int]:
+    """Epochs of a run before its last one that have no record."""
+    numbers = history.epoch("epoch")
+    known = {int(number) for number in numbers[np.isfinite(numbers)]}
+    return set(range(1, max(known, default=0))) - known
 
 
 def interval(history: History) -> float:

@@ -1,23 +1,29 @@
 """The history of a training as columns of numbers, whatever recorded it.
 
 Names are those of `metrics.jsonl`: a column of steps is called `discriminator_loss`, one of epochs `validation.pesq`
-or `train.generator_loss`, a count by reason `failures.timeout`. What is not known is NaN.
+or `train.generator_loss`, a count by reason `failures.timeout`. What is not known is NaN. What was recorded, but is no
+finite number, is counted in a column of its own, such as `not_finite.validation.loss`.
 """
 
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 
+from cmgan_jax import run_records
 from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
-from cmgan_jax.runs import ABOUT
+from cmgan_jax.run_records import METRICS
+from cmgan_jax.runs import ABOUT, SET_ASIDE
 
-METRICS = "metrics.jsonl"
+__all__ = ["METRICS", "Columns", "History", "Source", "columns", "flat"]
+
+LOST = "not_finite."
+"""Begins the name of a column that counts what was recorded as no finite number."""
 Kind = Literal["run", "log"]
 Columns = Mapping[str, np.ndarray]
 
@@ -34,6 +40,7 @@ class Source:
             of it. 0: as computed.
         numbers: the configuration by dotted path, such as `targets.policy`; empty where the source does not tell.
         notes: what was found while reading: torn lines, several devices, a restart.
+        stopped: steps at which a run stopped because too many in a row were not finite; its last window has no record.
     """
 
     kind: Kind = "run"
@@ -41,6 +48,7 @@ class Source:
     resolution: float = 0.0
     numbers: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    stopped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,16 @@ class History:
         """A column of the epoch records; NaN throughout where it was not recorded."""
         return _column(self.epochs, name)
 
+    def trained(self, name: str) -> np.ndarray:
+        """A column of the training steps: of the step records, or of the epochs' means where those do not have it."""
+        steps = self.step(name)
+        return steps if np.isfinite(steps).any() else self.epoch(f"train.{name}")
+
+    @property
+    def pesq(self) -> np.ndarray:
+        """float64[m]: validation PESQ of the epochs; NaN where it is not that of all held-out files."""
+        return np.where(self.epoch("validation.complete") == 0, np.nan, self.epoch("validation.pesq"))
+
     def since(self, epoch: float, name: str) -> np.ndarray:
         """The part of a step column that lies in an epoch or after it."""
         return self.step(name)[self.step("epoch") >= epoch]
@@ -82,16 +100,15 @@ class History:
         path = folder / METRICS
         if not path.is_file():
             raise UserError(f"{folder}: no {METRICS} in it; name a run folder that experiments.train wrote")
-        records, torn = [], 0
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            record = _parse(line)
-            torn += record is None
-            records += [] if record is None else [record]
-        notes = (f"{torn} torn line{'s' * (torn > 1)} of {METRICS} left out",) if torn else ()
+        records, notes = run_records.read(folder)
         about = _about(folder / ABOUT)
         config = about.get("config")
         notes += (began,) if (began := started(about)) else ()
-        return cls.from_records(records, config if isinstance(config, dict) else {}, names=(str(folder),), notes=notes)
+        numbers = config if isinstance(config, dict) else {}
+        history = cls.from_records(records, numbers, names=(str(folder),), notes=notes)
+        steps = (path.stem.rpartition("_")[2] for path in folder.glob(SET_ASIDE.format("*")))
+        stopped = tuple(sorted(int(step) for step in steps if step.isdecimal()))
+        return replace(history, source=replace(history.source, stopped=stopped))
 
     @classmethod
     def from_records(
@@ -110,18 +127,25 @@ class History:
             notes: see `Source`.
         """
         kinds: dict[str, list[Mapping[str, Any]]] = {"step": [], "epoch": []}
-        for record in records:
+        for record in run_records.in_order(records):
             kinds.get(str(record.get("kind")), []).append(record)
+        kinds["epoch"] = [_marked(record) for record in kinds["epoch"]]
         source = Source("run", names, 0.0, dict(flat(numbers or {})), notes)
         return cls(source, columns(kinds["step"]), columns(kinds["epoch"]))
 
 
 def columns(records: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Columns of the numbers in records, nested ones by dotted path; a gap, and whatever is no number, is NaN."""
+    """Columns of the numbers in records, nested ones by dotted path; a gap, and whatever is no number, is NaN.
+
+    A number that was recorded as none, or as infinite, is counted besides, in `not_finite.NAME`.
+    """
     rows = [dict(flat(record)) for record in records]
+    for row in rows:
+        row |= {LOST + name: 1.0 for name, value in row.items() if _is_lost(value)}
     names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_number(value))
     return {
-        name: np.array([float(row[name]) if _is_number(row.get(name)) else math.nan for row in rows]) for name in names
+        name: np.array([float(row[name]) if _is_number(row.get(name)) else _absent(name) for row in rows])
+        for name in names
     }
 
 
@@ -138,18 +162,28 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
+def _absent(name: str) -> float:
+    """What a record counts as that has no such number."""
+    return 0.0 if name.startswith(LOST) else math.nan
+
+
+def _is_lost(value: Any) -> bool:
+    """Whether it is what a number that is not finite is recorded as."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+def _marked(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of an epoch that says whether its PESQ is that of all held-out files."""
+    validation = record.get("validation")
+    if not isinstance(validation, dict) or "pesq" not in validation:
+        return dict(record)
+    return {**record, "validation": validation | {"complete": run_records.is_scored(record)}}
+
+
 def _column(columns: Columns, name: str) -> np.ndarray:
     if name in columns:
         return columns[name]
     return np.full(len(next(iter(columns.values()), ())), math.nan)
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def _about(path: Path) -> dict[str, Any]:

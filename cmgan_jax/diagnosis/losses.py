@@ -5,6 +5,7 @@ discriminator predicts its target. Printed with six decimals both can read 0.000
 tell which it was.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,9 +65,10 @@ def losses_of(history: History, rows: np.ndarray | None = None, thresholds: Thre
         thresholds: what counts as small.
     """
     small = (thresholds or Thresholds()).small_loss
-    rows = np.ones(len(history.step("discriminator_loss")), bool) if rows is None else rows
-    values = history.step("discriminator_loss")[rows]
-    return _of_windows(history, rows) if history.source.kind == "run" else _of_values(history, values, small)
+    if history.source.kind == "run":
+        return _of_windows(history.trained if rows is None else lambda name: history.step(name)[rows])
+    values = history.step("discriminator_loss")
+    return _of_values(history, values if rows is None else values[rows], small)
 
 
 def _of_values(history: History, values: np.ndarray, small: float) -> Losses:
@@ -100,11 +102,10 @@ def _zeros(zero: int, made: np.ndarray, resolution: float) -> Zeros:
     return "skipped" if zero > max(2 * decade, 1) and (hump_above or not made.size) else "unclear"
 
 
-def _of_windows(history: History, rows: np.ndarray) -> Losses:
-    """Of a run: each record is the mean over a window, and carries the shares itself."""
-    means = history.step("discriminator_loss")[rows]
-    made = history.step("discriminator_update")[rows]
-    zero, small = (_mean(history.step(f"discriminator_loss_{name}")[rows]) for name in ("zero", "small"))
+def _of_windows(column: Callable[[str], np.ndarray]) -> Losses:
+    """Of a run: each record is the mean over a window or an epoch, and carries the shares itself."""
+    means, made = column("discriminator_loss"), column("discriminator_update")
+    zero, small = (_mean(column(f"discriminator_loss_{name}")) for name in ("zero", "small"))
     zero = zero if np.isfinite(zero) else 1 - _mean(made)
     of_made = (small - zero) / (1 - zero) if zero < 1 else np.nan
     finite = means[np.isfinite(means)]

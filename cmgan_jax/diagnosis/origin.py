@@ -158,7 +158,7 @@ def _progress(run: Path, about: dict[str, Any]) -> dict[str, Any]:
         return {"steps": 0, "epochs": 0, "best": None, "last": None, "noisy_pesq": None}
     history = History.from_run(run)
     steps = np.concatenate([history.step("step"), history.epoch("step"), [0.0]])
-    pesq, noisy = history.epoch("validation.pesq"), history.epoch("noisy.pesq")
+    pesq, noisy = history.pesq, history.epoch("noisy.pesq")
     rows = [
         {"epoch": number}
         | {name: value for name in _SCORES if math.isfinite(value := history.epoch(f"validation.{name}")[i])}

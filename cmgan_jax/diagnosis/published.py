@@ -83,7 +83,8 @@ def merge(parsed: dict[Path, Parsed]) -> History:
     epochs = _epochs(parsed, steps)
     notes = _notes(parsed, steps, epochs)
     for row in epochs:
-        row["validation.pesq"] = _plausible(row.get("validation.pesq", math.nan))
+        if "validation.pesq" in row:
+            row["validation.pesq"] = _plausible(row["validation.pesq"])
     batch = next((found.batch for found in parsed.values() if found.batch), None)
     source = Source(
         kind="log",
@@ -126,11 +127,7 @@ def _steps(parsed: dict[Path, Parsed]) -> list[dict[str, Any]]:
         for row in found.steps:
             same = (row["epoch"], row.get("step"), *(f"{row.get(name, math.nan):.6f}" for name in _LOSSES))
             if seen.setdefault(same, path) == path:
-                rows.append(
-                    row | {f"not_finite.{name}": float(not math.isfinite(row.get(name, 0.0))) for name in _LOSSES}
-                )
-    for row in rows:
-        row.update({name: math.nan for name in _LOSSES if row[f"not_finite.{name}"]})
+                rows.append(row)
     return sorted(rows, key=lambda row: (row["epoch"], row.get("step", 0)))
 
 

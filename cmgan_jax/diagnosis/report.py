@@ -17,7 +17,6 @@ BATCHES = (1, 2, 4, 8, 16)
 _OF_EPOCH = {
     "generator_loss": "train.generator_loss",
     "validation_loss": "validation.loss",
-    "pesq": "validation.pesq",
     "best": "best",
     "rank_correlation": "validation.rank_correlation",
     "calibration_error": "validation.calibration_error",
@@ -81,7 +80,10 @@ def _row(history: History, number: float) -> dict[str, Any]:
     }
     row |= {name: _mean(history.step(column)[rows]) for name, column in _OF_STEPS.items()}
     chosen = history.epoch("epoch") == number
-    return row | {name: _mean(history.epoch(column)[chosen]) for name, column in _OF_EPOCH.items()}
+    row |= {name: _mean(history.epoch(column)[chosen]) for name, column in _OF_EPOCH.items()}
+    scored, files = (_mean(history.epoch(f"validation.{name}")[chosen]) for name in ("scored", "files"))
+    # Of every file is what is expected, and no news.
+    return row | {"pesq": _mean(history.pesq[chosen]), "files_scored": scored / files if scored < files else math.nan}
 
 
 def _failing(losses: Losses) -> dict[str, float]:

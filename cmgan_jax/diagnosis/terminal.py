@@ -99,6 +99,7 @@ def columns(content: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("generator_loss", "train loss", ".4f"),
         ("validation_loss", "valid. loss", ".4f"),
         ("pesq", "PESQ", ".3f"),
+        ("files_scored", "files scored", ".0%"),
     )
     return [of for of in possible if any(row[of[0]] not in (None, 0) for row in content["epochs"])]
 

@@ -4,16 +4,24 @@ import numpy as np
 
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import failing_samples, losses_of
-from cmgan_jax.diagnosis.validation_rules import is_early, last_third
+from cmgan_jax.diagnosis.validation_rules import is_early, last_third, steps_made
 from cmgan_jax.diagnosis.verdict import Thresholds, Verdict
+from cmgan_jax.run_records import numbers_in_words
 
 POLICY = "targets.policy"
+
+
+def _few(losses: int, history: History, t: Thresholds) -> bool:
+    """Whether there are too few losses to speak of their distribution; a run's records are means over many steps."""
+    if history.source.kind == "run":
+        return not losses or (losses < t.fewest_losses and is_early(history, t))
+    return losses < t.fewest_losses
 
 
 def skipped_updates(history: History, t: Thresholds) -> Verdict | None:
     """Discriminator updates were left out."""
     losses = losses_of(history, thresholds=t)
-    if losses.count < t.fewest_losses or losses.zeros != "skipped" or losses.zero < t.skipped_share:
+    if _few(losses.count, history, t) or losses.zeros != "skipped" or losses.zero < t.skipped_share:
         return None
     if history.source.kind == "run":
         policy = history.source.numbers.get(POLICY)
@@ -36,7 +44,7 @@ def discriminator_converged(history: History, t: Thresholds) -> Verdict | None:
     place = np.arange(len(history.step("discriminator_loss")))
     late = place >= len(place) - -(-len(place) // 3)
     whole, last = (losses_of(history, rows, t) for rows in (None, late))
-    if whole.count < t.fewest_losses:
+    if _few(whole.count, history, t):
         return None
     looked_at = [(whole.small_of_made, "the losses"), (last.small_of_made, "the last third of the losses")]
     if last.count < t.fewest_losses:
@@ -74,21 +82,59 @@ def targets_constant(history: History, t: Thresholds) -> Verdict | None:
 
 
 def scores_failing(history: History, t: Thresholds) -> Verdict | None:
-    """PESQ fails on training crops."""
-    valid = history.step("valid_share")
-    known = valid[np.isfinite(valid)]
-    share = 1 - float(np.mean(known)) if known.size else 0.0
-    if share <= t.failing_share:
-        return None
-    reasons = {
-        name.removeprefix("failures."): int(np.nansum(values))
-        for name, values in history.steps.items()
-        if name.startswith("failures.")
-    }
+    """PESQ fails on training crops, or on held-out files."""
+    said = [text for text in (_crops_failing(history, t), _files_failing(history)) if text]
+    return Verdict("scores_failing", "; ".join(said)) if said else None
+
+
+def _crops_failing(history: History, t: Thresholds) -> str:
+    reasons = _reasons(history)
+    failed = sum(reasons.values())
     listed = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items(), key=lambda of: -of[1]))
-    return Verdict(
-        "scores_failing",
-        f"{share:.1%} of the PESQ scores failed{f' ({listed})' if listed else ''}: on real speech 0 do",
+    valid = history.trained("valid_share")
+    known = valid[np.isfinite(valid)]
+    if known.size:
+        share = 1 - float(np.mean(known))
+    else:
+        # Where the share is not recorded, the counts tell it.
+        scores = steps_made(history) * history.source.numbers.get("batch", 0)
+        share = failed / scores if scores else 0.0
+        if failed and not scores:
+            return f"{failed} PESQ scores of training crops failed ({listed})"
+    if share <= t.failing_share:
+        return ""
+    return f"{share:.1%} of the PESQ scores failed{f' ({listed})' if listed else ''}: on real speech 0 do"
+
+
+def _reasons(history: History) -> dict[str, int]:
+    """Failed scores of training crops by reason: of the step records, or of the epochs' where those have none."""
+    for columns, prefix in ((history.steps, "failures."), (history.epochs, "train.failures.")):
+        counts = {
+            name.removeprefix(prefix): int(np.nansum(values))
+            for name, values in columns.items()
+            if name.startswith(prefix)
+        }
+        if any(counts.values()):
+            return {reason: count for reason, count in counts.items() if count}
+    return {}
+
+
+def _files_failing(history: History) -> str:
+    missing = (history.epoch("validation.complete") == 0) | (history.epoch("not_finite.validation.pesq") > 0)
+    if not missing.any():
+        return ""
+    numbers = history.epoch("epoch")[missing]
+    scored, files = (history.epoch(f"validation.{name}")[missing] for name in ("scored", "files"))
+    least = int(np.nanargmin(scored)) if np.isfinite(scored).any() else 0
+    worst = (
+        f" (in epoch {numbers[least]:.0f} {scored[least]:.0f} of {files[least]:.0f})"
+        if np.isfinite(scored).any()
+        else ""
+    )
+    return (
+        f"not all held-out files have a PESQ in epoch{'s' * (numbers.size > 1)} {numbers_in_words(map(int, numbers))}"
+        f"{worst}: the rules on PESQ leave {'these' if numbers.size > 1 else 'it'} out, so a collapse "
+        f"{'in its last epoch ' if missing[-1] else ''}may not show"
     )
 
 
@@ -110,24 +156,79 @@ def adversarial_dominates(history: History, t: Thresholds) -> Verdict | None:
     return Verdict("adversarial_dominates", f"{share:.0%} of the generator's gradient comes from the adversarial term")
 
 
+_LOSSES = ("generator_loss", "discriminator_loss")
+_OF_EPOCHS = {
+    "train.generator_loss": "the generator's training loss",
+    "train.discriminator_loss": "the discriminator's training loss",
+    "validation.loss": "the validation loss",
+    "validation.discriminator_loss": "the discriminator's validation loss",
+    "validation.si_sdr": "the validation SI-SDR",
+}
+_ROUNDING = 1e-6
+
+
 def non_finite(history: History, t: Thresholds) -> Verdict | None:
-    """Losses that are not finite, or updates left out because their gradient was not."""
-    made = history.step("generator_update")
+    """Losses that are not finite, or updates left out because their gradient was not, of either network."""
+    said = []
+    if steps := _steps_not_finite(history):
+        said.append(f"{steps} steps had a loss or a gradient that is not finite, and made no update")
+    if stopped := history.source.stopped:
+        said.append(f"the run stopped at step {stopped[-1]}: too many steps in a row were not finite")
+    for network, share in (("generator", _left_out(history)), ("discriminator", _left_out_unskipped(history))):
+        if share > _ROUNDING:
+            said.append(f"{share:.2%} of the {network}'s updates were left out: its gradient was not finite")
+    said += [text for text in (_losses_not_finite(history),) if text]
+    for name, words in _OF_EPOCHS.items():
+        lost = history.epoch(f"not_finite.{name}") > 0
+        if name == "validation.si_sdr":
+            # Of no file there is none.
+            lost &= history.epoch("validation.files") != 0
+        if lost.any():
+            numbers = numbers_in_words(map(int, history.epoch("epoch")[lost]))
+            said.append(f"{words} is no finite number in epoch{'s' * (int(lost.sum()) > 1)} {numbers}")
+    return Verdict("non_finite", "; ".join(said)) if said else None
+
+
+def _steps_not_finite(history: History) -> int:
+    """Steps so far; the record of a step or of an epoch holds their number from the beginning on."""
+    counted = np.concatenate([history.step("not_finite"), history.epoch("train.not_finite")])
+    # As an earlier revision recorded them, of each window.
+    windows = np.nansum(history.trained("nonfinite_count"))
+    return int(max(np.nanmax(counted) if np.isfinite(counted).any() else 0, windows))
+
+
+def _left_out(history: History) -> float:
+    """Share of the generator's updates that were not made."""
+    made = history.trained("generator_update")
     known = made[np.isfinite(made)]
-    if known.size and (share := 1 - float(np.mean(known))) > 0:
-        return Verdict(
-            "non_finite", f"{share:.2%} of the generator's updates were left out: the gradient was not finite"
-        )
-    counts = {
-        name: int(np.nansum(history.step(f"not_finite.{column}")))
-        for name, column in (("generator", "generator_loss"), ("discriminator", "discriminator_loss"))
-    }
-    listed = [f"{count} of the {name}'s" for name, count in counts.items() if count]
+    return 1 - float(np.mean(known)) if known.size else 0.0
+
+
+def _left_out_unskipped(history: History) -> float:
+    """Share of the discriminator's updates that were not made, but for those that the policy skipped.
+
+    A skipped update is recorded with a loss of exactly 0. Without that share (records of an early revision) all count
+    as skipped, unless the policy skips none.
+    """
+    names = ("discriminator_update", "discriminator_loss_zero")
+    made, zero = map(history.step, names)
+    if not np.isfinite(made).any():
+        made, zero = (history.epoch(f"train.{name}") for name in names)
+    if history.source.numbers.get(POLICY, "skip") != "skip":
+        zero = np.nan_to_num(zero)
+    known = np.isfinite(made) & np.isfinite(zero)
+    return float(np.mean(1 - made[known] - zero[known])) if known.any() else 0.0
+
+
+def _losses_not_finite(history: History) -> str:
+    """Losses of single steps, as logs and some records have them."""
+    lost = {name: np.nan_to_num(history.step(f"not_finite.{name}")) for name in _LOSSES}
+    listed = [f"{of.sum():.0f} of the {name.removesuffix('_loss')}'s" for name, of in lost.items() if of.any()]
     if not listed:
-        return None
-    bad = np.flatnonzero(np.nan_to_num(sum(history.step(f"not_finite.{n}_loss") for n in counts)))
-    first = f"epoch {history.step('epoch')[bad[0]]:.0f}, step {history.step('step')[bad[0]]:.0f}" if bad.size else ""
-    return Verdict("non_finite", f"losses that are no finite numbers: {' and '.join(listed)}, the first in {first}")
+        return ""
+    bad = int(np.flatnonzero(sum(lost.values()))[0])
+    first = f"epoch {history.step('epoch')[bad]:.0f}, step {history.step('step')[bad]:.0f}"
+    return f"losses that are no finite numbers: {' and '.join(listed)}, the first in {first}"
 
 
 def pesq_wait(history: History, t: Thresholds) -> Verdict | None:

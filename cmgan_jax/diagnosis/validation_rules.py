@@ -10,8 +10,8 @@ NEW_LOW = "since epoch {} it lies between {:.2f} and {:.2f}"
 
 
 def known_pesq(history: History) -> tuple[np.ndarray, np.ndarray]:
-    """Epoch numbers and validation PESQ of the epochs that were scored."""
-    pesq = history.epoch("validation.pesq")
+    """Epoch numbers and validation PESQ of the epochs in which all held-out files were scored."""
+    pesq = history.pesq
     known = np.isfinite(pesq)
     return history.epoch("epoch")[known], pesq[known]
 
@@ -110,7 +110,15 @@ def _risen(history: History, name: str, rise: Fall) -> str:
 def discriminator_uninformative(history: History, t: Thresholds) -> Verdict | None:
     """The discriminator's order of estimates is not that of PESQ."""
     value, where = recent(history, "validation.rank_correlation", "rank_correlation")
-    if is_early(history, t) or not value < t.uninformative_correlation:
+    if is_early(history, t):
+        return None
+    if without := _without_order(history):
+        return Verdict(
+            "discriminator_uninformative",
+            f"the discriminator's predictions, or the scores they should be, are all the same {without}: there is no "
+            "order, so the generator learns nothing of PESQ from it",
+        )
+    if not value < t.uninformative_correlation:
         return None
     return Verdict(
         "discriminator_uninformative",
@@ -119,11 +127,43 @@ def discriminator_uninformative(history: History, t: Thresholds) -> Verdict | No
     )
 
 
-def discriminator_miscalibrated(history: History, t: Thresholds) -> Verdict | None:
-    """Predicted PESQ is far from true PESQ."""
-    value, where = recent(history, "validation.calibration_error", "calibration_error")
-    if is_early(history, t) or not value > t.calibration_error:
+def _without_order(history: History) -> str:
+    """Where no rank correlation could be computed though there were predictions; "" where one could."""
+    known = np.flatnonzero(np.isfinite(history.epoch("validation.calibration_error")))[-SPAN:]
+    if known.size:
+        lost = history.epoch("not_finite.validation.rank_correlation")[known] > 0
+        return f"on held-out files (the last {known.size} validations)" if lost.all() else ""
+    predicted, ordered = (np.isfinite(last_third(history, name)) for name in ("window_error", "rank_correlation"))
+    return "on training crops (last third of the steps)" if predicted and not ordered else ""
+
+
+def worse_than_noisy(history: History, t: Thresholds) -> Verdict | None:
+    """The enhanced files score lower than the noisy ones."""
+    pesq, noisy = history.pesq, history.epoch("noisy.pesq")
+    both = np.flatnonzero(np.isfinite(pesq) & np.isfinite(noisy))[-SPAN:]
+    if is_early(history, t) or not both.size or not np.mean(pesq[both]) < np.mean(noisy[both]):
         return None
+    return Verdict(
+        "worse_than_noisy",
+        f"the enhanced held-out files have a PESQ of {np.mean(pesq[both]):.2f}, and as they are, noisy, of "
+        f"{np.mean(noisy[both]):.2f} (mean of the last {both.size} validations)",
+    )
+
+
+def discriminator_miscalibrated(history: History, t: Thresholds) -> Verdict | None:
+    """Predicted PESQ is far from true PESQ, or the verdict on clean speech from 1."""
+    value, where = recent(history, "validation.calibration_error", "calibration_error")
+    clean = last_third(history, "clean_verdict")
+    if is_early(history, t):
+        return None
+    if not value > t.calibration_error:
+        if not clean < t.clean_verdict:
+            return None
+        return Verdict(
+            "discriminator_miscalibrated",
+            f"the discriminator gives clean speech {clean:.2f} on training crops (last third of the steps), and is "
+            "taught to give it 1",
+        )
     bias, _ = recent(history, "validation.calibration_bias", "calibration_bias")
     lean = f", on average {abs(3.5 * bias):.2f} too {'high' if bias > 0 else 'low'}" if np.isfinite(bias) else ""
     return Verdict(
@@ -154,8 +194,8 @@ def recent(history: History, validated: str, stepped: str) -> tuple[float, str]:
 
 
 def last_third(history: History, name: str) -> float:
-    """Mean of a step column over the last third of its records; NaN where it is unknown."""
-    values = history.step(name)
+    """Mean of a column of the training steps over the last third of its records; NaN where it is unknown."""
+    values = history.trained(name)
     values = values[len(values) - -(-len(values) // 3) :]
     known = values[np.isfinite(values)]
     return float(np.mean(known)) if known.size else float("nan")
@@ -166,6 +206,7 @@ RULES = (
     loss_collapse,
     loss_pesq_divergence,
     validation_loss_rising,
+    worse_than_noisy,
     discriminator_uninformative,
     discriminator_miscalibrated,
 )

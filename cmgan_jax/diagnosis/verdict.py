@@ -43,6 +43,8 @@ class Thresholds:
     """Rank correlation of predicted with true PESQ below which the discriminator tells the generator nothing."""
     calibration_error: float = 0.15
     """Mean absolute error of predicted against true targets (0 to 1), half a MOS."""
+    clean_verdict: float = 0.5
+    """Mean of what the discriminator gives clean speech, which it is taught to give 1. Short trainings end above it."""
     dominant_share: float = 0.5
     """Share of the generator's gradient that comes from the adversarial term."""
     level_db: float = 2.0
@@ -97,6 +99,11 @@ CODES: dict[str, Code] = {
         "the validation loss rose from its lowest; without validation, the training loss",
         f"as loss_collapse, from {_T.rising_loss:.0%} on",
     ),
+    "worse_than_noisy": Code(
+        "fault",
+        "the enhanced held-out files score lower than the noisy ones",
+        "mean PESQ of the last 3 validations under that of the files as they are",
+    ),
     "skipped_updates": Code(
         "fault",
         "discriminator updates were left out; the published code logs exactly 0 for each",
@@ -116,14 +123,14 @@ CODES: dict[str, Code] = {
     "discriminator_uninformative": Code(
         "fault",
         "the discriminator does not rank estimates as PESQ does",
-        f"rank correlation with true PESQ under {_T.uninformative_correlation}: mean of the last 3 validations, or the "
-        "last third of the steps",
+        f"rank correlation with true PESQ under {_T.uninformative_correlation}, or none because all predictions are "
+        "the same: mean of the last 3 validations, or the last third of the steps",
     ),
     "discriminator_miscalibrated": Code(
         "sign",
-        "predicted PESQ is far from true PESQ",
+        "predicted PESQ is far from true PESQ, or the score of clean speech from 1",
         f"mean absolute error over {_T.calibration_error} (0 to 1) over the last 3 validations, or the last third of "
-        "the steps",
+        f"the steps; or clean speech under {_T.clean_verdict} in the last third",
     ),
     "adversarial_dominates": Code(
         "sign",
@@ -135,8 +142,16 @@ CODES: dict[str, Code] = {
         "the output is too quiet or too loud against clean speech",
         f"more than {_T.level_db:g} dB either way in the last third",
     ),
-    "scores_failing": Code("fault", "PESQ fails on training crops", f"more than {_T.failing_share:.0%} of the scores"),
-    "non_finite": Code("fault", "losses or gradients that are not finite", "any"),
+    "scores_failing": Code(
+        "fault",
+        "PESQ fails on training crops, or on held-out files",
+        f"more than {_T.failing_share:.0%} of the crops; any epoch that lacks the score of a held-out file",
+    ),
+    "non_finite": Code(
+        "fault",
+        "losses or gradients that are not finite, of either network, in training or validation",
+        "any; updates of either network that were left out though no score failed",
+    ),
     "pesq_wait": Code(
         "sign", "steps wait for PESQ", f"more than {_T.pesq_wait_share:.0%} of the time of a step in the last third"
     ),

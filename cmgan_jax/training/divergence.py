@@ -9,7 +9,7 @@ import numpy as np
 
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import replacing
-from cmgan_jax.runs import LATEST, steps_in
+from cmgan_jax.runs import LATEST, SET_ASIDE, steps_in
 
 WATCHED = ("generator_loss", "generator_gradient_norm", "discriminator_loss", "discriminator_gradient_norm")
 """Numbers of a step that must be finite."""
@@ -37,7 +37,7 @@ def set_aside(folder: Path, batch: Mapping[str, Any], **about: Any) -> Path:
     Returns:
         The file, as `numpy.load` reads it.
     """
-    path = folder / f"not_finite_{about['step']}.npz"
+    path = folder / SET_ASIDE.format(about["step"])
     with replacing(path) as temporary, temporary.open("wb") as file:
         arrays: dict[str, Any] = {**batch, **about}
         np.savez(file, **arrays)

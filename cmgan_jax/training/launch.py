@@ -15,30 +15,18 @@ from cmgan_jax.data.corpus import Corpus, sizes
 from cmgan_jax.data.holdout import noise_held_out_before
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import write_json
-from cmgan_jax.recipes import flatten, from_dict, to_dict
+from cmgan_jax.recipes import to_dict
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.training import checkpoint, lock, provenance
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
+from cmgan_jax.training.identity import data_of, differences, start_in_words, start_of
 from cmgan_jax.training.loop import Outcome, Run
 from cmgan_jax.training.parallel import Placement, choose_devices
 from cmgan_jax.training.pesq_targets import injection_shares
 from cmgan_jax.training.position import Position
 from cmgan_jax.training.start import Start
 from cmgan_jax.training.state import TrainState, initialise
-
-# What may change when a run goes on: how long, and how the host does its part.
-FREE = {
-    "epochs",
-    "precision",
-    "log_every",
-    "save_every",
-    "patience",
-    "targets.workers",
-    "targets.time_limit",
-    "data.threads",
-    "data.prefetch",
-}
 
 # What a run that was killed in its first moments may leave.
 _REMAINS = {lock.NAME, ABOUT + ".part"}
@@ -85,36 +73,27 @@ def refuse_occupied(wishes: Wishes) -> None:
         raise UserError(f"{folder} exists and is not a run folder: choose another --out")
 
 
-def refuse_differences(
-    config: Config, saved: Config, fingerprint: str, about: dict[str, Any], start: Mapping[str, Any] | None
-) -> None:
-    """A resumed run goes on with its own numbers, its own corpus and what it began with.
+def refuse_differences(asked: dict[str, Any], saved: dict[str, Any]) -> None:
+    """A resumed run goes on with its own numbers, its own corpus and its own start.
+
+    Args:
+        asked: the record that run.json would have.
+        saved: the record that the run has.
 
     Raises:
-        UserError: every number that differs, the corpus, or the start.
+        UserError: every number that differs, the corpus, or what it began with.
     """
-    now, before = flatten(config), flatten(saved)
-    differing = [
-        f"  {name}: the run has {before[name]!r}, asked for {now[name]!r}"
-        for name in now
-        if now[name] != before[name] and name not in FREE
-    ]
-    if about["provenance"]["data"]["fingerprint"] != fingerprint:
-        described = about["provenance"]["data"]["description"].replace("\n", "\n    ")
-        differing.append("  corpus: other files, or other content of them; name the run's own with --data, which has")
-        differing.append(f"    {described}")
-    if line := start_difference(about, start):
-        differing.append(line)
-    if differing:
+    if lines := differences(asked, saved):
         raise UserError(
-            "--resume: this is not the same run; begin another with its own --out:\n" + "\n".join(differing)
+            "--resume: this is not the same run; begin another with its own --out:\n"
+            + "\n".join(f"  {line}" for line in lines)
         )
 
 
-def known_as(corpus: Corpus, about: dict[str, Any]) -> str:
+def known_as(corpus: Corpus, about: Mapping[str, Any] | None) -> str:
     """The fingerprint of a corpus by the rule that a run recorded it by: before, only names and sizes counted."""
-    recorded = about["provenance"]["data"]["fingerprint"]
-    return recorded if recorded == corpus.earlier_fingerprint else corpus.fingerprint
+    recorded = data_of(about or {}).get("fingerprint")
+    return corpus.earlier_fingerprint if recorded == corpus.earlier_fingerprint else corpus.fingerprint
 
 
 def refuse_other_division(corpus: Corpus, about: dict[str, Any]) -> None:
@@ -140,28 +119,6 @@ def refuse_other_division(corpus: Corpus, about: dict[str, Any]) -> None:
         f"validate; go on with the version {version}, or begin another run with its own --out. The run has\n"
         f"  {before}\nand this version\n  {now}"
     )
-
-
-def start_difference(about: Mapping[str, Any], start: Mapping[str, Any] | None) -> str | None:
-    """Say how what a run began with differs from what it is asked to begin with.
-
-    Args:
-        about: the run's record.
-        start: `Start.about`; None: random weights.
-
-    Returns:
-        A line; None where the weights are the same, or where an earlier revision recorded none.
-    """
-    if "start" not in about or _digest(about["start"]) == _digest(start):
-        return None
-    before, now = (
-        f"{of['origin']} (weights {of['digest'][:12]})" if of else "random weights" for of in (about["start"], start)
-    )
-    return f"  start: the run began with {before}, asked for {now}; to go on with the run leave --start out"
-
-
-def _digest(start: Mapping[str, Any] | None) -> str | None:
-    return start["digest"] if start else None
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -250,7 +207,7 @@ def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:
         "config": about["config"],
         "corpus": about["provenance"]["data"]["fingerprint"],
         "number of devices": about["devices"],
-        "start": _digest(about["start"]),
+        "start": (start_of(about) or {}).get("digest"),
         "checkpoint to go on from": step,
     }
     first, *others = map(json.loads, hosts.tell(json.dumps(mine)))
@@ -265,17 +222,36 @@ def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:
         raise UserError("\n".join([f"the hosts are not in one run; {remedy}:", *apart]))
 
 
+def asked(
+    config: Config, corpus: Corpus, start: Start | None, saved: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What of run.json makes a run the run that it is, for `identity.differences`.
+
+    Args:
+        config: its numbers.
+        corpus: what it trains on.
+        start: what it begins with; None: random weights.
+        saved: the record that it is to be compared with, whose rule for fingerprints is followed.
+
+    Raises:
+        UserError: an environment variable that makes scores fail is not a number from 0 to 1.
+    """
+    return {
+        "config": to_dict(config),
+        "start": dict(start.about) if start else None,
+        # The environment may set these beside the config.
+        "injected_failures": dict(zip(("samples", "batches"), injection_shares(config.targets), strict=True)),
+        "provenance": {"data": {"fingerprint": known_as(corpus, saved), "description": corpus.describe()}},
+    }
+
+
 def _about(
     config: Config, corpus: Corpus, placement: Placement, source: dict[str, Any] | None, initial: Start | None
 ) -> dict[str, Any]:
-    return {
-        "config": to_dict(config),
-        "start": dict(initial.about) if initial else None,
+    return asked(config, corpus, initial) | {
         "source": source,
         "devices": len(placement.devices),
         "hosts": placement.hosts.count,
-        # The environment may set these beside the config.
-        "injected_failures": dict(zip(("samples", "batches"), injection_shares(config.targets), strict=True)),
         "provenance": provenance.describe(corpus.fingerprint, corpus.describe(), corpus.division),
     }
 
@@ -294,14 +270,14 @@ def _begin(
     if wishes.resume:
         found, damaged = checkpoint.newest_whole(wishes.folder)
         saved = checkpoint.read_run(found) if found else read_about(wishes.folder)
-        fingerprint = known_as(corpus, saved)
         if initial is None:
-            about["start"] = saved.get("start")
-        refuse_differences(config, from_dict(saved["config"]), fingerprint, saved, about["start"])
+            about["start"] = start_of(saved)
+        wanted = asked(config, corpus, initial, saved) | {"start": about["start"]}
+        refuse_differences(wanted, saved)
         refuse_other_division(corpus, saved)
         if initial is not None and saved.get("start"):
             about["start"] = saved["start"] | {"origin": initial.about["origin"]}  # they may have been moved
-        if fingerprint != corpus.fingerprint:
+        if known_as(corpus, saved) != corpus.fingerprint:
             display.note("the run knew its corpus by names and sizes only; from now on the content of its files counts")
         for line in damaged:
             display.note(f"{line}; it is left out")
@@ -313,7 +289,7 @@ def _begin(
         return checkpoint.restore(found, config, placement), Position.from_dict(saved["position"])
     if initial is None and about["start"] is not None:
         raise UserError(
-            f"{wishes.folder}: no checkpoint yet, and the run began with {about['start']['origin']}: name that with "
+            f"{wishes.folder}: no checkpoint yet, and the run began with {start_in_words(about)}: name that with "
             "--start, or begin anew with --overwrite"
         )
     return placement.replicate(initial.state(config) if initial else initialise(config)), Position()

@@ -1,0 +1,94 @@
+"""Runs of a comparison that ended by an error: what is kept of it beside their checkpoints."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cmgan_jax.errors import UserError, lacks_memory
+from cmgan_jax.outputs import write_json
+from cmgan_jax.runs import ABOUT
+from cmgan_jax.training.divergence import Diverged
+
+NAME = "failure.json"
+"""The file's name in the run folder."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ended before its last epoch.
+
+    Attributes:
+        diverged: its losses or gradients were not finite: it would come to the same end again.
+        reason: in words.
+    """
+
+    diverged: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"diverged, {self.reason}" if self.diverged else self.reason
+
+
+class RunFailed(Exception):
+    """One run of a comparison could not be trained to its end; the others can.
+
+    Attributes:
+        failure: what is known of it.
+    """
+
+    def __init__(self, failure: Failure):
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+@contextmanager
+def one_run(folder: Path) -> Iterator[None]:
+    """Turn every error that may meet one run alone into `RunFailed`.
+
+    Args:
+        folder: the run folder, left out of the reason.
+
+    Raises:
+        RunFailed: damaged or missing files, a disk that is full, scoring processes that do not start, too little
+            memory, a run that diverged, or a folder that another process holds.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise RunFailed(Failure(isinstance(error, Diverged), _first_line(error, folder))) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise RunFailed(Failure(False, f"{where}{error.strerror or error}")) from error
+    except MemoryError as error:
+        raise RunFailed(Failure(False, "this machine lacks memory")) from error
+    except RuntimeError as error:
+        if not lacks_memory(error):
+            raise
+        raise RunFailed(Failure(False, f"the device lacks memory ({str(error).splitlines()[0]})")) from error
+
+
+def write(folder: Path, failure: Failure) -> None:
+    """Keep a failure in the run folder. Where the run did not begin, or the disk refuses, a restart tries it again."""
+    if (folder / ABOUT).exists():
+        with suppress(OSError):
+            write_json(folder / NAME, asdict(failure))
+
+
+def read(folder: Path) -> Failure | None:
+    """The failure that a run folder holds; None where there is none, or none that can be read."""
+    try:
+        content = json.loads((folder / NAME).read_text())
+        return Failure(bool(content["diverged"]), str(content["reason"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def forget(folder: Path) -> None:
+    """Delete what `write` kept: the run goes on."""
+    (folder / NAME).unlink(missing_ok=True)
+
+
+def _first_line(error: UserError, folder: Path) -> str:
+    return str(error).split("\n")[0].removeprefix(f"{folder}: ")

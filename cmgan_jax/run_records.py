@@ -1,0 +1,107 @@
+"""The records of a run, `metrics.jsonl`, as they are read: whole lines, each step and epoch once, in order."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+
+
+def read(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Read the records of a run folder, also of one that is being written.
+
+    Returns:
+        The records, and notes on what was left out; none where there is no file.
+    """
+    path = folder / METRICS
+    if not path.is_file():
+        return [], ()
+    parsed = [_parse(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    records = [record for record in parsed if record is not None]
+    once, notes = in_order(records), []
+    if torn := len(parsed) - len(records):
+        notes.append(f"{torn} torn line{'s' * (torn > 1)} of {METRICS} left out")
+    if twice := len(records) - len(once):
+        notes.append(f"{twice} record{'s' * (twice > 1)} of {METRICS} written twice: the later ones count")
+    return once, tuple(notes)
+
+
+def in_order(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Records by step; of two of the same epoch, or of the same step, the later one counts.
+
+    Args:
+        records: as they were written; a resumed run may have written some again.
+    """
+    kept: dict[Any, dict[str, Any]] = {}
+    for number, record in enumerate(records):
+        kind, step = record.get("kind"), record.get("step")
+        place = record.get("epoch", step) if kind == "epoch" else step
+        # Several verdicts may be passed at one step.
+        kept[(kind, place) if kind in ("step", "epoch") and place is not None else number] = dict(record)
+    return sorted(kept.values(), key=lambda record: _number(record.get("step")))
+
+
+def epochs_of(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A record for every epoch from the first to the last that is recorded; of one that is lost, its number alone."""
+    found = [record for record in in_order(records) if record.get("kind") == "epoch"]
+    by_number = {int(record.get("epoch", place)): record for place, record in enumerate(found, 1)}
+    return [by_number.get(number, {"epoch": number}) for number in range(1, max(by_number, default=0) + 1)]
+
+
+def is_scored(record: Mapping[str, Any]) -> bool:
+    """Whether an epoch's PESQ is a mean over all held-out files that can be scored at all.
+
+    A mean over some of them is that of other files than the mean of another epoch.
+
+    Args:
+        record: of kind `epoch`. Files that cannot be scored even as they are, noisy, are not missed.
+    """
+    validation, noisy = (record.get(name) or {} for name in ("validation", "noisy"))
+    if not math.isfinite(_number(validation.get("pesq"), math.nan)):
+        return False
+    if isinstance(whole := validation.get("complete"), bool):
+        return whole
+    scored, files, possible = (
+        _number(of) for of in (validation.get("scored"), validation.get("files"), noisy.get("scored"))
+    )
+    expected = min(files, possible) if possible > 0 else files
+    return not scored < expected
+
+
+def unscored_in_words(record: Mapping[str, Any]) -> str:
+    """Why an epoch is not scored: which files lack a score, by reason, or that its record is lost."""
+    validation = record.get("validation") or {}
+    if not validation:
+        return "its record is lost"
+    reasons: dict[str, int] = {}
+    for reason in (validation.get("unscored") or {}).values():
+        reasons[str(reason)] = reasons.get(str(reason), 0) + 1
+    counted = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
+    files = validation.get("files")
+    share = f"{validation.get('scored', 0)} of {files} files scored" if files else "no PESQ"
+    return share + (f": {counted}" if counted else "")
+
+
+def numbers_in_words(numbers: Iterable[int]) -> str:
+    """Whole numbers, neighbours joined: `3, 5 to 8`."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    return ", ".join(f"{of[0]}" if len(of) == 1 else f"{of[0]} to {of[-1]}" for of in spans)
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _number(value: Any, otherwise: float = -1.0) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else otherwise

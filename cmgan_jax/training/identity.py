@@ -1,0 +1,116 @@
+"""What makes a run the run that it is: its config, its corpus, what it began with, the failures made on purpose.
+
+All of it is in run.json, so two records are compared, or a record with what a command line asks for.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from cmgan_jax.config import Config
+from cmgan_jax.diagnosis.history import flat
+from cmgan_jax.recipes import GONE, flatten
+
+HOST = frozenset(
+    {
+        "log_every",
+        "save_every",
+        "patience",
+        "targets.workers",
+        "targets.time_limit",
+        "data.threads",
+        "data.prefetch",
+    }
+)
+"""Fields that say how the host does its part; runs that differ in nothing else are alike."""
+FREE = HOST | {"epochs", "precision"}
+"""Fields that may change when a run goes on."""
+
+_MADE_TO_FAIL = ("targets.inject_failures", "targets.inject_batch_failures")
+
+
+def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field of a recorded config by its dotted path; one that an earlier revision did not have has its default.
+
+    Args:
+        config: as run.json has it.
+    """
+    known = flatten(Config()) | {name: value for name, value in flat(config) if name not in GONE}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
+
+
+def differences(asked: Mapping[str, Any], saved: Mapping[str, Any], free: Collection[str] = FREE) -> list[str]:
+    """Name everything that makes two records those of different runs.
+
+    Args:
+        asked: what is asked for, in the form of run.json: `config`, `provenance.data`, `start`, `injected_failures`.
+        saved: what run.json has; what an earlier revision did not record is not compared.
+        free: fields of the config that may differ.
+
+    Returns:
+        A line for each difference, such as `loss.time: the run has 0.2, asked for 0.5`.
+    """
+    now, before = fields_of(asked["config"]), fields_of(saved["config"])
+    lines = [
+        f"{name}: the run has {before.get(name)!r}, asked for {now.get(name)!r}"
+        for name in dict.fromkeys((*now, *before))
+        if now.get(name) != before.get(name) and name not in free
+    ]
+    if same_failures(asked, saved) is False and all(now[name] == before[name] for name in _MADE_TO_FAIL):
+        lines.append(
+            f"failures made on purpose, which the environment sets: the run has {saved['injected_failures']}, asked "
+            f"for {asked['injected_failures']}"
+        )
+    here, there = data_of(asked), data_of(saved)
+    if here and there and here["fingerprint"] != there["fingerprint"]:
+        described = there.get("description", "another").replace("\n", "\n    ")
+        lines.append("corpus: other files, or other content of them; name the run's own with --data, which has")
+        lines.append(f"  {described}")
+    if line := start_difference(asked, saved):
+        lines.append(line)
+    return lines
+
+
+def start_difference(asked: Mapping[str, Any], saved: Mapping[str, Any]) -> str | None:
+    """Say how what a run began with differs from what it is asked to begin with; None: it is the same."""
+    if same_start(asked, saved):
+        return None
+    before, now = start_in_words(saved), start_in_words(asked)
+    return f"start: the run began with {before}, asked for {now}; to go on with the run leave --start out"
+
+
+def data_of(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fingerprint and description of a record's corpus; empty where it has none."""
+    return about.get("provenance", {}).get("data") or {}
+
+
+def same_failures(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
+    """Whether the same shares of scores were made to fail; None where a record does not tell."""
+    shares = one.get("injected_failures"), other.get("injected_failures")
+    return None if None in shares else shares[0] == shares[1]
+
+
+def start_of(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a run began with, `origin` and `digest`; None: random weights.
+
+    Records of an earlier revision have the origin alone.
+    """
+    if "start" in about:
+        return about["start"]
+    origin = (about.get("source") or {}).get("start")
+    return {"origin": origin, "digest": None} if origin else None
+
+
+def same_start(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two runs began with the same weights, wherever these lie."""
+    first, second = start_of(one), start_of(other)
+    if first is None or second is None:
+        return first is second
+    return None in (first["digest"], second["digest"]) or first["digest"] == second["digest"]
+
+
+def start_in_words(about: Mapping[str, Any]) -> str:
+    """What a run began with, for people."""
+    start = start_of(about)
+    if start is None:
+        return "random weights"
+    return start["origin"] + (f" (weights {start['digest'][:12]})" if start["digest"] else "")
