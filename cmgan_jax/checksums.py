@@ -2,19 +2,15 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 NAME = "checksums.json"
 
 
 def write(folder: Path) -> None:
-    """Write size and SHA-256 of every file below a folder into it, as the last of its files, and on to the disk."""
+    """Write size and SHA-256 of every file below a folder into it, as the last of its files."""
     files = {str(path.relative_to(folder)): _describe(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    with (folder / NAME).open("w") as file:
-        json.dump(files, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    (folder / NAME).write_text(json.dumps(files, indent=1))
 
 
 def damage(folder: Path) -> str | None:

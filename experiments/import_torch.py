@@ -18,7 +18,7 @@ from cmgan_jax.evaluation.weights import PUBLISHED, refuse_other_bins
 from cmgan_jax.interop.naming import batches_tracked, discriminator_from_torch, generator_from_torch
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.outputs import write_json
+from cmgan_jax.outputs import settle, write_json
 from cmgan_jax.recipes import make_config, to_dict
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.spectral import frame_count
@@ -128,7 +128,7 @@ def write_run(out: Path, about: dict[str, Any], state: TrainState, step: int) ->
         store.close()
         if (error := store.failure(wait=True)) is not None:
             raise error
-        os.replace(part, out)
+        settle(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

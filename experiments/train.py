@@ -20,10 +20,10 @@ from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.errors import UserError
 from cmgan_jax.models import kernels
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config
-from cmgan_jax.runs import ABOUT, find
+from cmgan_jax.runs import find, is_run, read_about
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
-from cmgan_jax.training.launch import Wishes, launch, read_about, refuse_occupied
+from cmgan_jax.training.launch import Wishes, launch, refuse_occupied
 from cmgan_jax.training.loop import Outcome
 from experiments._cli import run
 from experiments._hosts import Cluster, joined
@@ -72,7 +72,7 @@ def parse(words: list[str]) -> Arguments:
     first.add_argument("--resume", action="store_true")
     known, _ = first.parse_known_args(words)
     defaults: dict[str, Any] = {}
-    if known.resume and known.out and (known.out / ABOUT).exists():
+    if known.resume and known.out and is_run(known.out):
         about = read_about(known.out)
         base, defaults = from_dict(about["config"]), source_arguments(about["source"])
     else:

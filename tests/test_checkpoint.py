@@ -18,8 +18,8 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.weights import load_checkpoint, refuse_damaged
 from cmgan_jax.models.generator import split_blocks
 from cmgan_jax.recipes import make_config, to_dict
-from cmgan_jax.runs import Checkpoint, steps_in
-from cmgan_jax.training.checkpoint import CheckpointStore, newest_whole, read_run, restore
+from cmgan_jax.runs import Checkpoint, is_run, newest_whole, read_about, read_run, steps_in
+from cmgan_jax.training.checkpoint import CheckpointStore, restore
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
 from experiments.endurance import sample
@@ -154,6 +154,33 @@ def test_unreadable_checksums_are_damage(two: Path, content: str) -> None:
     found, damaged = newest_whole(two)
     assert found == Checkpoint(two, "latest", 1)
     assert "cannot be read" in damaged[0]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x00" * 400, b"[]", b"{}", b'{"config": ', b"\xff\xfe"])
+def test_a_lost_record_of_a_run_is_that_of_its_newest_whole_checkpoint(
+    store: CheckpointStore, shapes: TrainState, tmp_path: Path, content: bytes | None
+) -> None:
+    """As a power loss leaves run.json: gone, empty, zeros, half. The damaged checkpoint does not count."""
+    about = {"config": {"seed": 3}, "source": {"data": "here"}}
+    for step in (1, 2):
+        store.save(step, filled(shapes, step), about | {"position": {"step": step}})
+        assert store.failure(wait=True) is None
+    harm(tmp_path / "latest" / "2", "flipped")
+    if content is not None:
+        (tmp_path / "run.json").write_bytes(content)
+    assert is_run(tmp_path)
+    assert read_about(tmp_path) == about
+    harm(tmp_path / "latest" / "1", "flipped")
+    with pytest.raises(UserError, match="no checkpoint is whole"):
+        read_about(tmp_path)
+
+
+def test_a_run_without_record_and_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    assert not is_run(tmp_path)
+    (tmp_path / "run.json").touch()
+    assert is_run(tmp_path)
+    with pytest.raises(UserError, match=r"run.json cannot be read .*--overwrite"):
+        read_about(tmp_path)
 
 
 def test_all_damaged_is_an_error_and_none_at_all_is_not(two: Path, tmp_path: Path) -> None:

@@ -199,6 +199,23 @@ def test_a_stop_loses_nothing(corpus: Corpus, whole: Path, tmp_path: Path, step:
     assert without_timing(read_metrics(out)) == without_timing(read_metrics(whole))
 
 
+@pytest.mark.parametrize("content", [None, b"", b"\x00" * 400])
+def test_a_run_whose_record_a_power_loss_took_goes_on(
+    corpus: Corpus, whole: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    out = tmp_path / "run"
+    train(corpus, out, display=Stopper(4), devices=2)
+    (out / "run.json").unlink()
+    if content is not None:
+        (out / "run.json").write_bytes(content)
+    with pytest.raises(UserError, match="holds a run already"):
+        train(corpus, out, devices=2)
+    assert train(corpus, out, devices=2, resume=True).step == 6
+    assert without_timing(read_metrics(out)) == without_timing(read_metrics(whole))
+    written, expected = (json.loads((folder / "run.json").read_text()) for folder in (out, whole))
+    assert written == expected
+
+
 def test_another_number_of_devices_goes_on(corpus: Corpus, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(corpus, out, display=Stopper(1), devices=2)

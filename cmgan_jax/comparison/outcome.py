@@ -10,8 +10,7 @@ import numpy as np
 from scipy import stats
 
 from cmgan_jax.errors import UserError
-from cmgan_jax.runs import ABOUT
-from cmgan_jax.training.launch import read_about
+from cmgan_jax.runs import ABOUT, read_about
 from cmgan_jax.training.records import read_metrics
 
 LAST = 3

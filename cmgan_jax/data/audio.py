@@ -15,7 +15,7 @@ import soundfile
 from G722 import G722
 
 from cmgan_jax.errors import UserError, printable
-from cmgan_jax.outputs import remove
+from cmgan_jax.outputs import remove, settle
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".g722")
 """Files that a corpus is made of, by their lower-case suffix."""
@@ -179,11 +179,8 @@ def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_1
         encoded = io.BytesIO()
         kind = "VORBIS" if suffix == ".ogg" else subtype
         soundfile.write(encoded, audio, sample_rate, subtype=kind, format=_SUBTYPES[suffix])
-        with open(temporary, "wb") as file:
-            file.write(encoded.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.write_bytes(encoded.getbuffer())
+        settle(temporary, path)
     except OSError as error:
         raise system_error(path, error) from error
     except soundfile.SoundFileError as error:

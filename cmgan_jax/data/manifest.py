@@ -15,6 +15,7 @@ import numpy as np
 
 from cmgan_jax.data import audio
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import settle
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -111,7 +112,7 @@ def write(root: Path, manifest: Manifest) -> None:
     temporary = root / f".{NAME}.{os.getpid()}.tmp"
     try:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, root / NAME)
+        settle(temporary, root / NAME)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -30,6 +30,7 @@ import soxr
 from cmgan_jax.data import audio, manifest
 from cmgan_jax.data.folders import files_below
 from cmgan_jax.errors import UserError, printable
+from cmgan_jax.outputs import settle
 
 SAMPLE_RATE = 16_000
 CORPUS = "voicebank"
@@ -114,7 +115,7 @@ def prepare_voicebank(
         _refuse(problems)
     described = {"name": "VoiceBank+DEMAND", "doi": "10.7488/ds/2117", "folder": source.name}
     manifest.write(work, manifest.build(CORPUS, [*found.values(), *made], described))
-    os.rename(work, out)
+    settle(work, out)
     return out
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from cmgan_jax.errors import UserError
-from cmgan_jax.runs import ABOUT
+from cmgan_jax.runs import ABOUT, read_about
 
 METRICS = "metrics.jsonl"
 Kind = Literal["run", "log"]
@@ -149,14 +149,12 @@ def _parse(line: str) -> dict[str, Any] | None:
 
 
 def _numbers(path: Path) -> dict[str, Any]:
-    """The configuration in run.json; without the file the records alone are judged."""
+    """The configuration in run.json, or in a checkpoint; without the file the records alone are judged."""
     if not path.exists():
         return {}
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return read_about(path.parent)["config"]
+    except UserError as error:
         raise UserError(
             f"{path} is damaged ({error}); put it back, or move it away to judge the records alone"
         ) from error
-    config = about.get("config") if isinstance(about, dict) else None
-    return config if isinstance(config, dict) else {}

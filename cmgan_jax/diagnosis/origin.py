@@ -11,7 +11,7 @@ from cmgan_jax import checksums
 from cmgan_jax.diagnosis.history import METRICS, History, flat
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import PRESETS, RECIPES, make_config, to_dict
-from cmgan_jax.runs import ABOUT, BEST, KEEP, LATEST, steps_in
+from cmgan_jax.runs import ABOUT, BEST, KEEP, LATEST, read_about, steps_in
 
 HEAD, OLD = "published_head", "published_2022"
 TIME = "loss.time_reference"
@@ -29,7 +29,7 @@ def describe(path: Path) -> dict[str, Any]:
         UserError: nothing of the kind is there, or its record is damaged.
     """
     run, checkpoint = locate(path)
-    about = _read(checkpoint / "run" / "metadata") if checkpoint else _read(run / ABOUT)
+    about = _read(checkpoint / "run" / "metadata") if checkpoint else read_about(run)
     config, provenance = about.get("config"), about.get("provenance")
     if not isinstance(config, dict) or not isinstance(provenance, dict):
         raise UserError(f"{path}: its record has no config and no provenance; experiments.train did not write it")

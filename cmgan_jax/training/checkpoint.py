@@ -19,7 +19,10 @@ import orbax.checkpoint as ocp
 from cmgan_jax import checksums
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import settle, sync
 from cmgan_jax.runs import BEST, KEEP, LATEST, Checkpoint, steps_in
+from cmgan_jax.runs import newest_whole as newest_whole
+from cmgan_jax.runs import read_run as read_run
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
 
@@ -50,6 +53,7 @@ class CheckpointStore:
         if self._first:
             for kind in self._folders.values():
                 kind.mkdir(exist_ok=True)
+                sync(kind.parent)
                 for path in kind.iterdir():
                     if UNFINISHED in path.name or (path.name.isdecimal() and int(path.name) > step):
                         delete(path)
@@ -90,7 +94,7 @@ class CheckpointStore:
             checksums.write(staging)
             if best:
                 self._copy(staging, step)
-            staging.rename(latest / str(step))
+            settle(staging, latest / str(step))
             for kind, count in KEEP.items():
                 for old in steps_in(self._folders[kind])[:-count]:
                     delete(self._folders[kind] / str(old))
@@ -105,7 +109,7 @@ class CheckpointStore:
         target = self._folders[BEST] / str(step)
         copied = target.with_name(f"{step}{UNFINISHED}")
         shutil.copytree(whole, copied)
-        copied.rename(target)
+        settle(copied, target)
 
 
 def _give_back() -> None:
@@ -125,38 +129,6 @@ def delete(folder: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)
     shutil.rmtree(doomed)
-
-
-def newest_whole(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Find what a run can go on from.
-
-    Args:
-        folder: a run folder.
-
-    Returns:
-        The newest checkpoint whose checksums agree, or None where there is no checkpoint at all; and a line for each
-        newer one that is damaged.
-
-    Raises:
-        UserError: there are checkpoints, and all are damaged.
-    """
-    found = [Checkpoint(folder, kind, step) for kind in (LATEST, BEST) for step in steps_in(folder / kind)]
-    damaged = []
-    for checkpoint in sorted(found, key=lambda each: each.step, reverse=True):
-        reason = checksums.damage(Path(str(checkpoint)))
-        if reason is None:
-            return checkpoint, damaged
-        damaged.append(f"{checkpoint} is damaged: {reason}")
-    if damaged:
-        raise UserError(
-            "\n".join([f"{folder}: no checkpoint is whole:", *damaged, "begin anew with --overwrite, or another --out"])
-        )
-    return None, []
-
-
-def read_run(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The JSON item of a checkpoint: config, provenance, position."""
-    return _read(checkpoint, run=ocp.args.JsonRestore())["run"]
 
 
 def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> TrainState:

@@ -14,7 +14,7 @@ from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import write_json
 from cmgan_jax.recipes import flatten, from_dict, to_dict
-from cmgan_jax.runs import ABOUT
+from cmgan_jax.runs import ABOUT, is_run, read_about
 from cmgan_jax.training import checkpoint, lock, provenance
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
@@ -65,11 +65,13 @@ def refuse_occupied(wishes: Wishes) -> None:
         UserError: a run is there and neither resume nor overwrite is asked; or nothing is there to resume.
     """
     folder = wishes.folder
-    occupied = (folder / ABOUT).exists()
+    occupied = is_run(folder)
     if wishes.resume and wishes.overwrite:
         raise UserError("--resume and --overwrite exclude each other")
     if wishes.resume and not occupied:
-        raise UserError(f"{folder}: nothing to resume there (no {ABOUT}); leave --resume out to begin a run")
+        raise UserError(
+            f"{folder}: nothing to resume there (no {ABOUT}, no checkpoint); leave --resume out to begin a run"
+        )
     lock.refuse_held(folder)
     if occupied and not (wishes.resume or wishes.overwrite):
         raise UserError(f"{folder} holds a run already: add --resume to go on with it, or --overwrite to delete it")
@@ -95,18 +97,6 @@ def refuse_differences(config: Config, saved: Config, fingerprint: str, about: d
         raise UserError(
             "--resume: this is not the same run; begin another with its own --out:\n" + "\n".join(differing)
         )
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """What run.json says of a run.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return json.loads((folder / ABOUT).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / ABOUT} cannot be read ({error}); the run cannot go on without it") from error
 
 
 def clear(folder: Path) -> None:

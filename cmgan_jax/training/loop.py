@@ -275,7 +275,10 @@ class Run:
 
     def _record(self, kind: str, step: int, numbers: dict[str, Any]) -> None:
         """Write a record; a disk that refuses it is told of once, and does not end the run."""
-        error = self._recorder.record(kind, step, numbers)
+        self._note_records(step, self._recorder.record(kind, step, numbers))
+
+    def _note_records(self, step: int, error: OSError | None) -> None:
+        """Tell of records that cannot be written, once, and of those that are written again."""
         if error is not None and not self._records_fail:
             self._display.note(f"step {step}: a record could not be written ({_in_words(error)}); going on")
         elif error is None and self._records_fail:
@@ -301,6 +304,7 @@ class Run:
                 f"host 0, so nothing is saved of it; {self._kept()}. Go on with --resume, and see which host's "
                 "devices compute wrongly if it happens again"
             )
+        self._note_records(self.position.step, self._recorder.sync())
         self.position.batches = self._batches.get_state()
         run = self._about | {"position": self.position.to_dict()}
         self._store.save(self.position.step, self._stepper.snapshot(), run, best)
