@@ -25,6 +25,7 @@ from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
 from cmgan_jax.training.launch import Wishes, launch, refuse_occupied
 from cmgan_jax.training.loop import Outcome
+from cmgan_jax.training.records import METRICS
 from experiments._cli import run
 from experiments._hosts import Cluster, joined
 from experiments._runtime import cache_programs, prepare_devices, prepare_programs
@@ -132,7 +133,10 @@ def closing(outcome: Outcome, folder: Path) -> str:
         )
     best, noisy = outcome.best, outcome.noisy
     if best is None or noisy is None or noisy["pesq"] is None:
-        return f"done; no held-out file could be scored, so there is no best model: the last is in {folder / 'latest'}"
+        return (
+            "done; no epoch has a PESQ of all held-out files, so there is no best model: the last is in "
+            f"{folder / 'latest'}, and {folder / METRICS} names the files that lack a score"
+        )
     return (
         f"held-out files, noisy -> enhanced:  PESQ {noisy['pesq']:.2f} -> {best['pesq']:.2f}   "
         f"SI-SDR {noisy['si_sdr']:.1f} -> {best['si_sdr']:.1f} dB   "

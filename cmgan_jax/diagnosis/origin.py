@@ -155,10 +155,13 @@ def _progress(run: Path, about: dict[str, Any]) -> dict[str, Any]:
         | {name: value for name in _SCORES if math.isfinite(value := history.epoch(f"validation.{name}")[i])}
         for i, number in enumerate(history.epoch("epoch"))
     ]
+    # What `best` holds; a record may name an epoch whose checkpoint could not be written.
+    kept = np.isin(history.epoch("step"), steps_in(run / BEST)[-1:]) if steps_in(run / BEST) else np.isfinite(pesq)
+    chosen = np.flatnonzero(kept & np.isfinite(pesq))
     return {
         "steps": int(np.nanmax(steps)),
         "epochs": len(rows),
-        "best": _scores(rows[int(np.nanargmax(pesq))]) if np.isfinite(pesq).any() else None,
+        "best": _scores(rows[int(chosen[np.argmax(pesq[chosen])])]) if chosen.size else None,
         "last": _scores(rows[-1]) if rows else None,
         "noisy_pesq": float(noisy[-1]) if noisy.size and math.isfinite(noisy[-1]) else None,
     }

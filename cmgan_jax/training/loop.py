@@ -24,6 +24,7 @@ from cmgan_jax.data.pipeline import (
 )
 from cmgan_jax.errors import UserError
 from cmgan_jax.runs import LATEST, steps_in
+from cmgan_jax.training import sentences
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.divergence import Diverged, account, is_finite
@@ -36,9 +37,10 @@ from cmgan_jax.training.pesq_targets import TargetScorer
 from cmgan_jax.training.position import Position
 from cmgan_jax.training.provenance import digest
 from cmgan_jax.training.records import Recorder, Silence
+from cmgan_jax.training.selection import improves, kept_best
 from cmgan_jax.training.state import TrainState, rate_factor
 from cmgan_jax.training.stepper import Measured, Stepper, first_device_copy
-from cmgan_jax.training.validation import Held, judge_crops, score_files
+from cmgan_jax.training.validation import Held, judge_crops, score_files, score_noisy
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Outcome:
         interrupted: the signal that ended it, or None.
         step: updates attempted.
         noisy: scores of the held-out files as they are.
-        best: highest validation PESQ with its epoch and scores, or None.
+        best: highest validation PESQ with its epoch and scores, of the checkpoint in `best`; None: no epoch has a
+            score of every held-out file.
     """
 
     interrupted: signal.Signals | None
@@ -109,6 +112,9 @@ class Run:
         self._pace: tuple[float, int] | None = None
         self._saved = time.monotonic(), position.step
         self._records_fail = False
+        position.best, lacking = kept_best(folder, position, len(self._held.files))
+        if lacking:
+            display.note(lacking)
 
     def train(self) -> Outcome:
         """Train to the last epoch, or until a signal asks to save and leave."""
@@ -231,25 +237,33 @@ class Run:
         began, first = self._pace
         return (now - began) / max(step - first, 1) * (self._total - step)
 
+    def _score_noisy(self) -> dict[str, Any]:
+        """Scores of the noisy files; files that have none are told of."""
+        noisy = self._hosts.from_first(lambda: score_noisy(self._held, self.config, self._scorer.pool))
+        if noisy["unscored"]:
+            self._display.note(sentences.of_left_out(noisy))
+        return noisy
+
     def _end_epoch(self, epoch: int) -> bool:
-        """Validate, write the epoch's record; whether the model is the best so far, by PESQ."""
-        if self.position.noisy is None:
-            # Not before the first step, which nobody should wait for.
-            self.position.noisy = self._hosts.from_first(
-                lambda: score_files(None, self._held, self.config, self._scorer.pool).numbers
-            )
+        """Validate, write the epoch's record; whether the model is the best so far, by PESQ.
+
+        Only epochs whose PESQ is of the same files are compared: one that lacks a score is not the best.
+        """
+        if self.position.noisy is None or not self.position.noisy["scored"]:
+            # Not before the first step, which nobody should wait for; again where none of them could be scored.
+            self.position.noisy = self._score_noisy()
+        left_out = self.position.noisy["unscored"]
         generator, average, discriminator = self._validated()
         enhanced: dict[str, Any] = {}
 
         def validate() -> dict[str, Any]:
             numbers = judge_crops(average, discriminator, self._held, self.config, self._scorer.pool)
-            scored = score_files(average, self._held, self.config, self._scorer.pool)
+            scored = score_files(average, self._held, self.config, self._scorer.pool, left_out)
             enhanced.update(scored.enhanced)
             return numbers | scored.numbers
 
         validation = self._hosts.from_first(validate)
-        best = self.position.best
-        improved = validation["pesq"] is not None and (best is None or validation["pesq"] > best["pesq"])
+        improved = improves(validation, self.position.best)
         if improved:
             self.position.best = validation | {"epoch": epoch + 1}
         record = {
@@ -262,7 +276,7 @@ class Run:
         }
         self._record("epoch", self.position.step, record)
         self.position.epoch, self.position.window = Meter(), Meter()
-        self._display.note(_sentence(epoch, self.config.epochs, record))
+        self._display.note(sentences.of_epoch(self.config, record))
         if self._observer:
             self._observer.after_epoch(self.position.step, epoch + 1, enhanced)
         return improved
@@ -280,7 +294,7 @@ class Run:
     def _note_records(self, step: int, error: OSError | None) -> None:
         """Tell of records that cannot be written, once, and of those that are written again."""
         if error is not None and not self._records_fail:
-            self._display.note(f"step {step}: a record could not be written ({_in_words(error)}); going on")
+            self._display.note(f"step {step}: a record could not be written ({sentences.of_error(error)}); going on")
         elif error is None and self._records_fail:
             self._display.note(f"step {step}: records are written again")
         self._records_fail = error is not None
@@ -312,7 +326,8 @@ class Run:
 
     def _note_failed_save(self, wait: bool) -> None:
         if (error := self._store.failure(wait)) is not None:
-            self._display.note(f"a checkpoint could not be written ({_in_words(error)}); {self._kept()}; going on")
+            why = sentences.of_error(error)
+            self._display.note(f"a checkpoint could not be written ({why}); {self._kept()}; going on")
 
     def _finish_saving(self) -> None:
         """Wait for the last checkpoint.
@@ -323,27 +338,13 @@ class Run:
         if (error := self._store.failure(wait=True)) is not None:
             raise UserError(
                 f"{self._folder}: the last checkpoint, of step {self.position.step}, could not be written "
-                f"({_in_words(error)}); {self._kept()}. When there is room again, go on with --resume"
+                f"({sentences.of_error(error)}); {self._kept()}. When there is room again, go on with --resume: it "
+                "trains again what came after it"
             ) from error
 
     def _kept(self) -> str:
+        """Which checkpoints there are, after one could not be written."""
         steps = steps_in(self._folder / LATEST)
-        return f"the last whole one is of step {steps[-1]}" if steps else "there is none before it"
-
-
-def _in_words(error: BaseException) -> str:
-    """The first line of an error: those of storage libraries run to pages."""
-    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return words.strip().split("\n")[0][:300] or type(error).__name__
-
-
-def _sentence(epoch: int, epochs: int, record: dict[str, Any]) -> str:
-    train, validation = record["train"], record["validation"]
-    pesq = "not scored" if validation["pesq"] is None else f"{validation['pesq']:.3f}"
-    return (
-        f"epoch {epoch + 1}/{epochs}: PESQ {pesq} on {validation['scored']} of {validation['files']} held-out files, "
-        f"SI-SDR {validation['si_sdr']:.2f} dB, validation loss {validation['loss']:.4f}; "
-        f"training loss {train['generator_loss']:.4f}, discriminator {train['discriminator_loss']:.4f} "
-        f"(updated in {train['discriminator_update']:.0%} of steps), {train['crops_per_second']:.1f} crops/s"
-        + (" – best so far" if record["best"] else "")
-    )
+        kept = f"the last whole one is of step {steps[-1]}" if steps else "there is none before it"
+        owed = self._store.owed
+        return kept if owed is None else f"{kept}; the best so far, of step {owed}, is tried again before any other"
