@@ -127,7 +127,7 @@ def read_run(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     path = Path(str(checkpoint)) / "run" / "metadata"
     try:
-        return _read_record(path)
+        return read_record(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}). Use another checkpoint.") from error
 
@@ -139,7 +139,7 @@ def read_about(folder: Path) -> dict[str, Any]:
         UserError: neither can be read.
     """
     try:
-        about = _read_record(folder / ABOUT)
+        about = read_record(folder / ABOUT)
         if isinstance(about.get("config"), dict):
             return about
         reason = "it has no config: experiments.train did not write it"
@@ -159,9 +159,17 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises OSError or ValueError."""
-    content = json.loads(read_limited(path, _LARGEST_RECORD))
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger than any record.
+        ValueError: it holds no JSON object.
+    """
+    try:
+        content = json.loads(read_limited(path, _LARGEST_RECORD))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(content, dict):
         raise ValueError("it holds no record")
     return content

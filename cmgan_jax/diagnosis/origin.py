@@ -1,6 +1,5 @@
 """Where a run or a checkpoint of ours is from: its recipe and what departs from it, code, data, devices, scores."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from cmgan_jax import checksums
 from cmgan_jax.diagnosis.history import METRICS, History, flat
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import PRESETS, RECIPES, make_config, to_dict
-from cmgan_jax.runs import ABOUT, BEST, KEEP, LATEST, read_about, steps_in
+from cmgan_jax.runs import ABOUT, BEST, KEEP, LATEST, read_about, read_record, steps_in
 
 HEAD, OLD = "published_head", "published_2022"
 TIME = "loss.time_reference"
@@ -178,13 +177,10 @@ def _plain(value: Any) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_record(path)
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: missing, so nothing is known of where this is from; use another checkpoint"
         ) from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}); use another checkpoint") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it holds no record; use another checkpoint")
-    return content
