@@ -2,17 +2,29 @@
 
 import ctypes
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import jax
 
+# Not public, and the only place that knows which entry failed.
+from jax._src import compilation_cache
+
 from cmgan_jax.cores import free_cores
-from cmgan_jax.errors import UserError
+from cmgan_jax.errors import UserError, printable
+from cmgan_jax.outputs import remove
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+KEPT_SECONDS = 0.5
+"""A program that takes longer to compile is kept."""
+NEVER = 1e9
+"""Seconds that no program takes to compile."""
 
 _MALLOC_VARIABLES = ("MALLOC_", "GLIBC_TUNABLES")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
@@ -98,8 +110,63 @@ def fresh_programs() -> Iterator[None]:
 
 
 def cache_programs() -> None:
-    """Keep compiled programs between starts, under the user's cache folder unless the environment names another."""
-    if CACHE_VARIABLE not in os.environ:
+    """Keep compiled programs between starts, under the user's cache folder unless the environment names another.
+
+    An entry that cannot be read or written to its end is deleted: JAX itself would leave it, and warn and compile anew
+    at every start. Where nothing can be kept, a line says so.
+    """
+    folder = os.environ.get(CACHE_VARIABLE) or _users_cache()
+    if folder is None:
+        _say("no home folder is known, so compiled programs are not kept")
+        return
+    if "://" not in folder:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            _say(f"compiled programs are not kept: {printable(folder)}: {error.strerror}")
+            jax.config.update("jax_compilation_cache_dir", None)
+            return
+    jax.config.update("jax_compilation_cache_dir", folder)
+    writable = "://" in folder or os.access(folder, os.W_OK)
+    # What is there can be read all the same.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_SECONDS if writable else NEVER)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+    for name in ("get_executable_and_time", "put_executable_and_time"):
+        act = getattr(compilation_cache, name, None)
+        if act is not None and not hasattr(act, "__wrapped__"):
+            setattr(compilation_cache, name, _deleting_what_fails(act))
+
+
+def _users_cache() -> str | None:
+    try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "cmgan_jax" / "programs"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    except RuntimeError:
+        return None
+    return str(home / "cmgan_jax" / "programs")
+
+
+def _deleting_what_fails(act: Callable[..., Any]) -> Callable[..., Any]:
+    """JAX's function that reads or writes an entry, whose key comes first; JAX goes on after an error of it."""
+    reads = act.__name__.startswith("get")
+
+    @wraps(act)
+    def call(key: str, *arguments: Any, **named: Any) -> Any:
+        done = False
+        try:
+            result = act(key, *arguments, **named)
+            done = True
+            return result
+        finally:
+            if not done:
+                for suffix in ("-cache", "-atime"):
+                    remove(Path(jax.config.jax_compilation_cache_dir or "", key + suffix))
+                what = "a kept program is damaged and is compiled anew" if reads else "compiled programs are not kept"
+                _say(f"{what}: {str(sys.exc_info()[1]).splitlines()[0]}")
+                if not reads:
+                    jax.config.update("jax_persistent_cache_min_compile_time_secs", NEVER)
+
+    return call
+
+
+def _say(text: str) -> None:
+    print(f"{text} (another folder: environment variable {CACHE_VARIABLE})", file=sys.stderr)

@@ -17,7 +17,7 @@ from cmgan_jax.runs import find, newest_whole, read_about, read_run
 TERABYTE = 1 << 40
 
 
-def listing(name: str, size: Any = 0) -> Callable[[Path], None]:
+def listing(name: str, size: Any = 0) -> Callable[[Path], Any]:
     """Lists another file."""
 
     def act(checkpoint: Path) -> None:
@@ -27,7 +27,7 @@ def listing(name: str, size: Any = 0) -> Callable[[Path], None]:
     return act
 
 
-def linking(target: str, name: str = "state/extra") -> Callable[[Path], None]:
+def linking(target: str, name: str = "state/extra") -> Callable[[Path], Any]:
     """Has a link, which is listed as well."""
 
     def act(checkpoint: Path) -> None:
@@ -39,12 +39,12 @@ def linking(target: str, name: str = "state/extra") -> Callable[[Path], None]:
     return act
 
 
-def holding(text: str) -> Callable[[Path], None]:
+def holding(text: str) -> Callable[[Path], Any]:
     """Has another list."""
     return lambda checkpoint: (checkpoint / checksums.NAME).write_text(text) and None
 
 
-def full_of_holes(name: str) -> Callable[[Path], None]:
+def full_of_holes(name: str) -> Callable[[Path], Any]:
     """Has a file of a terabyte that takes no room on the disk."""
 
     def act(checkpoint: Path) -> None:
