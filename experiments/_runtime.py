@@ -134,7 +134,7 @@ def cache_programs() -> None:
     for name in ("get_executable_and_time", "put_executable_and_time"):
         act = getattr(compilation_cache, name, None)
         if act is not None and not hasattr(act, "__wrapped__"):
-            setattr(compilation_cache, name, _deleting_what_fails(act))
+            setattr(compilation_cache, name, _deleting_what_fails(act, Path(folder)))
 
 
 def _users_cache() -> str | None:
@@ -145,7 +145,7 @@ def _users_cache() -> str | None:
     return str(home / "cmgan_jax" / "programs")
 
 
-def _deleting_what_fails(act: Callable[..., Any]) -> Callable[..., Any]:
+def _deleting_what_fails(act: Callable[..., Any], folder: Path) -> Callable[..., Any]:
     """JAX's function that reads or writes an entry, whose key comes first; JAX goes on after an error of it."""
     reads = act.__name__.startswith("get")
 
@@ -159,7 +159,7 @@ def _deleting_what_fails(act: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             if not done:
                 for suffix in ("-cache", "-atime"):
-                    remove(Path(jax.config.jax_compilation_cache_dir or "", key + suffix))
+                    remove(folder / (key + suffix))
                 what = "a kept program is damaged and is compiled anew" if reads else "compiled programs are not kept"
                 _say(f"{what}: {str(sys.exc_info()[1]).splitlines()[0]}")
                 if not reads:
