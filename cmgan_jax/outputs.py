@@ -1,5 +1,6 @@
 """Files of results: refused before the work that fills them, written whole or not at all."""
 
+import errno
 import json
 import math
 import os
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cmgan_jax.errors import UserError, printable
+
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+"""How a file system says that it cannot be told to put something on its disk."""
 
 
 def refuse_file(option: str, path: Path | None) -> None:
@@ -100,9 +104,51 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + ".part")
     try:
         yield temporary
-        os.replace(temporary, path)
+        settle(temporary, path)
     finally:
         remove(temporary)
+
+
+def settle(temporary: Path, path: Path) -> None:
+    """Give a complete file or folder its final name, so that a power loss leaves the old content or the new one.
+
+    A rename alone may reach the disk before the content does: then a file of the right name is empty or holds zeros.
+
+    Args:
+        temporary: on the same file system; a folder with everything in it.
+        path: replaced where it is a file; where it is a folder, it must be empty.
+
+    Raises:
+        OSError: the content cannot be written to the disk, or the name cannot be given.
+    """
+    for folder, _, names in os.walk(temporary):
+        for inner in (*(Path(folder, name) for name in names), Path(folder)):
+            if not inner.is_symlink():
+                sync(inner)
+    if temporary.is_file():
+        sync(temporary)
+    os.replace(temporary, path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, on the disk.
+
+    Raises:
+        OSError: the disk refuses. A file system that knows of no such request, and a folder that may not be read, are
+            left as they are.
+    """
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(opened)
 
 
 def remove(temporary: Path) -> None:

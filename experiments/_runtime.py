@@ -3,18 +3,28 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import jax
 
+# Not public, and the only place that knows which entry failed.
+from jax._src import compilation_cache
+
 from cmgan_jax import temporaries
 from cmgan_jax.cores import free_cores
-from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import refuse_folder
+from cmgan_jax.errors import UserError, printable
+from cmgan_jax.outputs import remove
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+KEPT_SECONDS = 0.5
+"""A program that takes longer to compile is kept."""
+NEVER = 1e9
+"""Seconds that no program takes to compile."""
 
 _MALLOC_VARIABLES = ("MALLOC_", "GLIBC_TUNABLES")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
@@ -104,21 +114,28 @@ def fresh_programs() -> Iterator[None]:
 def cache_programs() -> None:
     """Keep compiled programs between starts, under the user's cache folder unless the environment names another.
 
-    Where there is no such folder, and none can be made, a line says so, and programs are compiled at every start.
+    An entry that cannot be read or written to its end is deleted: JAX itself would leave it, and warn and compile anew
+    at every start. Where nothing can be kept, a line says so.
     """
-    folder = ""
     try:
         folder = os.environ.get(CACHE_VARIABLE) or _cache_folder()
-        if "://" not in folder:  # Not in a cloud's storage, of which the libraries know.
-            refuse_folder("cache of programs", Path(folder))
+        in_cloud = "://" in folder  # Of which the libraries know.
+        if not in_cloud:
             Path(folder).mkdir(parents=True, exist_ok=True)
     except (UserError, OSError) as error:
-        reason = f"cache of programs {folder}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        print(f"{reason}; programs are compiled at every start ({CACHE_VARIABLE} names a folder)", file=sys.stderr)
+        named = f"{printable(error.filename)}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        _say(f"compiled programs are not kept: {named}")
         jax.config.update("jax_enable_compilation_cache", False)
         return
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # What is there can be read all the same.
+    writable = in_cloud or os.access(folder, os.W_OK)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_SECONDS if writable else NEVER)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+    for name in ("get_executable_and_time", "put_executable_and_time"):
+        act = getattr(compilation_cache, name, None)
+        if act is not None and not hasattr(act, "__wrapped__"):
+            setattr(compilation_cache, name, _deleting_what_fails(act, Path(folder)))
 
 
 def _cache_folder() -> str:
@@ -130,8 +147,35 @@ def _cache_folder() -> str:
     cache = os.environ.get("XDG_CACHE_HOME", "")
     # What is not absolute counts as absent, says the specification of XDG.
     if not os.path.isabs(cache) and not os.path.isabs(cache := os.path.expanduser("~/.cache")):
-        raise UserError("cache of programs: no home folder is known (HOME is not set)")
+        raise UserError("no home folder is known (HOME is not set)")
     return os.path.join(cache, "cmgan_jax", "programs")
+
+
+def _deleting_what_fails(act: Callable[..., Any], folder: Path) -> Callable[..., Any]:
+    """JAX's function that reads or writes an entry, whose key comes first; JAX goes on after an error of it."""
+    reads = act.__name__.startswith("get")
+
+    @wraps(act)
+    def call(key: str, *arguments: Any, **named: Any) -> Any:
+        done = False
+        try:
+            result = act(key, *arguments, **named)
+            done = True
+            return result
+        finally:
+            if not done:
+                for suffix in ("-cache", "-atime"):
+                    remove(folder / (key + suffix))
+                what = "a kept program is damaged and is compiled anew" if reads else "compiled programs are not kept"
+                _say(f"{what}: {str(sys.exc_info()[1]).splitlines()[0]}")
+                if not reads:
+                    jax.config.update("jax_persistent_cache_min_compile_time_secs", NEVER)
+
+    return call
+
+
+def _say(text: str) -> None:
+    print(f"{text} (another folder: environment variable {CACHE_VARIABLE})", file=sys.stderr)
 
 
 def find_devices() -> None:

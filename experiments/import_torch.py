@@ -19,7 +19,7 @@ from cmgan_jax.evaluation.weights import of_file
 from cmgan_jax.interop.naming import discriminator_from_torch
 from cmgan_jax.interop.weights_file import WeightsFile, read_weights_file
 from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.outputs import refuse_folder, refuse_undecodable, write_json
+from cmgan_jax.outputs import refuse_folder, refuse_undecodable, settle, write_json
 from cmgan_jax.recipes import from_dict, to_dict
 from cmgan_jax.runs import ABOUT
 from cmgan_jax.spectral import frame_count
@@ -174,7 +174,7 @@ def write_run(out: Path, about: dict[str, Any], state: TrainState, step: int) ->
         store.close()
         if (error := store.failure(wait=True)) is not None:
             raise error
-        os.replace(part, out)
+        settle(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

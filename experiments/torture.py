@@ -30,9 +30,10 @@ from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import refuse_folder
 from cmgan_jax.recipes import make_config, override
+from cmgan_jax.run_records import METRICS
 from cmgan_jax.runs import ABOUT, LATEST, Checkpoint, steps_in
 from cmgan_jax.training.checkpoint import UNFINISHED, read_run
-from cmgan_jax.training.records import METRICS, read_metrics
+from cmgan_jax.training.records import read_metrics
 from experiments._cli import run
 
 Moment = Literal["at any time", "in a step", "in a save"]

@@ -21,14 +21,14 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.models import kernels
 from cmgan_jax.outputs import refuse_folder, refuse_undecodable
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config, to_dict
-from cmgan_jax.runs import ABOUT, KEEP, find, steps_in
+from cmgan_jax.run_records import METRICS
+from cmgan_jax.runs import KEEP, find, is_run, read_about, steps_in
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
 from cmgan_jax.training.identity import start_difference
 from cmgan_jax.training.launch import (
     Wishes,
     launch,
-    read_about,
     refuse_differences,
     refuse_late,
     refuse_occupied,
@@ -93,7 +93,7 @@ def parse(words: list[str]) -> Arguments:
     first.add_argument("--noise", nargs="*")
     known, _ = first.parse_known_args(words)
     defaults: dict[str, Any] = {}
-    if known.resume and known.out and (known.out / ABOUT).exists():
+    if known.resume and known.out and is_run(known.out):
         about = read_about(known.out)
         base, defaults = from_dict(about["config"]), source_arguments(about["source"])
         # The corpus may lie elsewhere now, in one folder or in several: what is named takes the recorded place.
@@ -201,7 +201,10 @@ def closing(outcome: Outcome, folder: Path) -> str:
         )
     best, noisy = outcome.best, outcome.noisy
     if best is None or noisy is None or noisy["pesq"] is None:
-        return f"done; no held-out file could be scored, so there is no best model: the last is in {folder / 'latest'}"
+        return (
+            "done; no epoch has a PESQ of all held-out files, so there is no best model: the last is in "
+            f"{folder / 'latest'}, and {folder / METRICS} names the files that lack a score"
+        )
     return (
         f"held-out files, noisy -> enhanced:  PESQ {noisy['pesq']:.2f} -> {best['pesq']:.2f}   "
         f"SI-SDR {noisy['si_sdr']:.1f} -> {best['si_sdr']:.1f} dB   "

@@ -18,8 +18,8 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.weights import load_checkpoint, refuse_damaged
 from cmgan_jax.models.generator import split_blocks
 from cmgan_jax.recipes import make_config, to_dict
-from cmgan_jax.runs import Checkpoint, steps_in
-from cmgan_jax.training.checkpoint import CheckpointStore, newest_whole, read_run, restore
+from cmgan_jax.runs import Checkpoint, is_run, newest_whole, read_about, read_run, steps_in
+from cmgan_jax.training.checkpoint import CheckpointStore, restore
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
 from experiments.endurance import sample
@@ -156,6 +156,33 @@ def test_unreadable_checksums_are_damage(two: Path, content: str) -> None:
     assert "cannot be read" in damaged[0]
 
 
+@pytest.mark.parametrize("content", [None, b"", b"\x00" * 400, b"[]", b"{}", b'{"config": ', b"\xff\xfe"])
+def test_a_lost_record_of_a_run_is_that_of_its_newest_whole_checkpoint(
+    store: CheckpointStore, shapes: TrainState, tmp_path: Path, content: bytes | None
+) -> None:
+    """As a power loss leaves run.json: gone, empty, zeros, half. The damaged checkpoint does not count."""
+    about = {"config": {"seed": 3}, "source": {"data": "here"}}
+    for step in (1, 2):
+        store.save(step, filled(shapes, step), about | {"position": {"step": step}})
+        assert store.failure(wait=True) is None
+    harm(tmp_path / "latest" / "2", "flipped")
+    if content is not None:
+        (tmp_path / "run.json").write_bytes(content)
+    assert is_run(tmp_path)
+    assert read_about(tmp_path) == about
+    harm(tmp_path / "latest" / "1", "flipped")
+    with pytest.raises(UserError, match="no checkpoint is whole"):
+        read_about(tmp_path)
+
+
+def test_a_run_without_record_and_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    assert not is_run(tmp_path)
+    (tmp_path / "run.json").touch()
+    assert is_run(tmp_path)
+    with pytest.raises(UserError, match=r"run.json cannot be read .*--overwrite"):
+        read_about(tmp_path)
+
+
 def test_all_damaged_is_an_error_and_none_at_all_is_not(two: Path, tmp_path: Path) -> None:
     for step in ("1", "2"):
         harm(two / "latest" / step, "missing")
@@ -183,7 +210,7 @@ def test_remains_are_cleared_at_the_start(two: Path) -> None:
     assert [path.name for path in two.glob("*/*")] == ["1"]
 
 
-@pytest.mark.parametrize("part", ["checksums.write", "training.checkpoint.CheckpointStore._copy"])
+@pytest.mark.parametrize("part", ["checksums.write", "training.checkpoint.settle"])
 def test_a_failed_save_keeps_the_previous_one_and_leaves_nothing(
     two: Path, store: CheckpointStore, shapes: TrainState, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -199,6 +226,84 @@ def test_a_failed_save_keeps_the_previous_one_and_leaves_nothing(
     assert sorted(str(path.relative_to(two)) for path in two.glob("*/*")) == ["latest/1", "latest/2"]
     assert save(store, 3, filled(shapes, 3), best=True) is None
     assert steps_in(two / "latest") == [2, 3]
+
+
+def full_for(monkeypatch: pytest.MonkeyPatch, refused: set[str]) -> None:
+    """A disk without room for checkpoints of these places, `best/3` and the like, as long as they are in the set."""
+
+    def write(folder: Path) -> None:
+        if f"{folder.parent.name}/{folder.name.split('.')[0]}" in refused:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sealed(folder)
+
+    sealed = checksums.write
+    monkeypatch.setattr(checksums, "write", write)
+
+
+def places(folder: Path, *kinds: str) -> list[str]:
+    """Everything in folders of these kinds, or in all."""
+    found = [path.relative_to(folder) for path in folder.glob("*/*")]
+    return sorted(str(path) for path in found if not kinds or path.parts[0] in kinds)
+
+
+def test_a_best_one_that_could_not_be_written_goes_before_all_later_ones(
+    two: Path, store: CheckpointStore, shapes: TrainState, placement: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So whatever a run is resumed from, it has the best one, or comes by it again."""
+    refused = {"best/3"}
+    full_for(monkeypatch, refused)
+    assert save(store, 3, filled(shapes, 3), best=True) is not None
+    assert store.owed == 3
+    assert save(store, 4, filled(shapes, 4)) is not None
+    assert store.owed == 3
+    assert places(two) == ["latest/1", "latest/2"]
+    refused.clear()
+    assert save(store, 5, filled(shapes, 5)) is None
+    assert store.owed is None
+    assert places(two) == ["best/3", "latest/2", "latest/5"]
+    for leaf in jax.tree.leaves(restore(Checkpoint(two, "best", 3), CONFIG, placement)):
+        np.testing.assert_array_equal(leaf, 3)
+    assert read_run(Checkpoint(two, "best", 3)) == {"position": {"step": 3}}
+
+
+def test_a_better_one_takes_the_place_of_one_that_could_not_be_written(
+    two: Path, store: CheckpointStore, shapes: TrainState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_for(monkeypatch, {"best/3"})
+    assert save(store, 3, filled(shapes, 3), best=True) is not None
+    assert save(store, 4, filled(shapes, 4), best=True) is None
+    assert save(store, 5, filled(shapes, 5)) is None
+    assert places(two) == ["best/4", "latest/4", "latest/5"]
+
+
+def test_a_best_one_is_kept_where_only_the_latest_could_not_be_written(
+    two: Path, store: CheckpointStore, shapes: TrainState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the process is killed between the two: the run goes on from the best one, which holds the same."""
+    full_for(monkeypatch, {"latest/3"})
+    assert save(store, 3, filled(shapes, 3), best=True) is not None
+    assert store.owed is None
+    assert places(two) == ["best/3", "latest/1", "latest/2"]
+    assert newest_whole(two) == (Checkpoint(two, "best", 3), [])
+    assert save(store, 4, filled(shapes, 4)) is None
+    assert places(two) == ["best/3", "latest/2", "latest/4"]
+
+
+def test_a_checkpoint_whose_last_act_failed_is_written_again(
+    two: Path, store: CheckpointStore, shapes: TrainState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its name already, but perhaps not for long: the disk refused to write the name down."""
+
+    def broken(path: Path) -> None:
+        if path.name == "best":
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cmgan_jax.outputs.sync", broken)
+        assert save(store, 3, filled(shapes, 3), best=True) is not None
+    assert save(store, 4, filled(shapes, 4)) is None
+    assert places(two) == ["best/3", "latest/2", "latest/4"]
+    assert checksums.damage(two / "best" / "3") is None
 
 
 def test_a_save_waits_for_the_news_of_the_one_before(store: CheckpointStore, shapes: TrainState) -> None:

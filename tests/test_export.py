@@ -1,5 +1,6 @@
 """The artefact: what it enhances is what the enhancer enhances, without the model's code."""
 
+import io
 import json
 import subprocess
 import sys
@@ -79,11 +80,22 @@ def test_what_is_no_artefact_is_refused(artefact: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("about.json", '{"format": 99}')
+    inflating = tmp_path / "inflating"
+    with zipfile.ZipFile(inflating, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("about.json", " " * 2**20)
+    inner = tmp_path / "inner"
+    packed = io.BytesIO()
+    np.savez_compressed(packed, np.zeros(2**20))
+    with zipfile.ZipFile(artefact) as whole, zipfile.ZipFile(inner, "w") as archive:
+        for name in whole.namelist():
+            archive.writestr(name, packed.getvalue() if name == "weights.npz" else whole.read(name))
     for path, words in (
         (tmp_path / "absent", "cannot read .*absent"),
         (tmp_path / "text", "text is no artefact"),
         (damaged, "cut is no artefact"),
         (other, "format 99"),
+        (inflating, "a member is compressed"),
+        (inner, "a member is compressed"),
     ):
         with pytest.raises(UserError, match=words):
             load_artefact(path)

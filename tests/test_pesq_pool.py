@@ -225,6 +225,13 @@ def test_a_stopped_worker_that_does_not_even_read_costs_the_same():
         assert pool.score(*DEADLY).result().failure is Failure.timeout
 
 
+def test_a_score_may_have_a_limit_of_its_own() -> None:
+    """A millisecond is too short for PESQ."""
+    with PesqPool(1, time_limit=1e-3) as pool:
+        assert pool.score(CLEAN, NOISY).result().failure is Failure.timeout
+        assert pool.score(CLEAN, NOISY, time_limit=60.0).result().failure is None
+
+
 @linux
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
 def test_workers_leave_signals_to_their_parent(own: PesqPool, name: str):

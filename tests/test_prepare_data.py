@@ -1,6 +1,8 @@
 import errno
 import json
 import shutil
+import struct
+import tracemalloc
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -355,6 +357,38 @@ def test_a_damaged_member_is_named(zips, tmp_path):
         convert(zips, tmp_path / "out")
     path.write_bytes(data[:-100])
     with pytest.raises(UserError, match="not a whole zip"):
+        convert(zips, tmp_path / "out")
+
+
+def add_pair(zips: Path, content: bytes, method: int) -> list[Path]:
+    """Add a pair to the test set; its zips."""
+    paths = [zips / "clean_testset_wav.zip", zips / "NOISY_TESTSET_WAV.zip"]
+    for path in paths:
+        with zipfile.ZipFile(path, "a", method) as archive:
+            archive.writestr("set/p999_001.wav", content)
+    return paths
+
+
+def test_a_member_that_unpacks_to_more_than_it_says_is_not_unpacked(zips, tmp_path):
+    """300 kB that say they are a second of audio and are 256 MiB. Expected: what was said, and then a wrong sum."""
+    described = struct.pack("<IH", 2**28, len("set/p999_001.wav"))
+    for path in add_pair(zips, bytes(2**28), zipfile.ZIP_DEFLATED):
+        content = path.read_bytes()
+        assert content.count(described) == 2  # before the member, and in the directory at the end
+        path.write_bytes(content.replace(described, struct.pack("<I", 96_000) + described[4:]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"p999_001.wav: unreadable"):
+            convert(zips, tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_unpack_without_a_limit_are_refused(zips, tmp_path, method):
+    add_pair(zips, bytes(1000), method)
+    with pytest.raises(UserError, match=r"p999_001.wav: compressed as the published zips are not"):
         convert(zips, tmp_path / "out")
 
 

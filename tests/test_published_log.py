@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from published_logs import exact, ordinary, six, skipped, text_log, training
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import losses_of
 from cmgan_jax.diagnosis.numerals import style_of, whole
-from cmgan_jax.diagnosis.published import read_logs
+from cmgan_jax.diagnosis.published import LARGEST_TEXT, read_logs, read_text
 from cmgan_jax.diagnosis.published_log import parse_log
 from cmgan_jax.errors import UserError
 
@@ -193,6 +194,38 @@ def test_gzip_also_where_its_end_is_missing(tmp_path: Path) -> None:
     assert 10 < len(history(tmp_path, content[:-200]).step("step")) < 30
     with pytest.raises(UserError, match="damaged gzip"):
         history(tmp_path, content[:12])
+
+
+def test_gzip_of_several_members_and_with_other_bytes_after_them(tmp_path: Path) -> None:
+    """As `cat a.gz b.gz` makes them, as tape archives pad them, and as a broken copy ends."""
+    first, second = (gzip.compress(STEP.replace("1500", str(step)).encode() + b"\n") for step in (500, 1000))
+    for rest in (b"", b"\0" * 512, b"other bytes"):
+        assert history(tmp_path, first + second + rest).step("step").tolist() == [500, 1000]
+    assert history(tmp_path, first + second[:-12]).step("step").tolist() == [500]
+
+
+@pytest.mark.parametrize("kind", ["one member", "many members", "not compressed"])
+def test_a_log_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path, kind: str) -> None:
+    """A hundredth of a limit of 256 MiB is on the disk, at most; and what is in memory stays below twice the limit."""
+    path = tmp_path / "run.log"
+    megabyte = gzip.compress(b"\n" * 2**20)
+    match kind:
+        case "one member":
+            with gzip.open(path, "wb", compresslevel=1) as file:
+                for _ in range(2 * LARGEST_TEXT >> 20):
+                    file.write(b"\n" * 2**20)
+        case "many members":
+            path.write_bytes(megabyte * (2 * LARGEST_TEXT >> 20))
+        case "not compressed":
+            with path.open("wb") as file:
+                file.truncate(1 << 40)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"run.log: it has, or unpacks to, more than 256 MiB"):
+            read_text(path)
+        assert tracemalloc.get_traced_memory()[1] < 2 * LARGEST_TEXT
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_batch_that_the_log_tells(tmp_path: Path) -> None:

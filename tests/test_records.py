@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,46 @@ def test_a_line_without_its_end_does_not_swallow_the_next(tmp_path: Path) -> Non
     (tmp_path / METRICS).write_text('{"kind": "step", "step": 1}\n{"kind": "step", "step": 2}')
     write(tmp_path, 3, since=2)
     assert [record["step"] for record in lines(tmp_path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "torn", [b"\x00" * 40, b"\xff\xfe\x80", b'{"step": 3}', b'{"kind": "step", "step": "x"}', b"7"]
+)
+def test_what_a_power_loss_leaves_of_the_last_lines_is_left_out(tmp_path: Path, torn: bytes) -> None:
+    """Zeros, another file's bytes, JSON that is no record: neither read nor kept, and nothing else goes with them."""
+    write(tmp_path, 1, 2)
+    with (tmp_path / METRICS).open("ab") as file:
+        file.write(torn + b"\n")
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2]
+    write(tmp_path, 3, since=2)
+    assert [record["step"] for record in lines(tmp_path)] == [1, 2, 3]
+
+
+def test_records_are_on_the_disk_when_a_checkpoint_counts_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that a full disk refused before; a disk that fails is told of."""
+    recorder = Recorder(tmp_path, 0)
+    recorder._file.close()
+    monkeypatch.setattr(recorder, "_file", SmallDisk(tmp_path / METRICS, "a"))
+    SmallDisk.left = 0
+    assert recorder.record("step", 1, {"loss": 1.5}) is not None
+    assert recorder.sync() is not None
+    SmallDisk.left = 1000
+    synced = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+        assert recorder.sync() is None
+    assert synced == [(tmp_path / METRICS).stat().st_size]
+    assert [record["step"] for record in lines(tmp_path)] == [1]
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        assert isinstance(recorder.sync(), OSError)
+    recorder.close()
 
 
 @pytest.mark.parametrize("since", [0, 2])

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cmgan_jax.cores import free_cores
-from experiments._runtime import FEW_CORES
+from experiments._runtime import CACHE_VARIABLE, FEW_CORES
 
 PREPARED = """
 import os
@@ -116,3 +117,83 @@ def test_nothing_is_kept_where_nobody_has_a_home(tmp_path: Path) -> None:
 def test_programs_have_32_bits_whatever_the_environment_says() -> None:
     program = PREPARED + "import jax.numpy as jnp\nprint(jnp.ones(3, float).dtype)"
     assert told(program, JAX_ENABLE_X64="1") == "float32"
+
+
+PROGRAMS = """
+import sys
+import jax
+from experiments._runtime import cache_programs
+
+cache_programs()
+keeps = jax.config.jax_persistent_cache_min_compile_time_secs < 1e6
+if keeps:
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+for number in range(5):
+    def program(x):
+        return x * number + 1
+    program.__name__ = f"program_{number}"
+    assert jax.jit(program)(2.0) == 2 * number + 1
+"""
+
+
+def started(folder: Path | None, program: str = PROGRAMS) -> str:
+    """What a process says of the programs that it keeps in a folder; None: the environment names none."""
+    environment = {name: value for name, value in os.environ.items() if name not in (CACHE_VARIABLE, "XDG_CACHE_HOME")}
+    if folder is not None:
+        environment[CACHE_VARIABLE] = str(folder)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    """Entries by the program's name."""
+    return {path.name.rsplit("-", 2)[0]: path.read_bytes() for path in folder.glob("jit_program_*-cache")}
+
+
+def test_kept_programs_that_are_damaged_are_replaced(tmp_path: Path) -> None:
+    """Cut, empty, zeros, another's bytes: each is told of in a line, compiled once, and kept again."""
+    assert started(tmp_path) == ""
+    whole = kept(tmp_path)
+    assert len(whole) == 5
+    for path in tmp_path.glob("jit_program_*-cache"):
+        content = path.read_bytes()
+        middle = bytearray(content)
+        middle[len(middle) // 2] ^= 1
+        damaged = (content, content[: len(content) // 2], b"", bytes(len(content)), bytes(middle))
+        path.write_bytes(damaged[int(path.name.split("-")[0][-1])])
+    told = started(tmp_path).splitlines()
+    assert len(told) == 4
+    assert all("a kept program is damaged and is compiled anew" in line for line in told)
+    assert started(tmp_path) == ""
+    assert {name: len(content) for name, content in kept(tmp_path).items()} == pytest.approx(
+        {name: len(content) for name, content in whole.items()}, rel=0.05
+    )
+
+
+def test_a_full_disk_leaves_no_half_of_a_program(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk. It is told of once, and the work goes on."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, -1))\n"
+    (line,) = started(tmp_path, PROGRAMS.replace("for number", limit + "for number")).splitlines()
+    assert line.startswith("compiled programs are not kept: ")
+    assert "File too large" in line
+    assert kept(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "said"),
+    [
+        ("file", "", "compiled programs are not kept: .*file: "),
+        ("file/below", "", "compiled programs are not kept: .*file/below: Not a directory"),
+        ("new/folder", "import os; os.access = lambda *_: False\n", ""),
+    ],
+)
+def test_a_folder_that_cannot_keep_programs_is_told_of_in_a_line(
+    tmp_path: Path, path: str, before: str, said: str
+) -> None:
+    """A folder that may only be read is no trouble."""
+    (tmp_path / "file").touch()
+    told = started(tmp_path / path if path else None, before + PROGRAMS)
+    assert len(told.splitlines()) == bool(said)
+    assert re.match(said, told)
+    assert kept(tmp_path / "new" / "folder") == {}

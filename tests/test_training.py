@@ -85,7 +85,7 @@ class Witness(Display):
         self.events.append(f"{progress.step} shown")
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
-        step, score_files = Stepper.__call__, loop.score_files
+        step, score_files, score_noisy = Stepper.__call__, loop.score_files, loop.score_noisy
 
         def watched_step(stepper: Stepper, batch: Any, done: int, epoch: int, wish: Any, following: Any) -> Any:
             self.events.append(f"{done + 1} begins")
@@ -93,12 +93,12 @@ class Witness(Display):
                 self.events.append("looks ahead")
             return step(stepper, batch, done, epoch, wish, following)
 
-        def watched_scores(average: Any, *others: Any) -> Any:
-            self.events.append("noisy scored" if average is None else "enhanced scored")
-            return score_files(average, *others)
+        def watched(event: str, score: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda *arguments: (self.events.append(event), score(*arguments))[1]
 
         patch.setattr(Stepper, "__call__", watched_step)
-        patch.setattr(loop, "score_files", watched_scores)
+        patch.setattr(loop, "score_noisy", watched("noisy scored", score_noisy))
+        patch.setattr(loop, "score_files", watched("enhanced scored", score_files))
 
 
 @pytest.fixture(scope="module")

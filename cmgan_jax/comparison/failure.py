@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cmgan_jax.errors import UserError, lacks_memory
 from cmgan_jax.outputs import write_json
-from cmgan_jax.runs import ABOUT
+from cmgan_jax.runs import is_run
 from cmgan_jax.training.divergence import Diverged
 
 NAME = "failure.json"
@@ -71,7 +71,7 @@ def one_run(folder: Path) -> Iterator[None]:
 
 def write(folder: Path, failure: Failure) -> None:
     """Keep a failure in the run folder. Where the run did not begin, or the disk refuses, a restart tries it again."""
-    if (folder / ABOUT).exists():
+    if is_run(folder):
         with suppress(OSError):
             write_json(folder / NAME, asdict(failure))
 

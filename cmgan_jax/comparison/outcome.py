@@ -13,8 +13,7 @@ from cmgan_jax import run_records
 from cmgan_jax.comparison import failure
 from cmgan_jax.errors import UserError
 from cmgan_jax.run_records import numbers_in_words
-from cmgan_jax.runs import ABOUT
-from cmgan_jax.training.launch import read_about
+from cmgan_jax.runs import ABOUT, is_run, read_about
 
 LAST = 3
 """Epochs, from the end, whose mean is a run's result: one epoch alone is noise."""
@@ -110,7 +109,7 @@ def read_runs(out: Path) -> list[Run]:
     Raises:
         UserError: there is none.
     """
-    folders = sorted(path.parent for path in out.glob(f"*/seed-*/{ABOUT}"))
+    folders = sorted(folder for folder in out.glob("*/seed-*") if is_run(folder))
     if not folders:
         raise UserError(f"{out} holds no runs (VARIANT/seed-N/{ABOUT}): name the folder of a comparison")
     return sorted(map(_read, folders), key=lambda run: (run.variant, run.seed))

@@ -16,10 +16,10 @@ from cmgan_jax.comparison.study import Item
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
-from cmgan_jax.runs import ABOUT
+from cmgan_jax.runs import is_run, read_about
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.identity import HOST, differences
-from cmgan_jax.training.launch import Wishes, asked, launch, read_about
+from cmgan_jax.training.launch import Wishes, asked, launch
 from cmgan_jax.training.parallel import choose_devices
 from cmgan_jax.training.start import Start, refuse_misfit
 
@@ -80,7 +80,7 @@ def train_all(
                 failed[item.folder] = before
                 continue
             display.note(f"run {place} of {len(items)}: {item.variant}, seed {item.config.seed}")
-            wishes = Wishes(item.folder, devices, resume=(item.folder / ABOUT).exists())
+            wishes = Wishes(item.folder, devices, resume=is_run(item.folder))
             try:
                 with failure.one_run(item.folder):
                     failure.forget(item.folder)
@@ -134,7 +134,7 @@ def is_complete(item: Item) -> bool:
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    if not (folder / ABOUT).exists():
+    if not is_run(folder):
         return None
     try:
         about = read_about(folder)

@@ -16,7 +16,7 @@ from G722 import G722
 
 from cmgan_jax.data.kinds import FOREIGN, NAMED, RECORDINGS
 from cmgan_jax.errors import UserError, printable
-from cmgan_jax.outputs import remove
+from cmgan_jax.outputs import remove, settle
 from cmgan_jax.temporaries import beside
 
 RATES = (1_000, 768_000)
@@ -177,11 +177,8 @@ def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_1
         encoded = io.BytesIO()
         kind = "VORBIS" if suffix == ".ogg" else subtype
         soundfile.write(encoded, audio, sample_rate, subtype=kind, format=_SUBTYPES[suffix])
-        with open(temporary, "wb") as file:
-            file.write(encoded.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.write_bytes(encoded.getbuffer())
+        settle(temporary, path)
     except OSError as error:
         raise system_error(path, error) from error
     except soundfile.SoundFileError as error:

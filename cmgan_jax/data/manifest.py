@@ -16,6 +16,7 @@ import numpy as np
 from cmgan_jax.data import audio
 from cmgan_jax.data.folders import composed
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import settle
 from cmgan_jax.temporaries import beside
 
 NAME = "manifest.json"
@@ -119,7 +120,7 @@ def write(root: Path, manifest: Manifest) -> None:
     temporary = beside(root / NAME)
     try:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, root / NAME)
+        settle(temporary, root / NAME)
     finally:
         temporary.unlink(missing_ok=True)
 

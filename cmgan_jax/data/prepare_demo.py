@@ -23,6 +23,7 @@ from cmgan_jax.data.prompts import PromptsUnavailableError, Voice, fetch_prompts
 from cmgan_jax.data.synthetic_noise import Kind, make_noise
 from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import settle
 
 SAMPLE_RATE = 16_000
 RECORDED = "demo"
@@ -118,7 +119,7 @@ def prepare_demo(
         _fill(new, corpus, voices, plan, progress)
         if out.exists():
             os.rename(out, place / "old")
-        os.rename(new, out)
+        settle(new, out)
     return out
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from cmgan_jax.data import manifest
 from cmgan_jax.data.manifest import Manifest
 from cmgan_jax.errors import UserError, printable
+from cmgan_jax.outputs import settle
 
 JOURNAL = ".prepare_data.jsonl"
 """In a folder that is being made: its first line names the corpus, the others what has been done."""
@@ -87,7 +88,7 @@ def begin(work: Path, corpus: str, known: Collection[dict[str, Any]] = ()) -> No
             path.unlink()
     beside = work / f".{manifest.NAME}.{os.getpid()}.tmp"
     beside.write_text(_lines({"corpus": corpus}, *known), encoding="utf-8")
-    os.replace(beside, work / JOURNAL)
+    settle(beside, work / JOURNAL)
     (work / manifest.NAME).unlink(missing_ok=True)
 
 
@@ -124,7 +125,7 @@ def finish(work: Path, out: Path, whole: Manifest) -> None:
     """Write the manifest, and give the folder its name."""
     manifest.write(work, whole)
     (work / JOURNAL).unlink()
-    os.rename(work, out)
+    settle(work, out)
 
 
 def _lines(*lines: dict[str, Any]) -> str:

@@ -175,8 +175,12 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
         raise _BadFileError(f"{where}: {info.file_size / 2**20:.0f} MiB is too large for an utterance")
     if info.flag_bits & 1:
         raise _BadFileError(f"{where}: encrypted")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # zipfile unpacks a whole block of the others at once, however much that gives.
+        raise _BadFileError(f"{where}: compressed as the published zips are not; unpack the zip into a folder")
     with archive.open(info) as stream:
-        return io.BytesIO(stream.read())
+        # So many bytes and not all: for all, zipfile unpacks up to 2 GiB before it counts.
+        return io.BytesIO(stream.read(info.file_size))
 
 
 def _check_names(items: list[_Item]) -> None:

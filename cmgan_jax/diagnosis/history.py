@@ -5,7 +5,6 @@ or `train.generator_loss`, a count by reason `failures.timeout`. What is not kno
 finite number, is counted in a column of its own, such as `not_finite.validation.loss`.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from cmgan_jax import run_records
 from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
 from cmgan_jax.run_records import METRICS
-from cmgan_jax.runs import ABOUT, SET_ASIDE
+from cmgan_jax.runs import ABOUT, SET_ASIDE, read_about
 
 __all__ = ["METRICS", "Columns", "History", "Source", "columns", "flat"]
 
@@ -187,13 +186,12 @@ def _column(columns: Columns, name: str) -> np.ndarray:
 
 
 def _about(path: Path) -> dict[str, Any]:
-    """What run.json says; without the file the records alone are judged."""
+    """What run.json says, or a checkpoint where it is damaged; without the file the records alone are judged."""
     if not path.exists():
         return {}
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return read_about(path.parent)
+    except UserError as error:
         raise UserError(
             f"{path} is damaged ({error}); put it back, or move it away to judge the records alone"
         ) from error
-    return about if isinstance(about, dict) else {}

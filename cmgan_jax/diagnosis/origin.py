@@ -1,6 +1,5 @@
 """Where a run or a checkpoint of ours is from: its recipe and what departs from it, code, data, devices, scores."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop import foreign
 from cmgan_jax.recipes import PRESETS, RECIPES, make_config, to_dict
-from cmgan_jax.runs import ABOUT, BEST, KEEP, LATEST, steps_in
+from cmgan_jax.runs import ABOUT, BEST, KEEP, LATEST, read_about, read_record, steps_in
 
 HEAD, OLD = "published_head", "published_2022"
 TIME = "loss.time_reference"
@@ -31,7 +30,7 @@ def describe(path: Path) -> dict[str, Any]:
         UserError: nothing of the kind is there, or its record is damaged.
     """
     run, checkpoint = locate(path)
-    about = _read(checkpoint / "run" / "metadata") if checkpoint else _read(run / ABOUT)
+    about = _read(checkpoint / "run" / "metadata") if checkpoint else read_about(run)
     config, provenance = about.get("config"), about.get("provenance")
     if not isinstance(config, dict) or not isinstance(provenance, dict):
         raise UserError(f"{path}: its record has no config and no provenance; experiments.train did not write it")
@@ -164,10 +163,13 @@ def _progress(run: Path, about: dict[str, Any]) -> dict[str, Any]:
         | {name: value for name in _SCORES if math.isfinite(value := history.epoch(f"validation.{name}")[i])}
         for i, number in enumerate(history.epoch("epoch"))
     ]
+    # What `best` holds; a record may name an epoch whose checkpoint could not be written.
+    kept = np.isin(history.epoch("step"), steps_in(run / BEST)[-1:]) if steps_in(run / BEST) else np.isfinite(pesq)
+    chosen = np.flatnonzero(kept & np.isfinite(pesq))
     return {
         "steps": int(np.nanmax(steps)),
         "epochs": len(rows),
-        "best": _scores(rows[int(np.nanargmax(pesq))]) if np.isfinite(pesq).any() else None,
+        "best": _scores(rows[int(chosen[np.argmax(pesq[chosen])])]) if chosen.size else None,
         "last": _scores(rows[-1]) if rows else None,
         "noisy_pesq": float(noisy[-1]) if noisy.size and math.isfinite(noisy[-1]) else None,
     }
@@ -184,13 +186,10 @@ def _plain(value: Any) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_record(path)
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: missing, so nothing is known of where this is from; use another checkpoint"
         ) from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}); use another checkpoint") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it holds no record; use another checkpoint")
-    return content

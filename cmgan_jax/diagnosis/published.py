@@ -1,6 +1,5 @@
 """Logs of the published trainer, one file or many, as one history."""
 
-import gzip
 import math
 import zlib
 from collections.abc import Sequence
@@ -13,11 +12,14 @@ from cmgan_jax.diagnosis.history import METRICS, History, Source, columns
 from cmgan_jax.diagnosis.published_csv import parse_csv
 from cmgan_jax.diagnosis.published_log import Parsed, parse_log
 from cmgan_jax.errors import UserError
+from cmgan_jax.inputs import TooLargeError, gunzip, read_limited
 
 SUFFIXES = (".log", ".txt", ".out", ".err", ".csv", ".gz", "")
 """Files of a folder that are looked into."""
 _LOSSES = ("generator_loss", "discriminator_loss")
 _LARGEST = 64 * 2**20
+LARGEST_TEXT = 256 << 20
+"""Bytes that a log may have, unpacked: ten times those of the longest training that was published."""
 _PESQ = (0.5, 5.0)
 
 
@@ -67,11 +69,19 @@ def read_text(path: Path) -> str:
     """A text file, gzipped or not, in whatever encoding its first bytes tell; what cannot be decoded is replaced.
 
     Raises:
-        UserError: it is compressed and damaged from its beginning.
+        UserError: it is compressed and damaged from its beginning, or larger than any log.
     """
-    content = path.read_bytes()
-    if content.startswith(b"\x1f\x8b"):
-        content = _unzip(path, content)
+    try:
+        content = read_limited(path, LARGEST_TEXT)
+        if content.startswith(b"\x1f\x8b"):
+            content = gunzip(path, content, LARGEST_TEXT)
+    except TooLargeError as error:
+        raise UserError(
+            f"{path}: it has, or unpacks to, more than {LARGEST_TEXT >> 20} MiB, which no log of a training does; name "
+            "a file of the lines that hold losses and scores alone"
+        ) from error
+    except zlib.error as error:
+        raise UserError(f"{path}: a damaged gzip file ({error}); copy it again, or unpack it") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", errors="replace")
     return content.decode("utf-8-sig", errors="replace")
@@ -103,20 +113,6 @@ def _files(path: Path) -> list[Path]:
         return [path]
     found = (file for file in path.rglob("[!.]*") if file.is_file() and file.suffix.lower() in SUFFIXES)
     return sorted(file for file in found if file.stat().st_size <= _LARGEST)
-
-
-def _unzip(path: Path, content: bytes) -> bytes:
-    try:
-        return gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        # A file that is still being written, or was cut: what comes before is whole.
-        try:
-            found = zlib.decompressobj(wbits=31).decompress(content)
-        except zlib.error:
-            found = b""
-        if not found:
-            raise UserError(f"{path}: a damaged gzip file ({error}); copy it again, or unpack it") from error
-        return found
 
 
 def _steps(parsed: dict[Path, Parsed]) -> list[dict[str, Any]]:

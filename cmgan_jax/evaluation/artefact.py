@@ -13,6 +13,7 @@ JAX keeps such programs loadable for at least six months after it wrote them.
 
 import io
 import json
+import os
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.pieces import Network
 from cmgan_jax.evaluation.processor import Processor
 from cmgan_jax.evaluation.windows import Layout
+from cmgan_jax.inputs import open_regular, refuse_inflating
 from cmgan_jax.outputs import replacing
 
 FORMAT = 1
@@ -102,13 +104,18 @@ def load_artefact(file: str | Path) -> Processor:
     """
     file = Path(file)
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_regular(file) as opened, zipfile.ZipFile(opened) as archive:
+            size = os.fstat(opened.fileno()).st_size
+            refuse_inflating(archive, size)
             about = json.loads(archive.read(ABOUT))
             if about["format"] != FORMAT:
                 raise UserError(f"{file} has format {about['format']}, and this version reads {FORMAT}: export it anew")
             rooms = tuple((int(batch), int(samples)) for batch, samples in about["rooms"])
             programs = {room: export.deserialize(bytearray(archive.read(program_name(room)))) for room in rooms}
-            with np.load(io.BytesIO(archive.read(WEIGHTS))) as arrays:
+            packed = io.BytesIO(archive.read(WEIGHTS))
+            with zipfile.ZipFile(packed) as inner:
+                refuse_inflating(inner, size)
+            with np.load(packed) as arrays:
                 count = sum(name.isdecimal() for name in arrays.files)
                 weights = [arrays[str(i)] for i in range(count)]
                 of_windows = [
@@ -119,7 +126,7 @@ def load_artefact(file: str | Path) -> Processor:
         raise UserError(f"cannot read {file}: {error.strerror or error}") from error
     except ImportError as error:
         raise UserError(NEEDS_FLATBUFFERS) from error
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise UserError(f"{file} is no artefact of experiments.export ({error})") from error
     platforms = programs[rooms[0]].platforms
     if jax.default_backend() not in {"gpu" if name in ("cuda", "rocm") else name for name in platforms}:

@@ -22,7 +22,7 @@ from cmgan_jax.data.kinds import RECORDINGS
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation.processor import NOT_FINITE, Processor
 from cmgan_jax.evaluation.sink import RecordingWriter
-from cmgan_jax.outputs import refuse_folder, remove
+from cmgan_jax.outputs import refuse_folder, remove, settle
 
 BLOCK_SECONDS = 10.0
 """Read and enhanced at a time."""
@@ -184,7 +184,7 @@ def _convert(
                     progress(count / source.frames)
             keep(stream.flush())
         refuse_torn(temporary, job.target, count)
-        os.replace(temporary, job.target)
+        settle(temporary, job.target)
     except soundfile.SoundFileError as error:
         raise AudioError(job.target, f"cannot be written: {audio.library_reason(error)}") from error
     except OSError as error:

@@ -17,6 +17,7 @@ import numpy as np
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop.torch_file import NOTE
 from cmgan_jax.interop.torch_pickle import ORDERED_DICT, STORAGES, TENSOR
+from cmgan_jax.outputs import settle
 
 _ROOT = "archive"
 _ALIGNMENT = 64  # as torch.save does, so that torch can map the tensors into memory
@@ -50,13 +51,11 @@ def write_whole(path: Path, data: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
             # mkstemp keeps the file to its owner; a checkpoint is as open as any other new file.
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(part, 0o666 & ~umask)
-            os.replace(part, path)
+            settle(Path(part), path)
         finally:
             Path(part).unlink(missing_ok=True)
     except OSError as error:

@@ -78,7 +78,7 @@ class PesqPool:
         self._annotate = annotate
         self._lock = threading.Lock()  # held to queue, to drain the queue, and to change the list of workers
         self._closing = threading.Event()
-        self._jobs: queue.SimpleQueue[tuple[Future[Score], bytes] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Future[Score], bytes, float] | None] = queue.SimpleQueue()
         self._workers: list[_Worker | None] = [None] * workers
         self._serving = workers  # threads that have not given up
         self._broken: UserError | None = None
@@ -101,13 +101,16 @@ class PesqPool:
         with self._lock:
             return tuple(worker.process.pid for worker in self._workers if worker is not None)
 
-    def score(self, clean: np.ndarray, estimate: np.ndarray, mode: Mode | None = None) -> Future[Score]:
+    def score(
+        self, clean: np.ndarray, estimate: np.ndarray, mode: Mode | None = None, time_limit: float | None = None
+    ) -> Future[Score]:
         """Score one pair. The signals are copied: the caller may change them at once.
 
         Args:
             clean: float32[S] in [-1, 1], at its recorded level; the level of the estimate does not matter.
             estimate: float32[S].
             mode: another mode than the pool's.
+            time_limit: another limit than the pool's, in seconds.
 
         Returns:
             A future that always ends: with a score, cancelled if the pool is closed before, or with a
@@ -134,7 +137,8 @@ class PesqPool:
             elif self._broken is not None:
                 future.set_exception(self._broken)
             else:
-                self._jobs.put((future, b"".join((header, clean.data, estimate.data))))
+                message = b"".join((header, clean.data, estimate.data))
+                self._jobs.put((future, message, time_limit or self._time_limit))
         return future
 
     def score_batch(self, clean: np.ndarray, estimate: np.ndarray, mode: Mode | None = None) -> list[Future[Score]]:
@@ -147,7 +151,7 @@ class PesqPool:
         """End the workers now and cancel what they have not scored. Closing twice does no harm."""
         with self._lock:
             self._closing.set()
-            for future, _ in self._drain():
+            for future, *_ in self._drain():
                 future.cancel()
             for worker in self._workers:
                 if worker is not None:
@@ -176,11 +180,11 @@ class PesqPool:
             return
         started.set_result(None)
         while worker is not None and (job := self._jobs.get()) is not None:
-            future, message = job
+            future, message, time_limit = job
             if not future.set_running_or_notify_cancel():
                 continue
             with self._annotate("PESQ"):  # In a profile, beside what the devices do meanwhile.
-                score = worker.ask(message, self._time_limit)
+                score = worker.ask(message, time_limit)
             if self._closing.is_set() and score.failure is Failure.worker_crash:
                 future.set_exception(CancelledError())
             else:
@@ -227,7 +231,7 @@ class PesqPool:
             self._serving -= 1
             if self._serving == 0:
                 self._broken = reason
-                for future, _ in self._drain():
+                for future, *_ in self._drain():
                     if future.set_running_or_notify_cancel():
                         future.set_exception(reason)
         return None
@@ -238,7 +242,7 @@ class PesqPool:
         if worker is not None:
             worker.end()
 
-    def _drain(self) -> Iterator[tuple[Future[Score], bytes]]:
+    def _drain(self) -> Iterator[tuple[Future[Score], bytes, float]]:
         with contextlib.suppress(queue.Empty):
             while True:
                 if (job := self._jobs.get_nowait()) is not None:

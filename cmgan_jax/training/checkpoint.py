@@ -19,7 +19,10 @@ import orbax.checkpoint as ocp
 from cmgan_jax import checksums
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import settle, sync
 from cmgan_jax.runs import BEST, KEEP, LATEST, Checkpoint, steps_in
+from cmgan_jax.runs import newest_whole as newest_whole
+from cmgan_jax.runs import read_run as read_run
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
 
@@ -32,6 +35,10 @@ class CheckpointStore:
 
     One is written under another name, sealed with checksums, and renamed: what bears a step's number is whole. Those
     before it are deleted afterwards.
+
+    The best one goes before the latest, and no later one before it: where it cannot be written, it is tried again with
+    the next. So no latest checkpoint follows a best one that is lost, and a run that is killed meanwhile comes by it
+    again.
 
     Of several hosts the first one writes: each has the whole state, so that none needs to wait for another's files, or
     for a host that has gone.
@@ -46,10 +53,12 @@ class CheckpointStore:
         self._folders = {kind: folder.resolve() / kind for kind in KEEP}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+        self._owed: tuple[int, TrainState, dict[str, Any]] | None = None
         self._first = jax.process_index() == 0
         if self._first:
             for kind in self._folders.values():
                 kind.mkdir(exist_ok=True)
+                sync(kind.parent)
                 for path in kind.iterdir():
                     if UNFINISHED in path.name or (path.name.isdecimal() and int(path.name) > step):
                         delete(path)
@@ -61,7 +70,7 @@ class CheckpointStore:
             step: updates attempted.
             state: copied to the host before this returns, so that the next step may reuse its buffers.
             run: ready for JSON.
-            best: keep a copy as the best.
+            best: it is the best so far, too.
         """
         if self._writing is not None:
             raise ValueError("ask for `failure` of the save before the next one")
@@ -76,36 +85,48 @@ class CheckpointStore:
         error, self._writing = self._writing.exception(), None
         return error
 
+    @property
+    def owed(self) -> int | None:
+        """Step of the best checkpoint where it could not be written yet; to be asked after `failure`."""
+        return None if self._owed is None else self._owed[0]
+
     def close(self) -> None:
         """Wait for what is being written."""
         self._thread.shutdown()
 
     def _write(self, step: int, state: TrainState, run: dict[str, Any], best: bool) -> None:
-        latest = self._folders[LATEST]
-        staging = latest / f"{step}{UNFINISHED}"
+        try:
+            if best:
+                self._owed = step, state, run
+            if self._owed is not None:
+                self._put(BEST, *self._owed)
+                self._owed = None
+                self._prune(BEST)
+            self._put(LATEST, step, state, run)
+            self._prune(LATEST)
+        finally:
+            _give_back()
+
+    def _put(self, kind: str, step: int, state: TrainState, run: dict[str, Any]) -> None:
+        folder = self._folders[kind]
+        staging = folder / f"{step}{UNFINISHED}"
         try:
             with _checkpointer() as writer:
                 items = ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
                 writer.save(staging, items, force=True)
             checksums.write(staging)
-            if best:
-                self._copy(staging, step)
-            staging.rename(latest / str(step))
-            for kind, count in KEEP.items():
-                for old in steps_in(self._folders[kind])[:-count]:
-                    delete(self._folders[kind] / str(old))
+            if step in steps_in(folder):
+                # It has its name from an attempt whose last act failed.
+                delete(folder / str(step))
+            settle(staging, folder / str(step))
         finally:
-            for kind in self._folders.values():
-                # Orbax itself writes under this name and more; after a success nothing is left.
-                for rest in kind.glob(f"{step}{UNFINISHED}*"):
-                    shutil.rmtree(rest, ignore_errors=True)
-            _give_back()
+            # Orbax itself writes under this name and more; after a success nothing is left.
+            for rest in folder.glob(f"{step}{UNFINISHED}*"):
+                shutil.rmtree(rest, ignore_errors=True)
 
-    def _copy(self, whole: Path, step: int) -> None:
-        target = self._folders[BEST] / str(step)
-        copied = target.with_name(f"{step}{UNFINISHED}")
-        shutil.copytree(whole, copied)
-        copied.rename(target)
+    def _prune(self, kind: str) -> None:
+        for old in steps_in(self._folders[kind])[: -KEEP[kind]]:
+            delete(self._folders[kind] / str(old))
 
 
 def _give_back() -> None:
@@ -125,38 +146,6 @@ def delete(folder: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)
     shutil.rmtree(doomed)
-
-
-def newest_whole(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Find what a run can go on from.
-
-    Args:
-        folder: a run folder.
-
-    Returns:
-        The newest checkpoint whose checksums agree, or None where there is no checkpoint at all; and a line for each
-        newer one that is damaged.
-
-    Raises:
-        UserError: there are checkpoints, and all are damaged.
-    """
-    found = [Checkpoint(folder, kind, step) for kind in (LATEST, BEST) for step in steps_in(folder / kind)]
-    damaged = []
-    for checkpoint in sorted(found, key=lambda each: each.step, reverse=True):
-        reason = checksums.damage(Path(str(checkpoint)))
-        if reason is None:
-            return checkpoint, damaged
-        damaged.append(f"{checkpoint} is damaged: {reason}")
-    if damaged:
-        raise UserError(
-            "\n".join([f"{folder}: no checkpoint is whole:", *damaged, "begin anew with --overwrite, or another --out"])
-        )
-    return None, []
-
-
-def read_run(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The JSON item of a checkpoint: config, provenance, position."""
-    return _read(checkpoint, run=ocp.args.JsonRestore())["run"]
 
 
 def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> TrainState:

@@ -16,7 +16,7 @@ from cmgan_jax.data.holdout import noise_held_out_before
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import write_json
 from cmgan_jax.recipes import to_dict
-from cmgan_jax.runs import ABOUT
+from cmgan_jax.runs import ABOUT, is_run, read_about
 from cmgan_jax.training import checkpoint, lock, provenance
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
@@ -56,11 +56,13 @@ def refuse_occupied(wishes: Wishes) -> None:
         UserError: a run is there and neither resume nor overwrite is asked; or nothing is there to resume.
     """
     folder = wishes.folder
-    occupied = (folder / ABOUT).exists()
+    occupied = is_run(folder)
     if wishes.resume and wishes.overwrite:
         raise UserError("--resume and --overwrite exclude each other")
     if wishes.resume and not occupied:
-        raise UserError(f"{folder}: nothing to resume there (no {ABOUT}); leave --resume out to begin a run")
+        raise UserError(
+            f"{folder}: nothing to resume there (no {ABOUT}, no checkpoint); leave --resume out to begin a run"
+        )
     lock.refuse_held(folder)
     if wishes.resume and read_about(folder).get("provenance", {}).get("imported"):
         raise UserError(
@@ -119,18 +121,6 @@ def refuse_other_division(corpus: Corpus, about: dict[str, Any]) -> None:
         f"validate; go on with the version {version}, or begin another run with its own --out. The run has\n"
         f"  {before}\nand this version\n  {now}"
     )
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """What run.json says of a run.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return json.loads((folder / ABOUT).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / ABOUT} cannot be read ({error}); the run cannot go on without it") from error
 
 
 def clear(folder: Path) -> None:

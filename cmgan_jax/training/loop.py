@@ -27,6 +27,7 @@ from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
 from cmgan_jax.patience import told_while
 from cmgan_jax.runs import LATEST, steps_in
+from cmgan_jax.training import sentences
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.divergence import Diverged, account, is_finite
@@ -39,9 +40,10 @@ from cmgan_jax.training.pesq_targets import TargetScorer
 from cmgan_jax.training.position import Position
 from cmgan_jax.training.provenance import digest
 from cmgan_jax.training.records import Recorder, Silence
+from cmgan_jax.training.selection import improves, kept_best
 from cmgan_jax.training.state import TrainState, rate_factor
 from cmgan_jax.training.stepper import Measured, Stepper, first_device_copy
-from cmgan_jax.training.validation import Held, judge_crops, score_files
+from cmgan_jax.training.validation import Held, judge_crops, score_files, score_noisy
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Outcome:
         interrupted: the signal that ended it, or None.
         step: updates attempted.
         noisy: scores of the held-out files as they are.
-        best: highest validation PESQ with its epoch and scores, or None.
+        best: highest validation PESQ with its epoch and scores, of the checkpoint in `best`; None: no epoch has a
+            score of every held-out file.
     """
 
     interrupted: signal.Signals | None
@@ -113,6 +116,9 @@ class Run:
         self._saved = time.monotonic(), position.step
         self._records_fail = False
         self._display_lost = False
+        position.best, lacking = kept_best(folder, position, len(self._held.files))
+        if lacking:
+            display.note(lacking)
 
     def train(self) -> Outcome:
         """Train to the last epoch, or until a signal asks to save and leave."""
@@ -240,26 +246,34 @@ class Run:
         began, first = self._pace
         return (now - began) / max(step - first, 1) * (self._total - step)
 
+    def _score_noisy(self) -> dict[str, Any]:
+        """Scores of the noisy files; files that have none are told of."""
+        noisy = self._hosts.from_first(lambda: score_noisy(self._held, self.config, self._scorer.pool))
+        if noisy["unscored"]:
+            self._display.note(sentences.of_left_out(noisy))
+        return noisy
+
     def _end_epoch(self, epoch: int) -> bool:
-        """Validate, write the epoch's record; whether the model is the best so far, by PESQ."""
-        if self.position.noisy is None:
-            # Not before the first step, which nobody should wait for.
-            self.position.noisy = self._hosts.from_first(
-                lambda: score_files(None, self._held, self.config, self._scorer.pool).numbers
-            )
+        """Validate, write the epoch's record; whether the model is the best so far, by PESQ.
+
+        Only epochs whose PESQ is of the same files are compared: one that lacks a score is not the best.
+        """
+        if self.position.noisy is None or not self.position.noisy["scored"]:
+            # Not before the first step, which nobody should wait for; again where none of them could be scored.
+            self.position.noisy = self._score_noisy()
+        left_out = self.position.noisy["unscored"]
         generator, average, discriminator = self._validated()
         enhanced: dict[str, Any] = {}
 
         def validate() -> dict[str, Any]:
             numbers = judge_crops(average, discriminator, self._held, self.config, self._scorer.pool)
-            scored = score_files(average, self._held, self.config, self._scorer.pool)
+            scored = score_files(average, self._held, self.config, self._scorer.pool, left_out)
             enhanced.update(scored.enhanced)
             return numbers | scored.numbers
 
         with self._told_while("validating; what is measured for the first time is compiled, too"):
             validation = self._hosts.from_first(validate)
-        best = self.position.best
-        improved = validation["pesq"] is not None and (best is None or validation["pesq"] > best["pesq"])
+        improved = improves(validation, self.position.best)
         if improved:
             self.position.best = validation | {"epoch": epoch + 1}
         record = {
@@ -272,7 +286,7 @@ class Run:
         }
         self._record("epoch", self.position.step, record)
         self.position.epoch, self.position.window = Meter(), Meter()
-        self._display.note(_sentence(epoch, self.config.epochs, record))
+        self._display.note(sentences.of_epoch(self.config, record))
         if self._observer:
             self._observer.after_epoch(self.position.step, epoch + 1, enhanced)
         return improved
@@ -285,9 +299,12 @@ class Run:
 
     def _record(self, kind: str, step: int, numbers: dict[str, Any]) -> None:
         """Write a record; a disk that refuses it is told of once, and does not end the run."""
-        error = self._recorder.record(kind, step, numbers)
+        self._note_records(step, self._recorder.record(kind, step, numbers))
+
+    def _note_records(self, step: int, error: OSError | None) -> None:
+        """Tell of records that cannot be written, once, and of those that are written again."""
         if error is not None and not self._records_fail:
-            self._display.note(f"step {step}: a record could not be written ({_in_words(error)}); going on")
+            self._display.note(f"step {step}: a record could not be written ({sentences.of_error(error)}); going on")
         elif error is None and self._records_fail:
             self._display.note(f"step {step}: records are written again")
         self._records_fail = error is not None
@@ -300,7 +317,7 @@ class Run:
         """Record, once, that nobody may be reading."""
         if not self._display_lost and (error := self._display.lost) is not None:
             self._display_lost = True
-            self._event("display_lost", reason=_in_words(error), then="goes on")
+            self._event("display_lost", reason=sentences.of_error(error), then="goes on")
 
     def _event(self, event: str, **numbers: str) -> None:
         """Record what this process met with; an unbroken run has no such record."""
@@ -325,6 +342,7 @@ class Run:
                 f"host 0, so nothing is saved of it; {self._kept()}. Go on with --resume, and see which host's "
                 "devices compute wrongly if it happens again"
             )
+        self._note_records(self.position.step, self._recorder.sync())
         self.position.batches = self._batches.get_state()
         run = self._about | {"position": self.position.to_dict()}
         self._store.save(self.position.step, self._stepper.snapshot(), run, best)
@@ -332,7 +350,8 @@ class Run:
 
     def _note_failed_save(self, wait: bool) -> None:
         if (error := self._store.failure(wait)) is not None:
-            self._display.note(f"a checkpoint could not be written ({_in_words(error)}); {self._kept()}; going on")
+            why = sentences.of_error(error)
+            self._display.note(f"a checkpoint could not be written ({why}); {self._kept()}; going on")
 
     def _finish_saving(self) -> None:
         """Wait for the last checkpoint.
@@ -343,27 +362,13 @@ class Run:
         if (error := self._store.failure(wait=True)) is not None:
             raise UserError(
                 f"{self._folder}: the last checkpoint, of step {self.position.step}, could not be written "
-                f"({_in_words(error)}); {self._kept()}. When there is room again, go on with --resume"
+                f"({sentences.of_error(error)}); {self._kept()}. When there is room again, go on with --resume: it "
+                "trains again what came after it"
             ) from error
 
     def _kept(self) -> str:
+        """Which checkpoints there are, after one could not be written."""
         steps = steps_in(self._folder / LATEST)
-        return f"the last whole one is of step {steps[-1]}" if steps else "there is none before it"
-
-
-def _in_words(error: BaseException) -> str:
-    """The first line of an error: those of storage libraries run to pages."""
-    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return words.strip().split("\n")[0][:300] or type(error).__name__
-
-
-def _sentence(epoch: int, epochs: int, record: dict[str, Any]) -> str:
-    train, validation = record["train"], record["validation"]
-    pesq = "not scored" if validation["pesq"] is None else f"{validation['pesq']:.3f}"
-    return (
-        f"epoch {epoch + 1}/{epochs}: PESQ {pesq} on {validation['scored']} of {validation['files']} held-out files, "
-        f"SI-SDR {validation['si_sdr']:.2f} dB, validation loss {validation['loss']:.4f}; "
-        f"training loss {train['generator_loss']:.4f}, discriminator {train['discriminator_loss']:.4f} "
-        f"(updated in {train['discriminator_update']:.0%} of steps), {train['crops_per_second']:.1f} crops/s"
-        + (" – best so far" if record["best"] else "")
-    )
+        kept = f"the last whole one is of step {steps[-1]}" if steps else "there is none before it"
+        owed = self._store.owed
+        return kept if owed is None else f"{kept}; the best so far, of step {owed}, is tried again before any other"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cmgan_jax.evaluation import spectrogram
+from cmgan_jax.outputs import replacing
 
 FOLDER = "report"
 SECONDS = 4.0
@@ -27,7 +28,8 @@ def save(folder: Path, moment: str, name: str, signal: np.ndarray, reference: fl
     """
     path = folder / FOLDER / f"{moment}-{_plain(name)}.png"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(spectrogram.image(_spectra(signal, rate), reference))
+    with replacing(path) as temporary:
+        temporary.write_bytes(spectrogram.image(_spectra(signal, rate), reference))
 
 
 def loudest(clean: np.ndarray, rate: int) -> float:

@@ -17,8 +17,8 @@ class Position:
         window: totals since the last step record.
         epoch: totals since the epoch began.
         judged: the discriminator's last predictions beside the true scores.
-        best: highest validation PESQ so far, with its epoch; None: no epoch has ended.
-        noisy: scores of the held-out files as they are.
+        best: highest validation PESQ so far, with its epoch; None: no epoch has a score of every held-out file.
+        noisy: scores of the held-out files as they are; `unscored` are those that no epoch is to score.
         not_finite: steps whose loss or gradient was not finite.
         in_a_row: how many of them were the last ones.
     """

@@ -2,19 +2,19 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 from cmgan_jax.outputs import plain, replacing
+from cmgan_jax.run_records import METRICS
 from cmgan_jax.training.curves import Curves
-
-METRICS = "metrics.jsonl"
 
 
 class Recorder:
     """Appends records to metrics.jsonl and their numbers to TensorBoard.
 
-    A line is whole or absent. One that cannot be written waits for the next record.
+    A line is whole or absent. One that cannot be written waits for the next record, or for `sync`.
 
     Args:
         folder: the run folder.
@@ -61,6 +61,19 @@ class Recorder:
             return error
         return None
 
+    def sync(self) -> OSError | None:
+        """Have all records on the disk: a checkpoint counts on those before it, which do not come again.
+
+        Returns:
+            Why that is impossible, or None.
+        """
+        try:
+            self._write_waiting()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            return error
+        return None
+
     def close(self) -> int:
         """Close both; how many records could not be written at all."""
         try:
@@ -94,26 +107,32 @@ class Silence:
         """Write nothing."""
         return None
 
+    def sync(self) -> OSError | None:
+        """Have nothing on the disk."""
+        return None
+
     def close(self) -> int:
         """Close nothing, and miss nothing."""
         return 0
 
 
 def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """Records of a run, in order; `kind` picks one. A torn last line is left out."""
+    """Records of a run, in order; `kind` picks one. Torn lines are left out."""
     records = [json.loads(line) for line in _lines(folder / METRICS) if _position(line) >= 0]
     return [record for record in records if kind in (None, record["kind"])]
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+    # What a power loss leaves need be no text at all.
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
 def _position(line: str) -> float:
-    """Step of a record; a torn line counts as before everything for readers, and is dropped on resume."""
+    """Step of a record; NaN of a torn line, which is before and after nothing: left out, and dropped on resume."""
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        record = json.loads(line)
+        return float(record["step"]) if isinstance(record["kind"], str) else math.nan
+    except (ValueError, KeyError, TypeError):
         return math.nan
 
 

@@ -1,5 +1,7 @@
 """What a model is worth on held-out material: losses on fixed crops, PESQ and SI-SDR on full files."""
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -12,6 +14,7 @@ from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.evaluation.enhance import enhance
 from cmgan_jax.evaluation.metrics import si_sdr
+from cmgan_jax.evaluation.scores import TIME_LIMIT
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.models.generator import Generator
 from cmgan_jax.precision import as_configured
@@ -21,6 +24,9 @@ from cmgan_jax.training.health import Pairs, bias_and_error, rank_correlation
 from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss
 from cmgan_jax.training.pesq_targets import target_of
 from cmgan_jax.training.steps import views
+
+ATTEMPTS = 2
+"""How often a file is scored until there is a score: a worker may be killed, and a machine may stand still."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,10 @@ class Scored(NamedTuple):
     """What enhancing the held-out files gave.
 
     Attributes:
-        numbers: `pesq` (mean MOS of those scored; None if none was), `si_sdr` (mean, dB), `scored`, `files`, and
-            `unscored`: reasons by file name.
+        numbers: `pesq` (mean MOS of the files that are compared; None unless every one of them was scored, since a mean
+            of others does not compare), `complete` (whether that is so), `si_sdr` (mean of the same files, dB; NaN if
+            there are none), `scored`, `files` (how many are compared), `unscored` (reasons by file name), and, where it
+            is not complete, `pesq_partial`: the mean of those scored, None if none was.
         enhanced: float32[S'] of the files that are shown, by name.
     """
 
@@ -140,30 +148,90 @@ def judge_crops(generator: Any, discriminator: Any, held: Held, config: Config, 
     }
 
 
-def score_files(generator: Any | None, held: Held, config: Config, pool: PesqPool) -> Scored:
-    """Enhance every full file and score it against its clean reference.
+def score_noisy(held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
+    """Score the held-out files as they are, and find which of them can be scored at all.
+
+    A clean file that PESQ hears no speech in, or a pair that ends its process, can be scored in no epoch. It would make
+    every epoch incomplete, and is left out of all of them instead.
 
     Args:
-        generator: variables of the generator; None scores the noisy files as they are.
+        held: the files.
+        config: the run's numbers.
+        pool: where PESQ is computed.
+
+    Returns:
+        `pesq` (mean MOS of those scored; None if none was), `si_sdr` (mean of the same, dB; NaN likewise), `scored`,
+        `files` (all of them), and `unscored`: reasons by file name, of those that no epoch is to score.
+    """
+    scores, distances, _ = _score(None, held, config, pool, ())
+    reasons = _reasons(scores)
+    return {
+        "pesq": _mean_pesq(scores),
+        "si_sdr": _mean([distance for name, distance in distances.items() if name not in reasons]),
+        "scored": len(scores) - len(reasons),
+        "files": len(scores),
+        "unscored": reasons,
+    }
+
+
+def score_files(generator: Any, held: Held, config: Config, pool: PesqPool, left_out: Collection[str] = ()) -> Scored:
+    """Enhance full files and score each against its clean reference.
+
+    Args:
+        generator: variables of the generator.
         held: the files.
         config: the run's numbers.
         pool: where PESQ is computed, while the next file is enhanced.
+        left_out: names of those that are not scored, `unscored` of `score_noisy`.
     """
-    futures, distances, kept = {}, [], {}
-    shown = {name for name, _, _ in held.shown}
-    for name, clean, noisy in held.files:
-        enhanced = noisy if generator is None else enhance(generator, noisy, config)
-        futures[name] = pool.score(clean, enhanced)
-        distances.append(float(si_sdr(clean, enhanced)))
-        if name in shown:
-            kept[name] = enhanced
-    scores: dict[str, Score] = {name: future.result() for name, future in futures.items()}
-    values = [score.pesq for score in scores.values() if score.failure is None]
+    scores, distances, kept = _score(generator, held, config, pool, left_out)
+    reasons, mean = _reasons(scores), _mean_pesq(scores)
+    complete = bool(scores) and not reasons
     numbers = {
-        "pesq": float(np.mean(values)) if values else None,
-        "si_sdr": float(np.mean(distances)),
-        "scored": len(values),
+        "pesq": mean if complete else None,
+        "complete": complete,
+        "si_sdr": _mean(list(distances.values())),
+        "scored": len(scores) - len(reasons),
         "files": len(scores),
-        "unscored": {name: str(score.failure) for name, score in scores.items() if score.failure is not None},
+        "unscored": reasons,
     }
-    return Scored(numbers, kept)
+    return Scored(numbers if complete else numbers | {"pesq_partial": mean}, kept)
+
+
+def _score(
+    generator: Any | None, held: Held, config: Config, pool: PesqPool, left_out: Collection[str]
+) -> tuple[dict[str, Score], dict[str, float], dict[str, np.ndarray]]:
+    """PESQ and SI-SDR of the files by name, and the enhanced ones that are shown, also if they are left out."""
+    scores: dict[str, Score] = {}
+    distances: dict[str, float] = {}
+    kept: dict[str, np.ndarray] = {}
+    shown = {name for name, _, _ in held.shown}
+    # Whole files take longer than the crops that the run's limit is for.
+    limit = max(config.targets.time_limit, TIME_LIMIT)
+    for _ in range(ATTEMPTS):
+        futures = {}
+        for name, clean, noisy in held.files:
+            counts = name not in left_out and (name not in scores or scores[name].failure is not None)
+            if not counts and (name in kept or name not in shown):
+                continue
+            enhanced = noisy if generator is None else enhance(generator, noisy, config)
+            if name in shown:
+                kept[name] = enhanced
+            if counts:
+                futures[name] = pool.score(clean, enhanced, time_limit=limit)
+                distances[name] = float(si_sdr(clean, enhanced))
+        scores |= {name: future.result() for name, future in futures.items()}
+    return scores, distances, kept
+
+
+def _reasons(scores: dict[str, Score]) -> dict[str, str]:
+    return {name: str(score.failure) for name, score in scores.items() if score.failure is not None}
+
+
+def _mean_pesq(scores: dict[str, Score]) -> float | None:
+    values = [score.pesq for score in scores.values() if score.failure is None]
+    return _mean(values) if values else None
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
