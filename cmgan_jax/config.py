@@ -59,6 +59,22 @@ class GeneratorConfig:
     """Relative positions are clamped to this distance."""
     dropout: float = 0.2
     """Dropout rate of feed-forward and attention outputs."""
+    early_strides: tuple[int, ...] = ()
+    """Strides of the convolutions that shrink the frequency axis before the encoder's dense block, in order; none in
+    the paper."""
+    late_strides: tuple[int, ...] = (2,)
+    """Strides of those after the dense block. The decoders undo all strides in reverse order, and at each resolution
+    between two strides they add the encoder's feature maps to their own."""
+    output_channels: int = 0
+    """Width of the decoders' feature maps at the full frequency resolution; 0: as wide as all others."""
+    recompute: bool = True
+    """Compute activations again in the backward pass, which saves memory, instead of keeping them, which saves time.
+    It changes no result."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """All strides of the encoder, in order."""
+        return (*self.early_strides, *self.late_strides)
 
 
 @dataclass(frozen=True)
