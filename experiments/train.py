@@ -70,11 +70,19 @@ def parse(words: list[str]) -> Arguments:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--out", type=Path)
     first.add_argument("--resume", action="store_true")
+    first.add_argument("--data")
+    first.add_argument("--speech", nargs="*")
+    first.add_argument("--noise", nargs="*")
     known, _ = first.parse_known_args(words)
     defaults: dict[str, Any] = {}
     if known.resume and known.out and (known.out / ABOUT).exists():
         about = read_about(known.out)
         base, defaults = from_dict(about["config"]), source_arguments(about["source"])
+        # The corpus may lie elsewhere now, in one folder or in several: what is named takes the recorded place.
+        if known.data is not None:
+            defaults |= {"speech": (), "noise": ()}
+        if known.speech or known.noise:
+            defaults |= {"data": ""}
     else:
         base = Config()
     first.add_argument("--recipe", default=base.recipe)
@@ -92,8 +100,9 @@ def parse(words: list[str]) -> Arguments:
     )
 
 
-def source_arguments(source: dict[str, Any]) -> dict[str, Any]:
-    """The flags that name the corpus of a recorded run."""
+def source_arguments(source: dict[str, Any] | None) -> dict[str, Any]:
+    """The flags that name the corpus of a recorded run; None: it recorded no place."""
+    source = source or {"data": "", "speech": [], "noise": [], "skip_bad": False}
     return {
         "data": source["data"],
         "speech": tuple(map(Path, source["speech"])),
@@ -120,7 +129,14 @@ def find_corpus(arguments: Arguments, display: Display) -> Corpus:
     if arguments.data == DEMO:
         folder = prepare_demo(DEMO_FOLDER, progress=display.note)
     source = CorpusSource(data=folder, speech=arguments.speech, noise=arguments.noise)
-    return open_corpus(source, arguments.config, arguments.skip_bad)
+    try:
+        return open_corpus(source, arguments.config, arguments.skip_bad)
+    except UserError as error:
+        if not arguments.resume:
+            raise
+        flags = "--speech DIR… --noise DIR…" if arguments.speech or arguments.noise else "--data DIR"
+        where = f"where the run's corpus lies elsewhere now, name it: --resume {flags} (this is {Path.cwd()})"
+        raise UserError(f"{error}\n{where}") from error
 
 
 def closing(outcome: Outcome, folder: Path) -> str:

@@ -1,8 +1,12 @@
 """Layouts, partners, held-out parts and fingerprints, on small corpora made here."""
 
 import os
+import re
 import shutil
+import unicodedata
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,9 @@ from cmgan_jax.config import Config
 from cmgan_jax.data import audio, layout, pipeline
 from cmgan_jax.data.corpus import Corpus, CorpusSource, fingerprint
 from cmgan_jax.data.folders import files_below
+from cmgan_jax.data.holdout import hold_out
 from cmgan_jax.data.inspection import open_corpus
+from cmgan_jax.data.recordings import recording
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override
 
@@ -25,7 +31,9 @@ def tiny(**numbers: Any) -> Config:
 
 
 def tone(path: Path, frames: int = 4000) -> None:
-    audio.write(path, 0.1 * np.sin(np.arange(frames) * 0.1 + len(path.name)), RATE)
+    """Samples of each file's own: of its name and the two folders above it."""
+    seed = zlib.crc32(unicodedata.normalize("NFC", "/".join(path.parts[-3:])).encode(errors="surrogateescape"))
+    audio.write(path, 0.1 * np.sin(np.arange(frames) * 0.1 + seed), RATE)
 
 
 def paired(root: Path, names: list[str], part: str = "train") -> Path:
@@ -141,6 +149,199 @@ def test_one_speaker_holds_out_files(tmp_path: Path) -> None:
         open_corpus(CorpusSource(tmp_path), tiny(validation_speakers=("p200",)))
 
 
+@pytest.mark.parametrize(
+    "folders",
+    [
+        pytest.param("{voice}/{k}", id="a folder a speaker"),
+        pytest.param("all/{voice}/chapter{k}/x", id="below a folder that holds all"),
+        pytest.param("{voice}1-121119-{k}", id="an identifier before the number"),
+        pytest.param(
+            "book_{k}_reader_0{voice}_seg_{k}".replace("{voice}", "{number}"), id="an identifier that says so"
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["paired", "mixed"])
+def test_voices_are_held_out_whole_however_they_are_told(tmp_path: Path, folders: str, kind: str) -> None:
+    """Twenty voices with three files each: two of them are a tenth, and none of their files trains."""
+    voices = "abcdefghijklmnopqrst"
+    every = [folders.format(voice=voice, k=k, number=f"{n:02d}") for n, voice in enumerate(voices) for k in range(3)]
+    paired(tmp_path, every) if kind == "paired" else mixed(tmp_path, every, ["hum/1", "hum/2"])
+    corpus = open_corpus(CorpusSource(tmp_path), tiny())
+    assert sorted(names(corpus.validation)) == sorted(every[-6:])
+    assert len(corpus.items) == 54
+    assert "18 speakers, 2 held out" in corpus.describe()
+    labels = sorted({item.speaker for item in corpus.validation})
+    chosen = open_corpus(CorpusSource(tmp_path), tiny(validation_speakers=(labels[0],)))
+    assert sorted(names(chosen.validation)) == sorted(every[-6:-3])
+
+
+def test_what_was_taken_for_a_speaker_is_told_where_it_is_doubtful(tmp_path: Path) -> None:
+    sources = [f"{source}/{number}/x" for source in "abcd" for number in range(6 if source == "b" else 2)]
+    nested = open_corpus(CorpusSource(mixed(tmp_path / "nested", sources, ["hum/1", "hum/2"])), tiny()).describe()
+    assert "speakers:   b (6 files), a (2 files), c (2 files), d (2 files)" in nested
+    assert "b is taken for one speaker and holds 6 folders: if those are the speakers" in nested
+    alone = paired(tmp_path / "alone", [f"{number}/x" for number in range(6)])
+    assert "every file is taken for a speaker of its own" in open_corpus(CorpusSource(alone), tiny()).describe()
+    told = open_corpus(CorpusSource(paired(tmp_path / "flat", ["rain", "snow", "wind"])), tiny()).describe()
+    assert "1 of 3 files held out" in told
+    assert "too few speakers are told apart by folders or names, or they share files (unknown)" in told
+    good = paired(tmp_path / "good", [f"{number}/{k}" for number in range(6) for k in range(2)])
+    assert "note" not in open_corpus(CorpusSource(good), tiny()).describe()
+
+
+def copied(path: Path, to: Path) -> None:
+    """The same samples in a file of another kind."""
+    audio.write(to, audio.read(path), RATE)
+
+
+def linked(path: Path, to: Path) -> None:
+    to.symlink_to(path)
+
+
+@pytest.mark.parametrize("again", [copied, linked], ids=["copied", "linked"])
+@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize("kind", ["paired", "mixed"])
+def test_what_validates_or_tests_does_not_train_too(
+    tmp_path: Path, kind: str, part: str, again: Callable[[Path, Path], None]
+) -> None:
+    """It is named, and --skip-bad leaves it out of training, so that scores stay comparable."""
+    trained = ["p1_1", "p2_1", "p3_1"]
+    paired(tmp_path, trained) if kind == "paired" else mixed(tmp_path, trained, ["hum/1", "hum/2"])
+    paired(tmp_path, ["p8_1", "p9_1"], part)
+    train = tmp_path / ("train/clean" if kind == "paired" else "speech")
+    suffix = ".flac" if again is copied else ".wav"
+    held = tmp_path / part / "clean" / f"p7_1{suffix}"
+    again(train / "p2_1.wav", held)
+    tone(tmp_path / part / "noisy" / f"p7_1{suffix}")
+    if kind == "mixed" and part == "test":
+        # A mixed corpus has no test set.
+        assert len(open_corpus(CorpusSource(tmp_path), tiny()).speech) == 2
+        return
+    with pytest.raises(UserError) as refused:
+        open_corpus(CorpusSource(tmp_path), tiny())
+    assert f"{train}/p2_1.wav: the same samples as {held}" in str(refused.value)
+    corpus = open_corpus(CorpusSource(tmp_path), tiny(), skip_bad=True)
+    assert "p2_1" not in names((*corpus.items, *(corpus.validation if part == "test" else ())))
+    assert "p7_1" in names(corpus.validation if part == "validation" else corpus.test)
+
+
+def test_a_file_of_speech_that_is_noise_too_is_no_noise(tmp_path: Path) -> None:
+    mixed(tmp_path, ["a/1", "b/1"], ["hum/1", "hum/2"])
+    copied(tmp_path / "speech/b/1.wav", tmp_path / "noise/b.flac")
+    with pytest.raises(UserError, match=r"noise/b\.flac: the same samples as .*speech/b/1\.wav, which is speech"):
+        open_corpus(CorpusSource(tmp_path), tiny())
+
+
+def test_pairs_with_one_clean_file_train_or_validate_together(tmp_path: Path) -> None:
+    """Ten sentences, each at three levels of noise, whatever the speakers are told by: no sentence does both."""
+    for layout_of in ("{snr}/{k}", "{k}_{snr}", "{snr}/{k}x/x"):
+        root = tmp_path / layout_of.replace("/", "-")
+        paired(root, [f"{k}" for k in range(10)], "store")
+        for k in range(10):
+            for snr in ("quiet", "middling", "loud"):
+                name = layout_of.format(snr=snr, k=k)
+                tone(root / "train/noisy" / f"{name}.wav")
+                copied(root / f"store/clean/{k}.wav", root / "train/clean" / f"{name}.wav")
+        corpus = open_corpus(CorpusSource(root), tiny())
+        train, held = ({pair.contents[0] for pair in part} for part in (corpus.train, corpus.validation))
+        assert (len(train), len(held)) == (9, 1), layout_of
+        assert (len(corpus.train), len(corpus.validation)) == (27, 3)
+
+
+def test_validation_on_the_test_set_and_pairs_without_noise_are_noted(tmp_path: Path) -> None:
+    for part in ("validation", "test"):
+        paired(tmp_path, ["p1_1"], part)
+    copied(tmp_path / "test/clean/p1_1.wav", tmp_path / "validation/clean/p1_1.wav")
+    paired(tmp_path, ["p2_1", "p3_1"])
+    copied(tmp_path / "train/clean/p2_1.wav", tmp_path / "train/noisy/p2_1.wav")
+    told = open_corpus(CorpusSource(tmp_path), tiny()).describe()
+    assert "1 of 1 pairs of DIR/validation are in DIR/test too" in told
+    assert "1 of 3 pairs are without noise" in told
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1-211527-A", "Baby_cry_4-211527-C"),  # ESC-10, and as it lies in ../shared
+        ("a/1-100032-A-0", "b/1-100032-B-0"),  # ESC-50
+        ("fold1/100032-3-0-0", "fold2/100032-3-0-12"),  # UrbanSound8K: Freesound's identifier, class, take, slice
+        ("DKITCHEN/ch01", "DKITCHEN/ch16"),  # DEMAND: the channels of one recording
+        ("airport-barcelona-0-0-a", "airport-barcelona-0-12-b"),  # TAU urban acoustic scenes: place, segment, device
+        ("Babble_4", "Babble_11"),  # MS-SNSD
+        ("cafe_1", "cafe_0002"),
+        ("cafe", "cafe (2)"),
+        ("cafe-part1", "cafe_take_3"),
+        ("cafe_00m30s-01m00s", "cafe_01m00s-01m30s"),
+        ("street_L", "street_R"),
+        ("street_1of2", "Street_2of2"),
+        ("01_cafe", "02_cafe"),
+        ("typing0", "typing12"),
+        ("part1/rain", "part2/rain"),
+    ],
+)
+def test_takes_of_one_recording_are_recognised(one: str, other: str) -> None:
+    assert recording(one) == recording(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1-211527-A", "1-22694-A"),
+        ("100032-3-0-0", "100263-3-0-0"),
+        ("door_Freesound_validated_383849_0", "door_Freesound_validated_383850_0"),
+        ("DKITCHEN/ch01", "PCAFETER/ch01"),
+        ("rain", "rain-on-tent"),
+        ("blanket/rain", "noisekun/rain"),
+        ("cafe_1", "street_1"),
+    ],
+)
+def test_recordings_are_kept_apart(one: str, other: str) -> None:
+    assert recording(one) != recording(other)
+
+
+def test_no_take_of_a_held_out_recording_trains(tmp_path: Path) -> None:
+    """Thirty recordings of ESC's kind with two takes each: a tenth of the files is three recordings, takes and all."""
+    takes = [f"rain/{k % 5}-{10_000 + k}-{take}" for k in range(30) for take in "AB"]
+    mixed(tmp_path, [f"{voice}/{k}" for voice in "abcd" for k in range(2)], takes)
+    # A copy of another name is of the same recording.
+    held = open_corpus(CorpusSource(tmp_path), tiny()).validation_noise[0]
+    copied(held.path, tmp_path / "noise/thunder.flac")
+    corpus = open_corpus(CorpusSource(tmp_path), tiny())
+    train, held = ({recording(clip.name) for clip in part} for part in (corpus.noise, corpus.validation_noise))
+    assert not train & held
+    assert not {c for clip in corpus.noise for c in clip.contents} & {
+        c for clip in corpus.validation_noise for c in clip.contents
+    }
+    assert 2 <= len(held) <= 4
+    assert len(corpus.noise) + len(corpus.validation_noise) == 61
+    assert re.search(
+        r"hold-out:   3 speakers, 1 held out; \d recordings of noise held out, no take of which trains",
+        corpus.describe(),
+    )
+
+
+def test_noise_that_names_tell_to_be_one_recording_is_held_out_by_file_and_says_so(tmp_path: Path) -> None:
+    mixed(tmp_path, ["a/1", "b/1"], [f"hum_{k}" for k in range(20)])
+    corpus = open_corpus(CorpusSource(tmp_path), tiny())
+    assert (len(corpus.noise), len(corpus.validation_noise)) == (18, 2)
+    assert "2 files of noise held out" in corpus.describe()
+    assert "all noise has the names of takes of one recording" in corpus.describe()
+
+
+def test_real_noise_is_held_out_by_recording(shared: Path) -> None:
+    """ESC-10's 400 clips are cut from 304 recordings of Freesound; the thirteen others are recordings of their own."""
+    listing = layout.find(CorpusSource(shared / "corpus"))
+    held = hold_out(replace(listing, speech=listing.speech[:600]), tiny())
+    train, held = ({recording(clip.name) for clip in part} for part in (held.noise, held.validation_noise))
+    assert len(train) + len(held) == 304 + 13
+    assert not train & held
+
+
+def test_a_speaker_who_validates_in_a_folder_and_trains_is_named(tmp_path: Path) -> None:
+    paired(paired(tmp_path, ["p1_1", "p2_1", "x"]), ["p2_2", "p3_1", "y"], "validation")
+    assert "speakers of DIR/validation train too: p2\n" in open_corpus(CorpusSource(tmp_path), tiny()).describe()
+
+
 def test_a_single_pair_cannot_train_and_validate(tmp_path: Path) -> None:
     paired(tmp_path, ["p200_1"])
     with pytest.raises(UserError, match="one usable pair only"):
@@ -246,19 +447,40 @@ def test_the_fingerprint_knows_content_and_not_place(tmp_path: Path) -> None:
     assert len({first, described, renamed, digest(tmp_path / "b")}) == 4
 
 
+def test_other_content_of_equal_length_is_another_corpus(tmp_path: Path) -> None:
+    """Names, sizes and lengths stay: by those alone, as before, the two were the same."""
+    first = open_corpus(CorpusSource(paired(tmp_path, ["p1_1", "p2_1"])), tiny())
+    path = tmp_path / "train/noisy/p1_1.wav"
+    size = path.stat().st_size
+    samples = audio.read(path)
+    audio.write(path, -samples, RATE)
+    assert path.stat().st_size == size
+    second = open_corpus(CorpusSource(tmp_path), tiny())
+    assert second.fingerprint != first.fingerprint
+    assert second.earlier_fingerprint == first.earlier_fingerprint
+    audio.write(path, samples, RATE)
+    os.utime(path, (0, 0))
+    assert open_corpus(CorpusSource(tmp_path), tiny()).fingerprint == first.fingerprint
+
+
+def test_accents_written_in_another_way_are_the_same_corpus(tmp_path: Path) -> None:
+    """A Mac decomposes the accents of names when it copies them."""
+    for form in ("NFC", "NFD"):
+        paired(tmp_path / form, [unicodedata.normalize(form, name) for name in ("p1_é", "p2_é")])
+    composed, decomposed = (open_corpus(CorpusSource(tmp_path / form), tiny()) for form in ("NFC", "NFD"))
+    assert composed.fingerprint == decomposed.fingerprint
+
+
 def test_every_part_of_a_file_counts_in_the_fingerprint_and_their_order_does_not(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / name).write_bytes(b"12")
-    a, b = ("x/a.wav", tmp_path / "a", 1), ("x/b.wav", tmp_path / "b", 1)
+    a, b = ("x/a.wav", "5a5a", 1), ("x/b.wav", "5b5b", 1)
     digest = fingerprint([a, b], None)
     assert fingerprint([b, a], None) == digest
-    assert fingerprint([a, ("x/b.wav", tmp_path / "b", 2)], None) != digest
-    assert fingerprint([a, ("y/b.wav", tmp_path / "b", 1)], None) != digest
-    (tmp_path / "b").write_bytes(b"123")
-    assert fingerprint([a, b], None) != digest
-    (tmp_path / "b").unlink()
-    with pytest.raises(UserError, match=f"{tmp_path}/b: No such file"):
-        fingerprint([a, b], None)
+    assert fingerprint([a, ("x/b.wav", "5b5b", 2)], None) != digest
+    assert fingerprint([a, ("y/b.wav", "5b5b", 1)], None) != digest
+    assert fingerprint([a, ("x/b.wav", "5a5a", 1)], None) != digest
+    (tmp_path / "manifest.json").write_text("{}")
+    assert fingerprint([a, b], tmp_path / "manifest.json") != digest
+    assert fingerprint([a, b], tmp_path / "none.json") == digest
 
 
 def test_a_corpus_describes_itself(tmp_path: Path) -> None:
@@ -270,6 +492,8 @@ def test_a_corpus_describes_itself(tmp_path: Path) -> None:
     assert corpus.describe().splitlines() == [
         "training:   4 pairs, 32.0 s, p1",
         "validation: 1 pair, 8.0 s, p2",
+        "hold-out:   1 speaker, 1 held out",
+        "speakers:   p1 (4 files), p2 (1 file)",
         f"fingerprint {corpus.fingerprint[:16]}",
     ]
     assert corpus.summary()["train_hours"] == 0.0089

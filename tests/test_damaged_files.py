@@ -40,9 +40,9 @@ def add_partners(damaged: list[Damaged], folder: Path) -> None:
 
 def add_pairs(clean: Path, noisy: Path) -> tuple[Path, Path]:
     """Four sound pairs of two speakers, and two that do not fit together; gives those."""
-    for name, frames, other in (("p1_1", 9_600, 9_600), ("p2_1", 9_600, 9_600), ("p3_longer", 9_600, 8_000)):
-        (clean / f"{name}.wav").write_bytes(encoded(samples=speech()[:frames]))
-        (noisy / f"{name}.wav").write_bytes(encoded(samples=speech(seed=1)[:other]))
+    for seed, (name, other) in enumerate((("p1_1", 9_600), ("p2_1", 9_600), ("p3_longer", 8_000)), 10):
+        (clean / f"{name}.wav").write_bytes(encoded(samples=speech(seed=seed)[:9_600]))
+        (noisy / f"{name}.wav").write_bytes(encoded(samples=speech(seed=seed + 10)[:other]))
     (clean / "p4_alone.wav").write_bytes(encoded())
     return noisy / "p3_longer.wav", clean / "p4_alone.wav"
 

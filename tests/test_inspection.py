@@ -18,8 +18,8 @@ RATE = 16_000
 CONFIG = make_config(preset="tiny")
 
 
-def noise(frames: int = 8000) -> np.ndarray:
-    return np.random.default_rng(frames).uniform(-0.3, 0.3, frames)
+def noise(frames: int = 8000, seed: str = "") -> np.ndarray:
+    return np.random.default_rng((frames, *seed.encode())).uniform(-0.3, 0.3, frames)
 
 
 def damaged_wav(path: Path) -> None:
@@ -52,6 +52,39 @@ DAMAGE = {
     "cut.flac": (damaged_flac, "damaged: flac decoder lost sync"),
     "gone.wav": (lambda p: p.symlink_to(p.with_name("nowhere.wav")), "No such file"),
 }
+
+
+def stored(path: Path, samples: np.ndarray) -> None:
+    """As floats, whose values may be of any size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+
+
+@pytest.mark.parametrize("scale", [2.0**7, 2.0**15, 2.0**23, 2.0**31], ids=["8", "16", "24", "32 bits"])
+def test_integers_stored_as_floats_are_refused(tmp_path: Path, scale: float) -> None:
+    """Training on such pairs gives losses in the thousands."""
+    stored(tmp_path / "a.wav", 0.9 * scale * noise())
+    (told,) = measure(tmp_path / "a.wav", RATE).reasons
+    assert "where 1 is full scale" in told
+    assert "32768" in told
+    stored(tmp_path / "loud.wav", 4 / 0.3 * noise())
+    assert measure(tmp_path / "loud.wav", RATE).reasons == (), "12 dB above full scale happens in mixing"
+
+
+@pytest.mark.parametrize(("side", "decibels"), [("noisy", 60), ("clean", 60), ("noisy", 45), ("clean", 41)])
+def test_pairs_of_which_one_is_at_another_scale_are_refused(tmp_path: Path, side: str, decibels: int) -> None:
+    """No mixture is 40 dB louder than its speech, and none is softer: one of them was scaled."""
+    other = "clean" if side == "noisy" else "noisy"
+    for name, gap in (("p1_1", 0), ("p2_1", 0), ("p3_1", 35), ("p4_1", decibels)):
+        for folder, gain in ((side, 0), (other, gap)):
+            # An offset is no level.
+            signal = 0.01 + 10 ** (-gain / 20) * noise(seed=name + folder)
+            stored(tmp_path / "train" / folder / f"{name}.wav", signal)
+    with pytest.raises(UserError) as refused:
+        open_corpus(CorpusSource(tmp_path), CONFIG)
+    word = "above" if side == "noisy" else "below"
+    (line,) = str(refused.value).splitlines()[1:-1]
+    assert line.startswith(f"  {tmp_path}/train/noisy/p4_1.wav: its level is {decibels} dB {word} its clean partner's")
 
 
 @pytest.mark.parametrize("name", DAMAGE)
@@ -88,7 +121,7 @@ def damaged(tmp_path: Path) -> Path:
     """Three sound pairs of two speakers, and one pair for every damage, on the noisy side."""
     for name in ("p1_1", "p1_2", "p2_1"):
         for side in ("clean", "noisy"):
-            audio.write(tmp_path / "train" / side / f"{name}.wav", noise(), RATE)
+            audio.write(tmp_path / "train" / side / f"{name}.wav", noise(seed=side + name), RATE)
     for name, (make, _) in DAMAGE.items():
         stem = name.replace(".", "_")
         audio.write(tmp_path / "train/clean" / f"{stem}.wav", noise(), RATE)
@@ -136,7 +169,7 @@ def test_the_test_set_is_checked_too(tmp_path: Path) -> None:
     """Better told before days of training than after them."""
     for part, name in (("train", "p1_1"), ("train", "p2_1"), ("test", "p3_1")):
         for side in ("clean", "noisy"):
-            audio.write(tmp_path / part / side / f"{name}.wav", noise(), RATE)
+            audio.write(tmp_path / part / side / f"{name}.wav", noise(seed=part + side + name), RATE)
     (tmp_path / "test/noisy/p3_1.wav").write_bytes(b"")
     with pytest.raises(UserError, match=r"1 file cannot.*\n.*test/noisy/p3_1\.wav: empty file"):
         open_corpus(CorpusSource(tmp_path), CONFIG)

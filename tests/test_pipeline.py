@@ -307,9 +307,9 @@ def test_held_out_mixtures_use_held_out_noise(mixture: Corpus) -> None:
 
 @pytest.mark.parametrize("harm", ["gone", "damaged", "shorter", "other"])
 def test_a_file_that_fails_in_training_is_named(tmp_path: Path, harm: str) -> None:
-    for name in ("p1_1", "p2_1"):
+    for seed, name in enumerate(("p1_1", "p2_1"), 1):
         for side in ("clean", "noisy"):
-            audio.write(tmp_path / "train" / side / f"{name}.flac", signal(1, 20_000), RATE)
+            audio.write(tmp_path / "train" / side / f"{name}.flac", signal(seed, 20_000), RATE)
     corpus = open_corpus(CorpusSource(tmp_path), config())
     path = tmp_path / "train/noisy/p1_1.flac"
     with closing(pipeline.training_batches(corpus, config())) as iterator:
@@ -325,7 +325,7 @@ def test_a_file_that_fails_in_training_is_named(tmp_path: Path, harm: str) -> No
             harmed.replace(path)
         else:
             # As long as before, and other samples.
-            audio.write(harmed, signal(1, 500) if harm == "shorter" else signal(2, 20_000), RATE)
+            audio.write(harmed, signal(1, 500) if harm == "shorter" else signal(3, 20_000), RATE)
             harmed.replace(path)
         changed = "changed since it was checked"
         # A crop may lie before the damage.
@@ -334,14 +334,15 @@ def test_a_file_that_fails_in_training_is_named(tmp_path: Path, harm: str) -> No
             take(iterator, 50)
     assert str(path) in str(caught.value)
     assert re.search(reason, str(caught.value))
+    assert "go on with --resume, and with --data where the corpus lies elsewhere now" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_goes_while_it_is_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between a crop's decoding and the look at its file's stamp."""
-    for name in ("p1_1", "p2_1"):
+    for seed, name in enumerate(("p1_1", "p2_1"), 1):
         for side in ("clean", "noisy"):
-            audio.write(tmp_path / "train" / side / f"{name}.flac", signal(1, 20_000), RATE)
+            audio.write(tmp_path / "train" / side / f"{name}.flac", signal(seed, 20_000), RATE)
     corpus = open_corpus(CorpusSource(tmp_path), config())
     original = audio.read
 
@@ -351,7 +352,7 @@ def test_a_file_that_goes_while_it_is_read_is_named(tmp_path: Path, monkeypatch:
         return samples
 
     monkeypatch.setattr(audio, "read", read_and_remove)
-    with pytest.raises(AudioError, match=r"_1\.flac: No such file"):
+    with pytest.raises(AudioError, match=r"_1\.flac: No such file.*--resume"):
         pipeline.training_item(corpus, config(), 0)
 
 

@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from cmgan_jax.data import audio
 from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.errors import UserError
-from cmgan_jax.recipes import make_config, override
+from cmgan_jax.recipes import make_config, override, to_dict
 from cmgan_jax.runs import Checkpoint, find, steps_in
 from cmgan_jax.training import loop
 from cmgan_jax.training.display import Display, Progress
@@ -28,6 +30,7 @@ from cmgan_jax.training.launch import Wishes, launch
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.stepper import Stepper
+from experiments.train import find_corpus, parse
 
 CONFIG = override(
     make_config("recommended", "tiny"), {"steps_per_epoch": 3, "log_every": 2, "health.adversarial_every": 3}
@@ -228,6 +231,56 @@ def test_resume_refuses_another_run_and_lists_the_differences(corpus: Corpus, wh
     assert "log_every" not in message
 
 
+class Notes(Display):
+    """Keeps what is said between the steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_resume_refuses_other_content_of_equal_length(folder: Path, whole: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    path = other / "train/noisy/p1_000.wav"
+    audio.write(path, -audio.read(path), 16_000)
+    with pytest.raises(
+        UserError, match=r"corpus: other files, or other content of them.*name the run's own with --data"
+    ):
+        train(open_corpus(CorpusSource(data=other), CONFIG), whole, resume=True)
+
+
+def test_resume_refuses_another_division_of_the_same_files(corpus: Corpus, whole: Path) -> None:
+    """As a later version might hold out others: a pair that trained would validate."""
+    other = replace(corpus, train=corpus.train[1:], validation=(*corpus.validation, corpus.train[0]))
+    assert other.fingerprint == corpus.fingerprint
+    with pytest.raises(UserError, match="divides the corpus in another way") as refused:
+        train(other, whole, resume=True)
+    assert "training:   6 pairs" in str(refused.value)
+    assert "training:   5 pairs" in str(refused.value)
+
+
+def test_runs_that_recorded_names_and_sizes_only_go_on(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun as the version before did it: the earlier fingerprint, no division; what it held out must fit."""
+    short = override(CONFIG, {"epochs": 1, "steps_per_epoch": 1})
+    with monkeypatch.context() as before:
+        before.setattr(Corpus, "division", "")
+        train(replace(corpus, fingerprint=corpus.earlier_fingerprint), tmp_path / "run", short)
+    other = replace(corpus, train=corpus.train[1:])
+    with pytest.raises(UserError, match="divides the corpus in another way"):
+        train(other, tmp_path / "run", short, resume=True)
+    notes = Notes()
+    assert train(corpus, tmp_path / "run", override(short, {"epochs": 2}), notes, resume=True).step == 2
+    assert any("from now on the content of its files counts" in line for line in notes.lines)
+    about = json.loads((tmp_path / "run/run.json").read_text())
+    assert about["provenance"]["data"]["fingerprint"] == corpus.fingerprint
+    assert about["provenance"]["data"]["division"] == corpus.division
+
+
 @pytest.mark.parametrize("policy", ["mask", "mean_fill", "batch_mean", "skip"])
 def test_failed_scores_under_each_policy(corpus: Corpus, tmp_path: Path, policy: str) -> None:
     """56 % of the scores are made to fail: only `skip` leaves updates out, and it logs exactly 0 for them."""
@@ -252,6 +305,54 @@ def test_failed_scores_under_each_policy(corpus: Corpus, tmp_path: Path, policy:
         assert record["discriminator_loss_small"] >= record["discriminator_loss_zero"]
         assert record["not_finite"] == 0
         assert all(np.isfinite(v) for v in record.values() if isinstance(v, float))
+
+
+def recorded(out: Path, **source: Any) -> Path:
+    """A run folder that records where its corpus was."""
+    out.mkdir()
+    about = {"config": to_dict(CONFIG), "source": {"data": "", "speech": [], "noise": [], "skip_bad": False} | source}
+    (out / "run.json").write_text(json.dumps(about))
+    return out
+
+
+@pytest.mark.parametrize("words", [(), ("--data", "elsewhere")])
+def test_a_corpus_that_is_not_where_it_was_is_missed_with_the_remedy(tmp_path: Path, words: tuple[str, ...]) -> None:
+    out = recorded(tmp_path / "run", data="data/gone")
+    arguments = parse(["--out", str(out), "--resume", *words])
+    with pytest.raises(UserError) as refused:
+        find_corpus(arguments, Display())
+    message = str(refused.value)
+    assert f"{words[-1] if words else 'data/gone'}: no such folder" in message
+    assert "where the run's corpus lies elsewhere now, name it: --resume --data DIR" in message
+
+
+def test_speech_and_noise_that_are_not_where_they_were_are_missed_with_the_remedy(tmp_path: Path) -> None:
+    out = recorded(tmp_path / "run", speech=["data/gone"], noise=["data/noise"])
+    with pytest.raises(UserError, match=r"data/gone: no such folder(.|\n)*--resume --speech DIR… --noise DIR…"):
+        find_corpus(parse(["--out", str(out), "--resume"]), Display())
+
+
+def test_a_run_that_records_no_place_says_how_to_name_it(tmp_path: Path) -> None:
+    """As one that was begun by a call of `launch`."""
+    out = recorded(tmp_path / "run")
+    about = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(about | {"source": None}))
+    arguments = parse(["--out", str(out), "--resume"])
+    assert arguments.config == CONFIG
+    with pytest.raises(UserError, match="name --data DIR"):
+        find_corpus(arguments, Display())
+
+
+def test_folders_that_are_named_at_a_resume_take_the_place_of_the_recorded_ones(tmp_path: Path) -> None:
+    mixed = recorded(tmp_path / "mixed", speech=["a", "b"], noise=["c"])
+    arguments = parse(["--out", str(mixed), "--resume", "--data", "new"])
+    assert (arguments.data, arguments.speech, arguments.noise) == ("new", (), ())
+    arguments = parse(["--out", str(mixed), "--resume", "--speech=new"])
+    assert (arguments.data, arguments.speech, arguments.noise) == ("", (Path("new"),), (Path("c"),))
+    one = recorded(tmp_path / "one", data="old", skip_bad=True)
+    arguments = parse(["--out", str(one), "--resume", "--speech", "s", "t", "--noise", "n"])
+    assert (arguments.data, arguments.speech, arguments.noise) == ("", (Path("s"), Path("t")), (Path("n"),))
+    assert arguments.skip_bad
 
 
 def command(*words: object) -> list[str]:

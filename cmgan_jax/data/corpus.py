@@ -1,13 +1,18 @@
 """What a corpus is: its clips and pairs, which of them train and which validate, and the digest that identifies it."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
+from unicodedata import normalize
 
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import UserError, printable
+
+_SHOWN_SPEAKERS = 5
+"""So many speakers are named to people."""
 
 Kind = Literal["paired", "mixed"]
 
@@ -38,6 +43,15 @@ class Clip:
     """Samples; 0 until the file has been measured."""
     speaker: str
     """Who speaks: clips of one speaker train or validate together."""
+    finer: tuple[str, ...] = ()
+    """Finer labels of the speaker (`speakers.labels`), for a corpus in which `speaker` tells too few apart."""
+    contents: tuple[str, ...] = ()
+    """What its samples are known by (`identity.content`); empty until the file has been read."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Its file."""
+        return (self.path,)
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,15 @@ class Pair:
     """Samples of each; 0 until the files have been measured."""
     speaker: str
     """Who speaks: pairs of one speaker train or validate together."""
+    finer: tuple[str, ...] = ()
+    """Finer labels of the speaker (`speakers.labels`), for a corpus in which `speaker` tells too few apart."""
+    contents: tuple[str, ...] = ()
+    """What the samples of each are known by (`identity.content`); empty until the files have been read."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The clean file and the noisy one."""
+        return (self.clean, self.noisy)
 
 
 class Stamp(NamedTuple):
@@ -85,7 +108,11 @@ class Corpus:
         validation_noise: held-out noise; empty where `validation` holds pairs.
         test: pairs of the test set, never trained on.
         skipped: what was left out because of a problem.
-        fingerprint: SHA-256 in hex over every file's relative path, bytes and samples, and over the manifest.
+        fingerprint: SHA-256 in hex over every file's relative path, content and samples, and over the manifest.
+        earlier_fingerprint: the same with the number of a file's bytes in place of its content, as runs recorded it
+            before its content counted.
+        hold_out: how the held-out part was chosen.
+        notes: what people should know of the division.
         stamps: `stamp` of files that train or validate, when they had been checked.
     """
 
@@ -99,7 +126,22 @@ class Corpus:
     test: tuple[Pair, ...]
     skipped: tuple[Problem, ...]
     fingerprint: str
+    earlier_fingerprint: str = ""
+    hold_out: str = ""
+    notes: tuple[str, ...] = ()
     stamps: Mapping[Path, Stamp] = field(default_factory=dict)
+
+    @property
+    def division(self) -> str:
+        """SHA-256 in hex over the names of what trains and of what validates, each part in its order."""
+        parts = (self.train, self.speech, self.noise, self.validation, self.validation_noise)
+        names = "\n\n".join("\n".join(item.name for item in part) for part in parts)
+        return hashlib.sha256(normalize("NFC", names).encode(errors="surrogateescape")).hexdigest()
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """Number and duration of each part, as people are told them: the first words of lines of `describe`."""
+        return sizes(self.describe())
 
     @property
     def items(self) -> tuple[Pair, ...] | tuple[Clip, ...]:
@@ -128,12 +170,14 @@ class Corpus:
         """The corpus in a few lines for people."""
         lines = [f"training:   {_summary(self.items, self.train_hours)}"]
         if self.noise:
-            lines.append(f"noise:      {_plural(len(self.noise), 'file')}, {_duration(self.noise_hours)}")
+            lines.append(f"noise:      {plural(len(self.noise), 'file')}, {_duration(self.noise_hours)}")
         lines.append(f"validation: {_summary(self.validation, self.validation_hours)}")
         if self.validation_noise:
-            lines[-1] += f", mixed with {_plural(len(self.validation_noise), 'held-out noise file')}"
+            lines[-1] += f", mixed with {plural(len(self.validation_noise), 'held-out noise file')}"
+        lines += [f"hold-out:   {self.hold_out}", f"speakers:   {_told(*self.items, *self.validation)}"]
         if self.skipped:
-            lines.append(f"skipped:    {_plural(len({p.path for p in self.skipped}), 'bad file')}")
+            lines.append(f"skipped:    {plural(len({p.path for p in self.skipped}), 'bad file')}")
+        lines += [f"note:       {note}" for note in self.notes]
         return "\n".join([*lines, f"fingerprint {self.fingerprint[:16]}"])
 
     def summary(self) -> dict[str, str | int | float]:
@@ -151,6 +195,12 @@ class Corpus:
         }
 
 
+def sizes(description: str) -> tuple[str, ...]:
+    """Number and duration of each part of a corpus, from what `Corpus.describe` told of it."""
+    parts = ("training:", "noise:", "validation:")
+    return tuple(", ".join(line.split(", ")[:2]) for line in description.splitlines() if line.startswith(parts))
+
+
 def stamp(path: Path) -> Stamp:
     """The present stamp of a file.
 
@@ -164,23 +214,23 @@ def stamp(path: Path) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
-def fingerprint(files: Iterable[tuple[str, Path, int]], manifest: Path | None) -> str:
+def fingerprint(files: Iterable[tuple[str, str | int, int]], manifest: Path | None) -> str:
     """Identify a corpus wherever it lies.
 
     Args:
-        files: for each file its path below the corpus, with forward slashes; its path; its samples.
+        files: for each file its path below the corpus, with forward slashes; the SHA-256 of its bytes; its samples.
         manifest: a file whose bytes count too; None or absent: none.
 
     Returns:
-        SHA-256 in hex; it changes when a file is added, removed, renamed, or changes its bytes' or samples' number.
+        SHA-256 in hex; it changes when a file is added, removed, renamed, or changes its content.
 
     Raises:
-        UserError: a file went away meanwhile.
+        UserError: the manifest cannot be read.
     """
     digest = hashlib.sha256()
     try:
-        for relative, path, frames in sorted(files):
-            digest.update(f"{relative}\0{path.stat().st_size}\0{frames}\n".encode(errors="surrogateescape"))
+        for relative, content, frames in sorted(files):
+            digest.update(f"{relative}\0{content}\0{frames}\n".encode(errors="surrogateescape"))
         if manifest is not None and manifest.is_file():
             digest.update(hashlib.sha256(manifest.read_bytes()).digest())
     except OSError as error:
@@ -192,12 +242,21 @@ def _summary(items: tuple[Pair, ...] | tuple[Clip, ...], hours: float) -> str:
     speakers = sorted({item.speaker for item in items})
     who = speakers[0] if len(speakers) == 1 else f"{len(speakers)} speakers"
     kind = "pair" if items and isinstance(items[0], Pair) else "speech clip"
-    return f"{_plural(len(items), kind)}, {_duration(hours)}, {who}"
+    return f"{plural(len(items), kind)}, {_duration(hours)}, {who}"
+
+
+def _told(*items: Pair | Clip) -> str:
+    """What was taken for a speaker, those with the most files first."""
+    files = Counter(item.speaker for item in items).most_common()
+    shown = [f"{speaker} ({plural(count, 'file')})" for speaker, count in files[:_SHOWN_SPEAKERS]]
+    more = len(files) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min" if hours >= 1 / 60 else f"{hours * 3600:.1f} s"
 
 
-def _plural(count: int, thing: str) -> str:
+def plural(count: int, thing: str) -> str:
+    """A number of things, for people: "1 file", "2,761 files"."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

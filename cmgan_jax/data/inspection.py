@@ -1,33 +1,61 @@
 """The check before anything trains: every file is decoded wholly, and everything that is wrong is listed."""
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
+from unicodedata import normalize
 
 import numpy as np
 
 from cmgan_jax.config import Config
-from cmgan_jax.data import audio, holdout, layout
+from cmgan_jax.data import audio, holdout, identity, layout
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.corpus import Clip, Corpus, CorpusSource, Pair, Problem, fingerprint, stamp
 from cmgan_jax.data.layout import Listing
 from cmgan_jax.errors import UserError
+
+ItemT = TypeVar("ItemT", Pair, Clip)
 
 Progress = Callable[[int, int], None]
 """Called with the number of files that are done, and of all files."""
 
 _SILENT_SPAN = 4 / 32_768
 """A file whose samples span at most four 16-bit steps holds nothing but an offset and dither."""
+_FULL_SCALE = 16.0
+"""Mixing may exceed 1, the full scale, but not by 24 dB: larger samples are integers that were stored as floats."""
+_LEVELS_APART = 40.0
+"""Decibels between the two files of a pair beyond which one of them is at another scale."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What decoding a file showed: its samples, and every reason not to use it."""
+    """What reading a file showed: its samples and every reason not to use it.
+
+    `digest` is the SHA-256 of its bytes in hex, `content` what its samples are known by (`identity.content`), and
+    `power` their variance.
+    """
 
     frames: int
     reasons: tuple[str, ...] = ()
+    digest: str = field(default="", compare=False)
+    content: str = field(default="", compare=False)
+    power: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A listing whose files have been read."""
+
+    listing: Listing
+    """The files that can be used, with their lengths."""
+    problems: list[Problem]
+    """Every problem, by path."""
+    measured: Mapping[Path, Measured]
+    """What each file showed, also those that cannot be used."""
 
 
 def open_corpus(
@@ -47,15 +75,17 @@ def open_corpus(
     Raises:
         UserError: no corpus is there; files are bad (all are listed); or too few are left to train and validate.
     """
-    listing, problems = inspect(layout.find(source), config.spectral.sample_rate, progress)
+    checked = inspect(layout.find(source), config.spectral.sample_rate, progress)
+    listing, problems = checked.listing, checked.problems
     if not skip_bad:
         require_sound(source, problems)
     speech, noise = (listing.train, None) if listing.kind == "paired" else (listing.speech, listing.noise)
     if not speech or (noise is not None and not noise):
         raise UserError(f"{source}: nothing is left to train on\n{report(problems)}")
     held = holdout.hold_out(listing, config)
-    paths = [path for pair in (*listing.train, *listing.validation) for path in (pair.clean, pair.noisy)]
-    paths += [clip.path for clip in (*listing.speech, *listing.noise)]
+    used = (*listing.train, *listing.validation, *listing.speech, *listing.noise)
+    stamps = {path: stamp(path) for item in used for path in item.paths}
+    files = list(layout.relative_paths(listing))
     return Corpus(
         kind=listing.kind,
         sample_rate=config.spectral.sample_rate,
@@ -66,12 +96,20 @@ def open_corpus(
         validation_noise=held.validation_noise,
         test=listing.test,
         skipped=tuple(problems),
-        fingerprint=fingerprint(layout.relative_paths(listing), listing.manifest),
-        stamps={path: stamp(path) for path in paths},
+        fingerprint=fingerprint(
+            ((normalize("NFC", name), checked.measured[path].digest, frames) for name, path, frames in files),
+            listing.manifest,
+        ),
+        earlier_fingerprint=fingerprint(
+            ((name, stamp(path).size, frames) for name, path, frames in files), listing.manifest
+        ),
+        hold_out=held.hold_out,
+        notes=(*held.notes, *identity.notes(listing)),
+        stamps=stamps,
     )
 
 
-def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None) -> tuple[Listing, list[Problem]]:
+def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None) -> Inspection:
     """Decode every file of a listing.
 
     Args:
@@ -80,30 +118,30 @@ def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None
         progress: told of every file that has been decoded.
 
     Returns:
-        The listing without the files that cannot be used, the rest with their lengths; and every problem, by path.
+        What was found.
     """
     pairs = (*listing.train, *listing.validation, *listing.test)
-    paths = [path for pair in pairs for path in (pair.clean, pair.noisy)]
-    paths += [clip.path for clip in (*listing.speech, *listing.noise)]
+    paths = [path for item in (*pairs, *listing.speech, *listing.noise) for path in item.paths]
     measured = _measure_all(paths, sample_rate, progress)
     problems = list(listing.problems)
     problems += [Problem(path, reason) for path in measured for reason in measured[path].reasons]
     for pair in pairs:
         clean, noisy = measured[pair.clean], measured[pair.noisy]
-        # Lengths of files at different rates, or of broken ones, say nothing: those have their own problem.
-        if not clean.reasons and not noisy.reasons and clean.frames != noisy.frames:
+        # Lengths and levels of broken files, or of files at different rates, say nothing: those have their own problem.
+        if clean.reasons or noisy.reasons:
+            continue
+        if clean.frames != noisy.frames:
             problems.append(Problem(pair.noisy, f"{noisy.frames} samples, but its clean partner has {clean.frames}"))
-    bad = {problem.path for problem in problems}
-    sound = replace(
-        listing,
-        train=_sound_pairs(listing.train, measured, bad),
-        validation=_sound_pairs(listing.validation, measured, bad),
-        test=_sound_pairs(listing.test, measured, bad),
-        speech=_sound_clips(listing.speech, measured, bad),
-        noise=_sound_clips(listing.noise, measured, bad),
-        problems=(),
-    )
-    return sound, sorted(problems)
+        gap = 10 * np.log10(noisy.power / clean.power)
+        if abs(gap) > _LEVELS_APART:
+            word = "above" if gap > 0 else "below"
+            reason = f"its level is {abs(gap):.0f} dB {word} its clean partner's: bring both to one scale"
+            problems.append(Problem(pair.noisy, reason))
+    sound = _without(listing, measured, {problem.path for problem in problems})
+    leaks = identity.leaks(sound)
+    problems += leaks
+    sound = _without(sound, measured, {problem.path for problem in leaks})
+    return Inspection(sound, sorted(problems), measured)
 
 
 def require_sound(source: CorpusSource, problems: list[Problem]) -> None:
@@ -132,11 +170,12 @@ def measure(path: Path, sample_rate: int) -> Measured:
         sample_rate: samples per second that it must have.
 
     Returns:
-        Its length and everything that is wrong with it.
+        Its length, everything that is wrong with it, and what its content is known by.
     """
     try:
         info = audio.probe(path)
         samples = audio.read(path)
+        digest = _digest(path)
     except AudioError as error:
         return Measured(0, (error.reason,))
     reasons = []
@@ -153,9 +192,25 @@ def measure(path: Path, sample_rate: int) -> Measured:
         reasons.append(f"{np.sum(~finite)} samples are NaN or infinite, the first at {first:.3f} s")
     elif np.abs(samples).max() > audio.LOUDEST:
         reasons.append(f"samples as large as {np.abs(samples).max():.1e}: no recording has them")
+    elif np.abs(samples).max() > _FULL_SCALE:
+        reasons.append(
+            f"samples as large as {np.abs(samples).max():.3g}, where 1 is full scale: divide them by the former "
+            "full scale (32768 for 16-bit values stored as floats)"
+        )
     elif np.ptp(samples) <= _SILENT_SPAN:
         reasons.append("silent: no sound from beginning to end")
-    return Measured(len(samples), tuple(reasons))
+    if reasons:
+        return Measured(len(samples), tuple(reasons), digest)
+    return Measured(len(samples), (), digest, identity.content(samples), float(np.var(samples)))
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file's bytes: those of the samples would change with the version of a lossy decoder."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise audio.system_error(path, error) from error
 
 
 def _measure_all(paths: list[Path], sample_rate: int, progress: Progress | None) -> dict[Path, Measured]:
@@ -173,13 +228,24 @@ def _measure_all(paths: list[Path], sample_rate: int, progress: Progress | None)
     return measured
 
 
-def _sound_pairs(pairs: Iterable[Pair], measured: Mapping[Path, Measured], bad: set[Path]) -> tuple[Pair, ...]:
-    return tuple(
-        replace(pair, frames=measured[pair.clean].frames)
-        for pair in pairs
-        if pair.clean not in bad and pair.noisy not in bad
+def _without(listing: Listing, measured: Mapping[Path, Measured], bad: set[Path]) -> Listing:
+    """The files of a listing that are not bad, with what they showed."""
+
+    def sound(items: tuple[ItemT, ...]) -> tuple[ItemT, ...]:
+        return tuple(
+            replace(
+                item, frames=measured[item.paths[0]].frames, contents=tuple(measured[p].content for p in item.paths)
+            )
+            for item in items
+            if bad.isdisjoint(item.paths)
+        )
+
+    return replace(
+        listing,
+        train=sound(listing.train),
+        validation=sound(listing.validation),
+        test=sound(listing.test),
+        speech=sound(listing.speech),
+        noise=sound(listing.noise),
+        problems=(),
     )
-
-
-def _sound_clips(clips: Iterable[Clip], measured: Mapping[Path, Measured], bad: set[Path]) -> tuple[Clip, ...]:
-    return tuple(replace(clip, frames=measured[clip.path].frames) for clip in clips if clip.path not in bad)

@@ -6,17 +6,16 @@ both     DIR/validation/{clean,noisy}, where it exists, is the validation set
 """
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cmgan_jax.data import speakers
 from cmgan_jax.data.audio import SUFFIXES
 from cmgan_jax.data.corpus import Clip, CorpusSource, Kind, Pair, Problem
 from cmgan_jax.data.folders import files_below
 from cmgan_jax.errors import UserError, printable
 
-_SPEAKER = re.compile(r"^(p\d+)_")
 _LAYOUTS = (
     "a corpus is one of:\n"
     "  DIR/train/clean and DIR/train/noisy (and DIR/test/clean, DIR/test/noisy): pairs with equal names\n"
@@ -92,7 +91,7 @@ def find(source: CorpusSource) -> Listing:
 
 
 def relative_paths(listing: Listing) -> Iterator[tuple[str, Path, int]]:
-    """Each file's path within the corpus (independent of where it lies), its path and its samples."""
+    """Each file's path within the corpus, which is the same wherever the corpus lies; its path; its samples."""
     parts = (("train", listing.train), ("validation", listing.validation), ("test", listing.test))
     for part, pairs in parts:
         for pair in pairs:
@@ -151,7 +150,7 @@ def _pairs(folder: Path) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
     if not sides["clean"] and not sides["noisy"]:
         raise UserError(f"{folder}/clean and {folder}/noisy hold no audio ({' '.join(SUFFIXES)})")
     pairs = tuple(
-        Pair(name, path, sides["noisy"][name], 0, _prefix(name) or name)
+        Pair(name, path, sides["noisy"][name], 0, *speakers.labels(name))
         for name, path in sides["clean"].items()
         if name in sides["noisy"]
     )
@@ -180,19 +179,12 @@ def _clips(folders: tuple[Path, ...]) -> tuple[tuple[Clip, ...], tuple[Problem, 
             if name in clips:
                 problems.append(_namesake(path, clips[name].path))
                 continue
-            # Corpora sort their speech as SPEAKER/…, so the first folder tells the voice.
-            inner = path.relative_to(folder).parts
-            clips[name] = Clip(name, path, 0, _prefix(name) or (inner[0] if len(inner) > 1 else own))
+            clips[name] = Clip(name, path, 0, *speakers.labels(_name(path, folder), own))
     return tuple(clips[name] for name in sorted(clips)), tuple(problems)
 
 
 def _namesake(path: Path, other: Path) -> Problem:
     return Problem(path, f"has the name of {printable(other.name)} beside it: remove one")
-
-
-def _prefix(name: str) -> str | None:
-    match = _SPEAKER.match(name.rpartition("/")[2])
-    return match.group(1) if match else None
 
 
 def _name(path: Path, folder: Path) -> str:

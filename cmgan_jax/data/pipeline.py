@@ -25,6 +25,7 @@ _ORDER, _DRAWS, _FIXED = 1, 2, 3
 """What a random number is for; each use has numbers of its own."""
 _BABBLE_VOICES = (3, 8)
 """Fewest and most voices of babble."""
+_REMEDY = "mend it and go on with --resume, and with --data where the corpus lies elsewhere now"
 
 
 class Crops(TypedDict):
@@ -199,10 +200,13 @@ def _random_crop(corpus: Corpus, rng: np.random.Generator, clip: Clip, samples: 
 
 def _crop(corpus: Corpus, path: Path, frames: int, start: int, samples: int) -> np.ndarray:
     wanted = min(samples, frames - start)
-    part = audio.read(path, start, wanted)
-    present = stamp(path)
+    try:
+        part = audio.read(path, start, wanted)
+        present = stamp(path)
+    except AudioError as error:
+        raise AudioError(path, f"{error.reason}, though it was sound when it was checked; {_REMEDY}") from error
     if len(part) != wanted or present != corpus.stamps.get(path, present):
-        raise AudioError(path, f"has changed since it was checked, when it had {frames} samples")
+        raise AudioError(path, f"has changed since it was checked, when it had {frames} samples; {_REMEDY}")
     return mixing.repeat_to(part, samples)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cmgan_jax.config import Config
 from cmgan_jax.config_check import check
-from cmgan_jax.data.corpus import Corpus
+from cmgan_jax.data.corpus import Corpus, sizes
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import write_json
 from cmgan_jax.recipes import flatten, from_dict, to_dict
@@ -90,11 +90,39 @@ def refuse_differences(config: Config, saved: Config, fingerprint: str, about: d
         if now[name] != before[name] and name not in FREE
     ]
     if about["provenance"]["data"]["fingerprint"] != fingerprint:
-        differing.append(f"  corpus: the run has {about['provenance']['data']['description']}, and this is another")
+        described = about["provenance"]["data"]["description"].replace("\n", "\n    ")
+        differing.append("  corpus: other files, or other content of them; name the run's own with --data, which has")
+        differing.append(f"    {described}")
     if differing:
         raise UserError(
             "--resume: this is not the same run; begin another with its own --out:\n" + "\n".join(differing)
         )
+
+
+def known_as(corpus: Corpus, about: dict[str, Any]) -> str:
+    """The fingerprint of a corpus by the rule that a run recorded it by: before, only names and sizes counted."""
+    recorded = about["provenance"]["data"]["fingerprint"]
+    return recorded if recorded == corpus.earlier_fingerprint else corpus.fingerprint
+
+
+def refuse_other_division(corpus: Corpus, about: dict[str, Any]) -> None:
+    """A resumed run holds out what it held out before: what has trained must not validate.
+
+    Raises:
+        UserError: other files train or validate than the run recorded; runs of before recorded numbers only.
+    """
+    data = about["provenance"]["data"]
+    recorded = data.get("division")
+    if recorded == corpus.division if recorded else sizes(data["description"]) == corpus.sizes:
+        return
+    commit = about["provenance"].get("source", {}).get("commit")
+    version = f"that began it (commit {commit})" if commit else "that began it"
+    before, now = ("\n  ".join(lines) for lines in (sizes(data["description"]), corpus.sizes))
+    raise UserError(
+        "--resume: this version divides the corpus in another way, so files that the run has trained on would "
+        f"validate; go on with the version {version}, or begin another run with its own --out. The run has\n"
+        f"  {before}\nand this version\n  {now}"
+    )
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -204,7 +232,7 @@ def _about(config: Config, corpus: Corpus, placement: Placement, source: dict[st
         "hosts": placement.hosts.count,
         # The environment may set these beside the config.
         "injected_failures": dict(zip(("samples", "batches"), injection_shares(config.targets), strict=True)),
-        "provenance": provenance.describe(corpus.fingerprint, corpus.describe()),
+        "provenance": provenance.describe(corpus.fingerprint, corpus.describe(), corpus.division),
     }
 
 
@@ -222,7 +250,11 @@ def _begin(
     if wishes.resume:
         found, damaged = checkpoint.newest_whole(wishes.folder)
         saved = checkpoint.read_run(found) if found else read_about(wishes.folder)
-        refuse_differences(config, from_dict(saved["config"]), corpus.fingerprint, saved)
+        fingerprint = known_as(corpus, saved)
+        refuse_differences(config, from_dict(saved["config"]), fingerprint, saved)
+        refuse_other_division(corpus, saved)
+        if fingerprint != corpus.fingerprint:
+            display.note("the run knew its corpus by names and sizes only; from now on the content of its files counts")
         for line in damaged:
             display.note(f"{line}; it is left out")
         display.note(f"going on from {found}" if found else f"{wishes.folder}: no checkpoint yet, so from step 0")

@@ -1,6 +1,7 @@
 """Where a run came from: versions, source revision, corpus, machine."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -12,15 +13,24 @@ import numpy as np
 
 PACKAGES = ("cmgan-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pesq", "soundfile")
 
+# Variables that lead git to another repository than the folder's: git sets them for its hooks, for instance.
+_ELSEWHERE = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"}
 
-def describe(fingerprint: str, corpus: str) -> dict[str, Any]:
-    """What a run records of its surroundings, ready for JSON."""
+
+def describe(fingerprint: str, corpus: str, division: str = "") -> dict[str, Any]:
+    """What a run records of its surroundings, ready for JSON.
+
+    Args:
+        fingerprint: the corpus's.
+        corpus: its description for people.
+        division: the digest of what trains and what validates; empty: there is none.
+    """
     devices = jax.local_devices()
     return {
         "versions": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "source": _revision(),
-        "data": {"fingerprint": fingerprint, "description": corpus},
+        "data": {"fingerprint": fingerprint, "description": corpus} | ({"division": division} if division else {}),
         "device": f"{devices[0].platform}: {devices[0].device_kind}",
     }
 
@@ -42,14 +52,20 @@ def _version(package: str) -> str:
 
 
 def _revision() -> dict[str, Any]:
-    """Commit of the source tree and whether it was changed since; empty outside a checkout."""
-    here = Path(__file__).parent
+    """Commit of the source tree and whether it was changed since; empty where git does not track this package.
+
+    An installation may lie inside a repository of somebody else, whose commit says nothing of this package.
+    """
+    root = Path(__file__).parents[2]
     try:
-        commit = _git(here, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(here, "status", "--porcelain"))}
+        _git(root, "ls-files", "--error-unmatch", "--", str(Path(__file__).relative_to(root)))
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "cmgan_jax", "experiments")
+        return {"commit": _git(root, "rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         return {}
 
 
 def _git(folder: Path, *words: str) -> str:
-    return subprocess.run(["git", "-C", folder, *words], check=True, capture_output=True, text=True).stdout.strip()
+    environment = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+    command = ["git", "-C", folder, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()
