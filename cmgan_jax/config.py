@@ -161,7 +161,7 @@ class DataConfig:
     crop_seconds: float = 2.0
     """Length of a training crop; shorter files are repeated."""
     validation_speakers: tuple[str, ...] = ()
-    """Speakers (name prefixes such as p287) held out for validation; none: the last tenth of
+    """Speakers (name prefixes such as p287, or folders) held out for validation; none: the last tenth of
     the speakers, at least 1."""
     validate_on_test: bool = False
     """Validate on DIR/test, as the published code does. Selection on it flatters the result."""

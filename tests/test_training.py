@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from cmgan_jax.recipes import make_config, override, to_dict
 from cmgan_jax.runs import Checkpoint, find, steps_in
 from cmgan_jax.training import loop
 from cmgan_jax.training.display import Display, Progress
-from cmgan_jax.training.launch import Wishes, launch
+from cmgan_jax.training.launch import Wishes, launch, refuse_other_division
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.stepper import Stepper
@@ -305,6 +306,24 @@ def test_failed_scores_under_each_policy(corpus: Corpus, tmp_path: Path, policy:
         assert record["discriminator_loss_small"] >= record["discriminator_loss_zero"]
         assert record["not_finite"] == 0
         assert all(np.isfinite(v) for v in record.values() if isinstance(v, float))
+
+
+@pytest.mark.parametrize(
+    ("noise", "same"),
+    [([f"{10_000 + k}" for k in range(20)], True), ([f"1-{10_000 + k}-{t}" for k in range(10) for t in "AB"], False)],
+    ids=["each a recording", "two takes of each"],
+)
+def test_what_a_run_of_before_held_out_of_its_noise_must_be_held_out(
+    tmp_path: Path, noise: list[str], same: bool
+) -> None:
+    """Two of 20 files were and are held out: before, of two recordings whose other takes trained."""
+    rng = np.random.default_rng(1)
+    for name in (*(f"speech/{voice}/{k}" for voice in "abcd" for k in range(2)), *(f"noise/{name}" for name in noise)):
+        audio.write(tmp_path / f"{name}.wav", rng.uniform(-0.1, 0.1, 4000), 16_000)
+    corpus = open_corpus(CorpusSource(tmp_path), CONFIG)
+    before = {"description": corpus.describe(), "fingerprint": corpus.earlier_fingerprint}
+    with nullcontext() if same else pytest.raises(UserError, match="divides the corpus in another way"):
+        refuse_other_division(corpus, {"provenance": {"data": before}})
 
 
 def recorded(out: Path, **source: Any) -> Path:

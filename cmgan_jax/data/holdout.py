@@ -200,6 +200,13 @@ def _by_recording(items: tuple[Clip, ...]) -> _Part[Clip]:
     return _Part(f"{plural(sum(map(len, held)), 'file')} of noise held out", *_split(items, held), (note,))
 
 
+def noise_held_out_before(noise: Sequence[Clip]) -> set[str]:
+    """Names of the noise that runs held out before recordings counted: a tenth of the files, takes or not."""
+    names = sorted(clip.name for clip in noise)
+    names.sort(key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())
+    return set(names[: _tenth(len(names))])
+
+
 def _by_file(items: tuple[ItemT, ...], groups: list[list[ItemT]], what: str, count: int) -> _Part[ItemT]:
     _require_two(len(groups), what)
     train, held = _split(items, _about(groups, count))

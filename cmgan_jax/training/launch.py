@@ -11,6 +11,7 @@ from typing import Any
 from cmgan_jax.config import Config
 from cmgan_jax.config_check import check
 from cmgan_jax.data.corpus import Corpus, sizes
+from cmgan_jax.data.holdout import noise_held_out_before
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import write_json
 from cmgan_jax.recipes import flatten, from_dict, to_dict
@@ -109,11 +110,16 @@ def refuse_other_division(corpus: Corpus, about: dict[str, Any]) -> None:
     """A resumed run holds out what it held out before: what has trained must not validate.
 
     Raises:
-        UserError: other files train or validate than the run recorded; runs of before recorded numbers only.
+        UserError: other files train or validate than the run recorded; runs of before recorded numbers of files only.
     """
     data = about["provenance"]["data"]
-    recorded = data.get("division")
-    if recorded == corpus.division if recorded else sizes(data["description"]) == corpus.sizes:
+    if "division" in data:
+        same = data["division"] == corpus.division
+    else:
+        held = {clip.name for clip in corpus.validation_noise}
+        same_noise = not held or held == noise_held_out_before((*corpus.noise, *corpus.validation_noise))
+        same = same_noise and sizes(data["description"]) == corpus.sizes
+    if same:
         return
     commit = about["provenance"].get("source", {}).get("commit")
     version = f"that began it (commit {commit})" if commit else "that began it"
