@@ -59,6 +59,22 @@ class GeneratorConfig:
     """Relative positions are clamped to this distance."""
     dropout: float = 0.2
     """Dropout rate of feed-forward and attention outputs."""
+    early_strides: tuple[int, ...] = ()
+    """Strides of the convolutions that shrink the frequency axis before the encoder's dense block, in order; none in
+    the paper."""
+    late_strides: tuple[int, ...] = (2,)
+    """Strides of those after the dense block. The decoders undo all strides in reverse order, and at each resolution
+    between two strides they add the encoder's feature maps to their own."""
+    output_channels: int = 0
+    """Width of the decoders' feature maps at the full frequency resolution; 0: as wide as all others."""
+    recompute: bool = True
+    """Compute activations again in the backward pass, which saves memory, instead of keeping them, which saves time.
+    It changes no result."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """All strides of the encoder, in order."""
+        return (*self.early_strides, *self.late_strides)
 
 
 @dataclass(frozen=True)
@@ -166,6 +182,26 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class AugmentationConfig:
+    """What training mixtures suffer beside noise; nothing by default, and never for pairs or in validation."""
+
+    clean_share: float = 0.0
+    """Share of mixtures without noise, so that good recordings are left alone."""
+    reflection_share: float = 0.0
+    """Share of clean speech that gets early reflections of a random room, on both sides of the pair."""
+    narrow_band_share: float = 0.0
+    """Share of mixtures that lack everything above a random frequency between 3.4 and 7 kHz, on both sides."""
+    clipping_share: float = 0.0
+    """Share of mixtures whose noisy side is softly clipped."""
+    level_share: float = 0.0
+    """Share of mixtures that are brought to a random level and rounded to 16 bits there."""
+    level_low: float = -40.0
+    """Lowest such level of the noisy side, root mean square in dB of full scale."""
+    level_high: float = -10.0
+    """Highest such level."""
+
+
+@dataclass(frozen=True)
 class HealthConfig:
     """What the metric-GAN is asked about itself while it trains."""
 
@@ -215,6 +251,7 @@ class Config:
     targets: TargetConfig = field(default_factory=TargetConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
 
     @property

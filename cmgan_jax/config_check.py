@@ -18,11 +18,12 @@ def check(config: Config) -> None:
     Raises:
         UserError: every offending field with its value and what would be right.
     """
-    c, s, g, d, o, t, w = (
+    c, s, g, d, a, o, t, w = (
         config,
         config.spectral,
         config.generator,
         config.data,
+        config.augmentation,
         config.optimiser,
         config.targets,
         config.loss,
@@ -71,6 +72,14 @@ def check(config: Config) -> None:
             g.channels,
             "a multiple of heads",
         ),
+        (
+            len(g.strides) >= 1 and min(g.strides) >= 2 and (s.bins - 1) % math.prod(g.strides) == 0,
+            "generator.late-strides",
+            g.strides,
+            f"at least one stride; each, early or late, at least 2, and their product a divisor of n-fft / 2 "
+            f"({s.n_fft // 2})",
+        ),
+        (g.output_channels >= 0, "generator.output-channels", g.output_channels, "0 (as all others) or more"),
         (g.heads >= 1, "generator.heads", g.heads, "at least 1"),
         (g.blocks >= 0, "generator.blocks", g.blocks, "0 or more"),
         (g.dense_depth >= 0, "generator.dense-depth", g.dense_depth, "0 or more"),
@@ -129,6 +138,16 @@ def check(config: Config) -> None:
         (d.validation_crops >= 1, "data.validation-crops", d.validation_crops, "at least 1"),
         (d.validation_files >= 0, "data.validation-files", d.validation_files, "0 (all) or more"),
         (d.snr_low <= d.snr_high, "data.snr-low", d.snr_low, f"at most snr-high ({d.snr_high})"),
+        *(
+            (0 <= getattr(a, name) <= 1, f"augmentation.{name}", getattr(a, name), "0 to 1")
+            for name in ("clean_share", "reflection_share", "narrow_band_share", "clipping_share", "level_share")
+        ),
+        (
+            -90 <= a.level_low <= a.level_high <= 0,
+            "augmentation.level-low",
+            a.level_low,
+            f"at least -90, and at most level-high ({a.level_high}), which is at most 0",
+        ),
         (0 <= d.babble_share <= 1, "data.babble-share", d.babble_share, "0 to 1"),
         (d.threads >= 1, "data.threads", d.threads, "at least 1"),
         (d.prefetch >= 1, "data.prefetch", d.prefetch, "at least 1"),

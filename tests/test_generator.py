@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,11 +13,16 @@ from jax import Array
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models import chunks
 from cmgan_jax.models.chunks import Chunks
-from cmgan_jax.models.generator import Generator, SubPixel
+from cmgan_jax.models.generator import Generator, SubPixel, Upsampling
 from cmgan_jax.spectral import magnitude
 
 SMALL = GeneratorConfig(channels=4, blocks=1, heads=2, dense_depth=1, kernel=5, max_distance=3)
 BINS = 9
+KEY = jax.random.key(3)
+# Strides before and after the dense block, each different, so that none can be mistaken for another.
+STRIDED = replace(SMALL, early_strides=(2, 4), late_strides=(3,), output_channels=3)
+STRIDED_BINS = 2 * 4 * 3 * 2 + 1
+SIZES = pytest.mark.parametrize(("config", "bins"), [(SMALL, BINS), (STRIDED, STRIDED_BINS)], ids=["paper", "strided"])
 
 
 def spectrum(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -35,25 +41,31 @@ def test_paper_size_has_the_published_number_of_parameters() -> None:
     assert count(shapes["params"]) == 1_834_833
 
 
-def test_padded_items_equal_items_of_their_own_length() -> None:
-    """Two lengths in one batch: each item as if it were alone, whatever stands in the padding."""
-    rng = np.random.default_rng(0)
-    lengths = (12, 7)
-    items = [spectrum(rng, 1, frames, BINS) for frames in lengths]
-    # Statistics, scales and biases away from 0 and 1, where a mistake could hide; no initialiser compiled.
-    shapes = jax.eval_shape(Generator(SMALL).init, jax.random.key(0), items[0])
+def drawn(config: GeneratorConfig, bins: int) -> Any:
+    """Statistics, scales and biases away from 0 and 1, where a mistake could hide; no initialiser is compiled."""
+    rng = np.random.default_rng(1)
+    noisy = jax.ShapeDtypeStruct((1, 4, bins), jnp.complex64)
 
     def draw(path: Any, leaf: Any) -> np.ndarray:
         low, high = (-0.4, 0.4) if str(path[-1].key).endswith(("kernel", "positions")) else (0.4, 1.4)
         return rng.uniform(low, high, leaf.shape).astype(np.float32)
 
-    variables = jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(Generator(config).init, jax.random.key(0), noisy))
+
+
+@SIZES
+def test_padded_items_equal_items_of_their_own_length(config: GeneratorConfig, bins: int) -> None:
+    """Two lengths in one batch: each item as if it were alone, whatever stands in the padding."""
+    rng = np.random.default_rng(0)
+    lengths = (12, 7)
+    items = [spectrum(rng, 1, frames, bins) for frames in lengths]
+    variables = drawn(config, bins)
 
     @jax.jit
     def enhance(noisy: Array, frames: Array | None = None) -> Array:
-        return cast(Array, Generator(SMALL).apply(variables, noisy, frames=frames))
+        return cast(Array, Generator(config).apply(variables, noisy, frames=frames))
 
-    batch = 50 * spectrum(rng, 2, max(lengths), BINS)
+    batch = 50 * spectrum(rng, 2, max(lengths), bins)
     for row, item in zip(batch, items, strict=True):
         row[: item.shape[1]] = item[0]
     padded = np.asarray(enhance(batch, np.asarray(lengths)))
@@ -61,6 +73,63 @@ def test_padded_items_equal_items_of_their_own_length() -> None:
     for row, item in zip(padded, items, strict=True):
         alone = np.asarray(enhance(item))[0]
         np.testing.assert_allclose(row[: len(alone)], alone, atol=1e-5 * np.abs(alone).max())
+
+
+def test_strides_shrink_the_conformers_and_the_decoders_undo_them() -> None:
+    """F = 49 bins, strides 2, 4 and 3: 25, 7 and 3 bins. By hand: (F - 1) / stride + 1 of each."""
+    noisy = jax.ShapeDtypeStruct((2, 5, STRIDED_BINS), jnp.complex64)
+    seen = {}
+
+    def remember(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        found = next_call(*args, **kwargs)
+        seen[context.module.name] = found
+        return found
+
+    def enhance(noisy: Array) -> Any:
+        with nn.intercept_methods(remember):
+            estimate, _ = Generator(STRIDED).init_with_output(jax.random.key(0), noisy)
+        return estimate, {name: seen[name] for name in ("early_0", "early_1", "down", "reduce")}
+
+    estimate, maps = jax.eval_shape(enhance, noisy)
+    assert estimate.shape == noisy.shape
+    assert {name: each.shape[2] for name, each in maps.items()} == {
+        "early_0": 25,
+        "early_1": 7,
+        "down": 3,
+        "reduce": STRIDED_BINS,
+    }
+
+
+def test_decoders_add_the_encoder_features_at_each_resolution() -> None:
+    """With every kernel of a decoder's upsampling 0, its result is the finest feature map and constants."""
+    features = tuple(np.full((1, 2, bins, 4), value, np.float32) for bins, value in ((25, 3.0), (7, 5.0)))
+    upsampling = Upsampling(STRIDED)
+    x = np.ones((1, 2, 3, 4), np.float32)
+    variables = jax.tree.map(np.zeros_like, upsampling.init(jax.random.key(0), x, features))
+    found = upsampling.apply(variables, x, features)
+    np.testing.assert_array_equal(np.asarray(found), features[0])
+
+
+@SIZES
+def test_keeping_activations_changes_no_gradient(config: GeneratorConfig, bins: int) -> None:
+    """`recompute` decides what is stored between the passes; both programs compute the same."""
+    noisy, variables = spectrum(np.random.default_rng(2), 2, 6, bins), drawn(config, bins)
+
+    def gradient(recompute: bool) -> Any:
+        network = Generator(replace(config, recompute=recompute))
+
+        def energy(params: Any) -> Array:
+            estimate, _ = network.apply(
+                variables | {"params": params}, noisy, train=True, mutable=["batch_stats"], rngs={"dropout": KEY}
+            )
+            return jnp.mean(magnitude(cast(Array, estimate)))
+
+        return jax.jit(jax.grad(energy))(variables["params"])
+
+    kept, again = jax.tree.leaves(gradient(False)), jax.tree.leaves(gradient(True))
+    largest = max(np.abs(leaf).max() for leaf in again)
+    for one, other in zip(kept, again, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * largest)
 
 
 def test_sub_pixel_interleaves_the_halves_along_frequency() -> None:
@@ -73,7 +142,7 @@ def test_sub_pixel_interleaves_the_halves_along_frequency() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "words"), [((4, BINS), r"\[4, 9\], expected \[B, T, F\]"), ((1, 4, 10), "10 bins.*odd")]
+    ("shape", "words"), [((4, BINS), r"\[4, 9\], expected \[B, T, F\]"), ((1, 4, 10), "10 bins; strides of 2")]
 )
 def test_wrong_shapes_are_named(shape: tuple[int, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):

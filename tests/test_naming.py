@@ -1,6 +1,7 @@
 """The map between published state dicts and our variables: exact both ways, complete, and strict about names."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ SMALL = GeneratorConfig(
     kernel=7,
     max_distance=9,
 )
-BINS = 13
+STRIDED = replace(SMALL, early_strides=(2, 4), late_strides=(3, 5), output_channels=7)
+BINS = 2 * 4 * 3 * 5 + 1
 
 
 def shapes_of_generator(config: GeneratorConfig, bins: int) -> Any:
@@ -68,11 +70,16 @@ def assert_equal_trees(found: Any, expected: Any) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), found, expected)
 
 
-def test_variables_come_back_with_their_sizes(generator: Any, discriminator: Any) -> None:
+@pytest.mark.parametrize("sizes", [SMALL, STRIDED], ids=["published", "strided"])
+def test_generators_come_back_with_their_sizes(sizes: GeneratorConfig) -> None:
     # Expected: what went in. The trees are those of the models' own `init`, so the map is complete.
+    generator = filled(shapes_of_generator(sizes, BINS))
     config, variables = generator_from_torch(generator_to_torch(generator))
-    assert (config, generator_bins(variables)) == (SMALL, BINS)
+    assert (config, generator_bins(variables)) == (sizes, BINS)
     assert_equal_trees(variables, generator)
+
+
+def test_discriminators_come_back_with_their_sizes(discriminator: Any) -> None:
     config, variables = discriminator_from_torch(discriminator_to_torch(discriminator))
     assert config == DiscriminatorConfig(channels=3)
     assert_equal_trees(variables, discriminator)

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -16,7 +17,9 @@ from cmgan_jax.benchmarking.clock import Gone
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.workload import PROGRAMS
 from cmgan_jax.errors import UserError
-from cmgan_jax.recipes import make_config, override
+from cmgan_jax.interop.naming import generator_to_torch
+from cmgan_jax.models.generator import Generator
+from cmgan_jax.recipes import make_config, override, to_dict
 from cmgan_jax.training.state import random_state
 from experiments.benchmark import open_yardsticks
 from experiments.yardstick.client import (
@@ -58,6 +61,29 @@ def test_it_is_the_published_model(torch_python: str, shared: Path) -> None:
         "discriminator_updates": 1e-4,
     }.items():
         assert found[name] <= allowed, (name, found[name])
+
+
+def test_other_sizes_compute_what_ours_do(torch_python: str, tmp_path: Path) -> None:
+    """Strides before and after the dense block, and a narrower output: the same weights on both sides."""
+    config = override(
+        make_config("recommended", "small"),
+        {"generator.channels": 8, "generator.early_strides": (2, 4), "generator.late_strides": (2, 4)},
+    )
+    rng = np.random.default_rng(0)
+    noisy = (rng.normal(size=(1, 12, config.spectral.bins)) + 1j * rng.normal(size=(1, 12, config.spectral.bins))) / 2
+    noisy = noisy.astype(np.complex64)
+    generator = Generator(config.generator)
+    shapes = jax.eval_shape(generator.init, jax.random.key(0), noisy)
+    variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 0.3, leaf.shape).astype(np.float32), shapes)
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
+    np.savez(tmp_path / "weights.npz", **cast(Any, generator_to_torch(variables)))
+    # PyTorch's layout: real and imaginary parts beside each other, [B, 2, T, F].
+    np.save(tmp_path / "noisy.npy", np.stack([noisy.real, noisy.imag], axis=1))
+    words = [torch_python, str(ROOT / "tests" / "yardstick_other_sizes.py"), str(tmp_path)]
+    subprocess.run(words, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    ours = np.asarray(jax.jit(generator.apply)(variables, noisy))
+    theirs = np.load(tmp_path / "estimate.npy")
+    np.testing.assert_allclose(theirs[:, 0] + 1j * theirs[:, 1], ours, atol=1e-4 * np.abs(ours).max())
 
 
 @pytest.mark.timeout(600)

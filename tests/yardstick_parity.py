@@ -65,7 +65,7 @@ def main(folder: Path) -> dict[str, float]:
     shown = torch.from_numpy(numbers["train_est_mag"][:, 0])
     targets = torch.from_numpy(numbers["disc_targets"].astype(np.float32)).reshape(1)
     losses = [trainer.train_discriminator(magnitude(clean[:1]), shown, targets) for _ in range(3)]
-    found["discriminator_updates"] = deviation(torch.tensor(losses), numbers["disc_losses_3_adamw_steps"])
+    found["discriminator_updates"] = deviation(torch.stack(losses), numbers["disc_losses_3_adamw_steps"])
     return found
 
 

@@ -172,6 +172,7 @@ def rival_table(rivals: Sequence[dict[str, Any]]) -> Table:
         first = ", ".join(f"{name} {seconds:.1f}" for name, seconds in rival["first_s"].items())
         cells = [str(rival[name]) for name in ("side", "precision", "batch", "torch", "device")]
         table.add_row(*cells, first, _megabytes(rival["memory"]["rss"]))
+    table.caption = "; ".join(sorted({rival["settings"] for rival in rivals if "settings" in rival}))
     return table
 
 

@@ -76,18 +76,31 @@ def generator_work(c: GeneratorConfig, frames: int, bins: int) -> dict[str, Work
         frames: T.
         bins: F.
     """
-    width, full, half = c.channels, frames * bins, frames * ((bins + 1) // 2)
-    encoder = _product(full, 3, width) + _dense_block(c, full)
-    # The halving reads every position and computes half of them.
-    encoder += Work(half * width * width * 3, (full + half) * width)
-    decoder = _dense_block(c, half) + _product(half, width, 2 * width, taps=3)
-    time, frequency = _conformers(c, half, frames), _conformers(c, half, (bins + 1) // 2)
+    width, output, full = c.channels, c.output_channels or c.channels, frames * bins
+    # Positions at every resolution, from all bins down to those of the conformers.
+    fewer = [bins]
+    for stride in c.strides:
+        fewer.append((fewer[-1] - 1) // stride + 1)
+    positions, early = [frames * each for each in fewer], len(c.early_strides)
+    last = positions[-1]
+    encoder = _dense_block(c, positions[early])
+    if not early:
+        encoder += _product(full, 3, width)
+    for i, stride in enumerate(c.strides):
+        # A stride reads every position and computes the fewer.
+        inputs = 3 if early and i == 0 else width
+        macs = positions[i + 1] * inputs * width * (2 * stride - 1)
+        encoder += Work(macs, positions[i] * inputs + positions[i + 1] * width)
+    decoder = _dense_block(c, last)
+    for i, stride in reversed(list(enumerate(c.strides))):
+        decoder += _product(positions[i + 1], width, stride * (width if i else output), taps=3)
+    time, frequency = _conformers(c, last, frames), _conformers(c, last, fewer[-1])
     return {
         "encoder": encoder,
         **{f"time {name}": work for name, work in time.items()},
         **{f"frequency {name}": work for name, work in frequency.items()},
-        "mask decoder": decoder + _product(full, width, 1, taps=2) + _product(full, 1, 1),
-        "complex decoder": decoder + _product(full, width, 2, taps=2),
+        "mask decoder": decoder + _product(full, output, 1, taps=c.strides[0]) + _product(full, 1, 1),
+        "complex decoder": decoder + _product(full, output, 2, taps=c.strides[0]),
     }
 
 

@@ -15,7 +15,7 @@ import grain
 import numpy as np
 
 from cmgan_jax.config import Config
-from cmgan_jax.data import audio, mixing
+from cmgan_jax.data import audio, augmentation, mixing
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.corpus import Clip, Corpus, Pair, stamp
 
@@ -103,9 +103,15 @@ def training_item(corpus: Corpus, config: Config, index: int) -> Crops:
         clean = _crop(corpus, item.clean, item.frames, start, samples)
         return {"clean": clean, "noisy": _crop(corpus, item.noisy, item.frames, start, samples)}
     clean = _crop(corpus, item.path, item.frames, start, samples)
-    snr = rng.uniform(config.data.snr_low, config.data.snr_high)
-    noise = _noise(corpus, rng, item, corpus.speech, corpus.noise, samples, config.data.babble_share)
-    clean, noisy = mixing.mix(clean, noise, snr)
+    changes, rate = config.augmentation, config.spectral.sample_rate
+    clean = augmentation.room(clean, rng, changes, rate)
+    if augmentation.without_noise(rng, changes):
+        clean, noisy = mixing.mix(clean, np.zeros_like(clean), 0.0)
+    else:
+        snr = rng.uniform(config.data.snr_low, config.data.snr_high)
+        noise = _noise(corpus, rng, item, corpus.speech, corpus.noise, samples, config.data.babble_share)
+        clean, noisy = mixing.mix(clean, noise, snr)
+    clean, noisy = augmentation.spoil((clean, noisy), rng, changes, rate)
     return {"clean": clean, "noisy": noisy}
 
 

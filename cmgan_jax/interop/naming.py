@@ -71,9 +71,12 @@ def generator_to_torch(variables: Mapping[str, Any], batches: int = 0) -> dict[s
         UserError: the variables are not those of a generator; the message lists what differs.
     """
     flat = flatten_dict({kind: split_blocks(collection) for kind, collection in variables.items()}, sep="/")
-    # Only the two counts decide which names there are; the other sizes are read off the result.
+    # Only the counts decide which names there are; the other sizes are read off the result.
     named = GeneratorConfig(
-        blocks=_count(flat, r"params/(block_\d+)/"), dense_depth=_count(flat, r"params/encoder/dense/(layer_\d+)/")
+        blocks=_count(flat, r"params/(block_\d+)/"),
+        dense_depth=_count(flat, r"params/encoder/dense/(layer_\d+)/"),
+        early_strides=(2,) * _count(flat, r"params/encoder/(early_\d+)/"),
+        late_strides=(2,) * _count(flat, r"params/encoder/(down\w*)/"),
     )
     state_dict = _to_torch("generator", list(generator_table(named, 1)), flat, batches)
     _check("generator", list(generator_table(*generator_sizes(state_dict, GeneratorConfig()))), state_dict)
@@ -204,6 +207,14 @@ def _size(shapes: Shapes, pattern: str, axis: int, default: int) -> int:
     return max(sizes.most_common(1)[0][0], 1) if sizes else default
 
 
+def _strides(shapes: Shapes, unit: str) -> tuple[int, ...]:
+    """Strides of the convolutions whose units are so named: a kernel is 2 · stride - 1 bins wide."""
+    widths = {
+        match[1]: shape[-1] for name, shape in shapes.items() if (match := re.match(rf"({unit})\.0\.weight", name))
+    }
+    return tuple((width + 1) // 2 for _, width in sorted(widths.items()))
+
+
 def _count(names: Mapping[str, Any], pattern: str) -> int:
     return len({match[1] for name in names if (match := re.match(pattern, name))})
 
@@ -216,8 +227,13 @@ def _generator_sizes(shapes: Shapes, default: GeneratorConfig) -> tuple[Generato
     distances = _size(shapes, positions, 0, 2 * default.max_distance + 1)
     hidden = _size(shapes, rf"{conformer}\.ff.*net\.0\.bias", 0, default.feed_forward_factor * channels)
     inner = _size(shapes, rf"{depthwise}\.bias", 0, default.convolution_factor * channels)
+    early, late = (_strides(shapes, rf"dense_encoder\.{name}") for name in (r"early_\d+", r"(?:conv_2|late_\d+)"))
+    output = _size(shapes, r"complex_decoder\.prelu\.weight", 0, channels)
     config = GeneratorConfig(
         channels=channels,
+        early_strides=early,
+        late_strides=late or (() if early else default.late_strides),
+        output_channels=0 if output == channels else output,
         blocks=_count(shapes, r"(TSCB_\d+)\."),
         heads=max(channels // width, 1),
         dense_depth=_count(shapes, r"dense_encoder\.dilated_dense\.(conv\d+)\."),

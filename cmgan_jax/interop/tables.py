@@ -75,6 +75,24 @@ def _conv_unit(names: Sequence[str], flax: str, shape: tuple[int, ...]) -> Itera
     yield from _prelu(prelu, f"{flax}/prelu", shape[0])
 
 
+def _numbered(torch: str) -> list[str]:
+    """Torch names of a convolution unit whose three parts are numbered."""
+    return [f"{torch}.{part}" for part in range(3)]
+
+
+def _upsampling(decoder: str, c: GeneratorConfig) -> Iterator[Entry]:
+    """A decoder's dense block and everything up to its convolution to the full frequency resolution."""
+    width = c.channels
+    yield from _dense_block(f"{decoder}.dense_block", f"{decoder}/dense", c)
+    for i, stride in reversed(list(enumerate(c.strides))[1:]):
+        torch, flax = f"{decoder}.upsampling_{i}", f"{decoder}/upsampling"
+        yield from _affine(f"{torch}.conv", f"{flax}/sub_pixel_{i}/conv/conv", (stride * width, width, 1, 3))
+        yield from _norm(f"{torch}.norm", f"{flax}/norm_{i}", width)
+        yield from _prelu(f"{torch}.prelu", f"{flax}/prelu_{i}", width)
+    shape = (c.strides[0] * (c.output_channels or width), width, 1, 3)
+    yield from _affine(f"{decoder}.sub_pixel.conv", f"{decoder}/sub_pixel/conv/conv", shape)
+
+
 def _dense_block(torch: str, flax: str, c: GeneratorConfig) -> Iterator[Entry]:
     for i in range(c.dense_depth):
         names = [f"{torch}.{part}{i + 1}" for part in ("conv", "norm", "prelu")]
@@ -120,29 +138,34 @@ def generator_table(c: GeneratorConfig, bins: int) -> Iterator[Entry]:
     """Every tensor of a generator for F = bins frequency bins, in the published order."""
     width = c.channels
     torch, flax = "dense_encoder", "encoder"
-    first, last = ([f"{torch}.conv_{n}.{part}" for part in range(3)] for n in (1, 2))
-    yield from _conv_unit(first, f"{flax}/input", (width, 3, 1, 1))
+    if not c.early_strides:
+        yield from _conv_unit(_numbered(f"{torch}.conv_1"), f"{flax}/input", (width, 3, 1, 1))
+    for i, stride in enumerate(c.early_strides):
+        shape = (width, width if i else 3, 1, 2 * stride - 1)
+        yield from _conv_unit(_numbered(f"{torch}.early_{i}"), f"{flax}/early_{i}", shape)
     yield from _dense_block(f"{torch}.dilated_dense", f"{flax}/dense", c)
-    yield from _conv_unit(last, f"{flax}/down", (width, width, 1, 3))
+    for i, stride in enumerate(c.late_strides):
+        # The published network has one of these, and no number for it.
+        names, ours = (_numbered(f"{torch}.late_{i}"), f"down_{i}") if i else (_numbered(f"{torch}.conv_2"), "down")
+        yield from _conv_unit(names, f"{flax}/{ours}", (width, width, 1, 2 * stride - 1))
 
     for i in range(c.blocks):
         yield from _conformer(f"TSCB_{i + 1}.time_conformer", f"block_{i}/time", c)
         yield from _conformer(f"TSCB_{i + 1}.freq_conformer", f"block_{i}/frequency", c)
 
+    output, first = c.output_channels or width, c.strides[0]
     torch = flax = "mask_decoder"
-    yield from _dense_block(f"{torch}.dense_block", f"{flax}/dense", c)
-    yield from _affine(f"{torch}.sub_pixel.conv", f"{flax}/sub_pixel/conv/conv", (2 * width, width, 1, 3))
+    yield from _upsampling(torch, c)
     names = [f"{torch}.{part}" for part in ("conv_1", "norm", "prelu")]
-    yield from _conv_unit(names, f"{flax}/reduce", (1, width, 1, 2))
+    yield from _conv_unit(names, f"{flax}/reduce", (1, output, 1, first))
     yield from _affine(f"{torch}.final_conv", f"{flax}/scale/conv", (1, 1, 1, 1))
     yield from _prelu(f"{torch}.prelu_out", f"{flax}/prelu", bins)
 
     torch = flax = "complex_decoder"
-    yield from _dense_block(f"{torch}.dense_block", f"{flax}/dense", c)
-    yield from _affine(f"{torch}.sub_pixel.conv", f"{flax}/sub_pixel/conv/conv", (2 * width, width, 1, 3))
-    yield from _prelu(f"{torch}.prelu", f"{flax}/prelu", width)
-    yield from _norm(f"{torch}.norm", f"{flax}/norm", width)
-    yield from _affine(f"{torch}.conv", f"{flax}/reduce/conv", (2, width, 1, 2))
+    yield from _upsampling(torch, c)
+    yield from _prelu(f"{torch}.prelu", f"{flax}/prelu", output)
+    yield from _norm(f"{torch}.norm", f"{flax}/norm", output)
+    yield from _affine(f"{torch}.conv", f"{flax}/reduce/conv", (2, output, 1, first))
 
 
 def _spectral(torch: str, flax: str, shape: tuple[int, ...], axes: Axes) -> Iterator[Entry]:

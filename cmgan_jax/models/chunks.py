@@ -96,22 +96,23 @@ class Chunks:
         counted = np.arange(self.count * self.size) < self.sequences
         return counted.astype(np.float32).reshape(self.count, self.size)
 
-    def map(self, function: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
+    def map(self, function: Callable[..., Any], operands: tuple[Any, ...], recompute: bool = True) -> Any:
         """Apply a function to one chunk after another.
 
-        For the backward pass the operands alone are kept. What the function computes on its way is computed again
-        there, chunk by chunk, so neither pass ever holds it for all sequences.
+        With `recompute` the operands alone are kept for the backward pass. What the function computes on its way is
+        computed again there, chunk by chunk, so neither pass ever holds it for all sequences.
 
         Args:
             function: from chunks [size, ...] of the operands to a pytree of arrays [size, ...].
             operands: pytrees of arrays [count, size, ...].
+            recompute: see above; without it everything is kept.
 
         Returns:
             What the function gives: arrays [count, size, ...].
         """
         # The loop itself keeps XLA from sharing work between the passes; without one, that they are programs of their
         # own.
-        again = partial(jax.checkpoint, prevent_cse=False, policy=ONLY_KEPT)
+        again = partial(jax.checkpoint, prevent_cse=False, policy=ONLY_KEPT) if recompute else lambda whole: whole
         if self.count == 1:
             # What is kept are the operands as they are, which others may keep too.
             alone = again(lambda chunks: function(*jax.tree.map(lambda x: x[0], chunks)))

@@ -144,4 +144,4 @@ class Conformer(nn.Module):
         rngs = {"dropout": self.make_rng("dropout")} if train and self.config.dropout else None
         # A module of its own, with the same variables, since JAX may not loop over what is bound to this one.
         alone = partial(self.clone(parent=None).apply, dict(self.variables), method=method, rngs=rngs)
-        return chunks.map(lambda *chunk: alone(*chunk, shared, train), operands)
+        return chunks.map(lambda *chunk: alone(*chunk, shared, train), operands, self.config.recompute)

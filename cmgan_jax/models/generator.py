@@ -1,5 +1,6 @@
 """TSCNet, the generator of CMGAN (Cao et al. 2022): encoder, two-stage conformers, mask and complex decoders."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -72,16 +73,33 @@ class DilatedDense(nn.Module):
 
 
 class Encoder(nn.Module):
-    """From three channels at F bins to C channels at about half of them."""
+    """From three channels at F bins to C channels at the conformers' resolution."""
 
     config: GeneratorConfig
 
     @nn.compact
-    def __call__(self, x: Array, valid: Array | None = None) -> Array:
-        """[B, T, F, 3] -> [B, T, (F + 1) // 2, C]."""
-        x = ConvUnit(self.config.channels, (1, 1), name="input")(x, valid=valid)
-        x = DilatedDense(self.config, name="dense")(x, valid)
-        return ConvUnit(self.config.channels, (1, 3), ((0, 0), (1, 1)), stride=2, name="down")(x, valid=valid)
+    def __call__(self, x: Array, valid: Array | None = None) -> tuple[Array, tuple[Array, ...]]:
+        """[B, T, F, 3] -> [B, T, F', C], and the feature maps before each stride but the first, finest first."""
+        c = self.config
+        if not c.early_strides:
+            x = ConvUnit(c.channels, (1, 1), name="input")(x, valid=valid)
+        features = []
+        for i, stride in enumerate(c.early_strides):
+            x = _down(c, stride, f"early_{i}")(x, valid=valid)
+            features.append(x)
+        x = DilatedDense(c, name="dense")(x, valid)
+        if features:
+            features[-1] = x
+        for i, stride in enumerate(c.late_strides):
+            x = _down(c, stride, f"down_{i}" if i else "down")(x, valid=valid)
+            if i + 1 < len(c.late_strides):
+                features.append(x)
+        return x, tuple(features)
+
+
+def _down(config: GeneratorConfig, stride: int, name: str) -> ConvUnit:
+    """From F bins to (F - 1) / stride + 1: every one that stays sees all bins up to its neighbours."""
+    return ConvUnit(config.channels, (1, 2 * stride - 1), ((0, 0), (stride - 1,) * 2), stride=stride, name=name)
 
 
 class TwoStage(nn.Module):
@@ -108,16 +126,34 @@ class TwoStage(nn.Module):
 
 
 class SubPixel(nn.Module):
-    """Convolution to twice the channels, whose halves interleave along frequency."""
+    """Convolution to `factor` times the channels, whose parts interleave along frequency."""
 
     features: int
+    factor: int = 2
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[B, T, F, C] -> [B, T, 2F, features]."""
+        """[B, T, F, C] -> [B, T, factor F, features]."""
         batch, frames, bins, _ = x.shape
-        x = Conv(2 * self.features, (1, 3), ((0, 0), (1, 1)), name="conv")(x)
-        return x.reshape(batch, frames, 2 * bins, self.features)
+        x = Conv(self.factor * self.features, (1, 3), ((0, 0), (1, 1)), name="conv")(x)
+        return x.reshape(batch, frames, self.factor * bins, self.features)
+
+
+class Upsampling(nn.Module):
+    """Undo all of the encoder's strides but the first, adding its feature map at each resolution."""
+
+    config: GeneratorConfig
+
+    @nn.compact
+    def __call__(self, x: Array, features: tuple[Array, ...], valid: Array | None = None) -> Array:
+        """[B, T, F', C] and the encoder's feature maps, finest first -> [B, T, F'', C]."""
+        for i, stride in reversed(list(enumerate(self.config.strides))[1:]):
+            x = SubPixel(self.config.channels, stride, name=f"sub_pixel_{i}")(x)
+            x = PReLU(name=f"prelu_{i}")(InstanceNorm(name=f"norm_{i}")(x, valid))
+            # Bin k of F' stood at bin stride · k, so what lies beyond the last of them stands for nothing.
+            x = x[:, :, : x.shape[2] - stride + 1]
+            x = x + features[i - 1]
+        return x
 
 
 class MaskDecoder(nn.Module):
@@ -126,11 +162,13 @@ class MaskDecoder(nn.Module):
     config: GeneratorConfig
 
     @nn.compact
-    def __call__(self, x: Array, valid: Array | None = None) -> Array:
-        """[B, T, F', C] -> float32[B, T, F]."""
-        x = DilatedDense(self.config, name="dense")(x, valid)
-        x = SubPixel(self.config.channels, name="sub_pixel")(x)
-        x = ConvUnit(1, (1, 2), name="reduce")(x, valid=valid)
+    def __call__(self, x: Array, features: tuple[Array, ...], valid: Array | None = None) -> Array:
+        """[B, T, F', C] and the encoder's feature maps -> float32[B, T, F]."""
+        c = self.config
+        x = DilatedDense(c, name="dense")(x, valid)
+        x = Upsampling(c, name="upsampling")(x, features, valid)
+        x = SubPixel(c.output_channels or c.channels, c.strides[0], name="sub_pixel")(x)
+        x = ConvUnit(1, (1, c.strides[0]), name="reduce")(x, valid=valid)
         x = Conv(1, (1, 1), name="scale")(x)
         return PReLU(-0.25, name="prelu")(x[..., 0].astype(jnp.float32))
 
@@ -141,12 +179,14 @@ class ComplexDecoder(nn.Module):
     config: GeneratorConfig
 
     @nn.compact
-    def __call__(self, x: Array, valid: Array | None = None) -> Array:
-        """[B, T, F', C] -> complex64[B, T, F]."""
-        x = DilatedDense(self.config, name="dense")(x, valid)
-        x = SubPixel(self.config.channels, name="sub_pixel")(x)
+    def __call__(self, x: Array, features: tuple[Array, ...], valid: Array | None = None) -> Array:
+        """[B, T, F', C] and the encoder's feature maps -> complex64[B, T, F]."""
+        c = self.config
+        x = DilatedDense(c, name="dense")(x, valid)
+        x = Upsampling(c, name="upsampling")(x, features, valid)
+        x = SubPixel(c.output_channels or c.channels, c.strides[0], name="sub_pixel")(x)
         x = PReLU(name="prelu")(InstanceNorm(name="norm")(x, valid))
-        x = Conv(2, (1, 2), name="reduce")(x).astype(jnp.float32)
+        x = Conv(2, (1, c.strides[0]), name="reduce")(x).astype(jnp.float32)
         return jax.lax.complex(x[..., 0], x[..., 1])
 
 
@@ -170,7 +210,7 @@ class Generator(nn.Module):
         """Enhance.
 
         Args:
-            noisy: complex[B, T, F], compressed, of level-normalised audio; F odd.
+            noisy: complex[B, T, F], compressed, of level-normalised audio; F - 1 a multiple of all strides together.
             train: batch statistics and dropout on.
             frames: int[B], frames of each item that exist. The others are padding and change nothing: items of
                 different lengths share a batch, and a few compiled shapes serve any length. None: all T.
@@ -179,20 +219,25 @@ class Generator(nn.Module):
             complex[B, T, F], compressed.
 
         Raises:
-            ValueError: another rank, or an even F.
+            ValueError: another rank, or an F that the strides do not divide.
         """
         sizes = check_shape("compressed spectrum", noisy.shape, "BTF")
-        if sizes["F"] % 2 == 0:
-            raise ValueError(f"compressed spectrum has {sizes['F']} bins; the halving needs an odd number")
+        product = math.prod(self.config.strides)
+        if (sizes["F"] - 1) % product:
+            strides = " · ".join(map(str, self.config.strides))
+            raise ValueError(
+                f"compressed spectrum has {sizes['F']} bins; strides of {strides} need one more than a multiple of "
+                f"{product}"
+            )
         valid = None if frames is None else jnp.arange(sizes["T"]) < frames[:, None]
-        again = partial(nn.remat, policy=ONLY_KEPT)
+        again = partial(nn.remat, policy=ONLY_KEPT) if self.config.recompute else lambda module: module
         x = jnp.stack([magnitude(noisy), noisy.real, noisy.imag], axis=-1).astype(self.dtype)
-        x = again(Encoder)(self.config, name="encoder")(x, valid)
+        x, features = again(Encoder)(self.config, name="encoder")(x, valid)
         if self.config.blocks:
             x = self._initialised(x) if self.is_initializing() else self._through_blocks(x, train, valid)
-        mask = again(MaskDecoder)(self.config, name="mask_decoder")(x, valid)
+        mask = again(MaskDecoder)(self.config, name="mask_decoder")(x, features, valid)
         # mask · magnitude · (cos, sin) of the noisy phase is mask · noisy: no trigonometry.
-        return mask * noisy + again(ComplexDecoder)(self.config, name="complex_decoder")(x, valid)
+        return mask * noisy + again(ComplexDecoder)(self.config, name="complex_decoder")(x, features, valid)
 
     @property
     def _block(self) -> TwoStage:

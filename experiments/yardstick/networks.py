@@ -49,18 +49,38 @@ class Dense(nn.Module):
         return out
 
 
+def _down(inputs: int, outputs: int, stride: int) -> ConvUnit:
+    return ConvUnit(inputs, outputs, (1, 2 * stride - 1), stride=(1, stride), padding=(0, stride - 1))
+
+
 class Encoder(nn.Module):
-    """To C channels at half the bins."""
+    """To C channels at the conformers' resolution."""
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
-        self.input = ConvUnit(3, c.channels, (1, 1))
+        self.early = [f"early_{i}" for i in range(len(c.early_strides))] or ["input"]
+        self.late = [f"down_{i}" if i else "down" for i in range(len(c.late_strides))]
+        if not c.early_strides:
+            self.input = ConvUnit(3, c.channels, (1, 1))
+        for i, stride in enumerate(c.early_strides):
+            self.add_module(f"early_{i}", _down(c.channels if i else 3, c.channels, stride))
         self.dense = Dense(c)
-        self.down = ConvUnit(c.channels, c.channels, (1, 3), stride=(1, 2), padding=(0, 1))
+        for name, stride in zip(self.late, c.late_strides, strict=True):
+            self.add_module(name, _down(c.channels, c.channels, stride))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, T, F] -> [B, C, T, (F + 1) // 2]."""
-        return self.down(self.dense(self.input(x)))
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """[B, 3, T, F] -> [B, C, T, F'], and the feature maps between strides, finest first."""
+        features = []
+        for name in self.early:
+            x = self.get_submodule(name)(x)
+            features.append(x)
+        x = self.dense(x)
+        features[-1] = x
+        for name in self.late:
+            x = self.get_submodule(name)(x)
+            features.append(x)
+        # Without early strides the first map is at the full resolution, where decoders take none.
+        return x, features[1:] if "input" in self.early else features
 
 
 class FeedForward(nn.Module):
@@ -162,16 +182,38 @@ class TwoStage(nn.Module):
 
 
 class SubPixel(nn.Module):
-    """Twice the channels, whose halves interleave along frequency."""
+    """`factor` times the channels, whose parts interleave along frequency."""
 
-    def __init__(self, channels: int):
+    def __init__(self, inputs: int, outputs: int, factor: int):
         super().__init__()
-        self.conv = nn.Conv2d(channels, 2 * channels, (1, 3), padding=(0, 1))
+        self.factor = factor
+        self.conv = nn.Conv2d(inputs, factor * outputs, (1, 3), padding=(0, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T, F] -> [B, C, T, 2F]."""
-        halves = self.conv(x).unflatten(1, (2, -1))
-        return halves.permute(0, 2, 3, 4, 1).flatten(-2)
+        """[B, C, T, F] -> [B, outputs, T, factor F]."""
+        parts = self.conv(x).unflatten(1, (self.factor, -1))
+        return parts.permute(0, 2, 3, 4, 1).flatten(-2)
+
+
+class Upsampling(nn.Module):
+    """Undo all strides but the first, adding the encoder's feature map at each resolution."""
+
+    def __init__(self, c: GeneratorConfig):
+        super().__init__()
+        self.strides = c.strides
+        for i, stride in enumerate(c.strides):
+            if i:
+                self.add_module(f"sub_pixel_{i}", SubPixel(c.channels, c.channels, stride))
+                self.add_module(f"norm_{i}", nn.InstanceNorm2d(c.channels, affine=True))
+                self.add_module(f"prelu_{i}", nn.PReLU(c.channels))
+
+    def forward(self, x: Tensor, features: list[Tensor]) -> Tensor:
+        """[B, C, T, F'] and the encoder's feature maps, finest first -> [B, C, T, F'']."""
+        for i in range(len(self.strides) - 1, 0, -1):
+            for part in ("sub_pixel", "norm", "prelu"):
+                x = self.get_submodule(f"{part}_{i}")(x)
+            x = x[..., : x.shape[-1] - self.strides[i] + 1] + features[i - 1]
+        return x
 
 
 class MaskDecoder(nn.Module):
@@ -179,14 +221,16 @@ class MaskDecoder(nn.Module):
 
     def __init__(self, c: GeneratorConfig, bins: int):
         super().__init__()
-        self.dense, self.sub_pixel = Dense(c), SubPixel(c.channels)
-        self.reduce = ConvUnit(c.channels, 1, (1, 2))
+        outputs = c.output_channels or c.channels
+        self.dense, self.upsampling = Dense(c), Upsampling(c)
+        self.sub_pixel = SubPixel(c.channels, outputs, c.strides[0])
+        self.reduce = ConvUnit(outputs, 1, (1, c.strides[0]))
         self.scale = nn.Conv2d(1, 1, 1)
         self.prelu = nn.PReLU(bins, init=-0.25)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T, F'] -> [B, 1, T, F]."""
-        x = self.scale(self.reduce(self.sub_pixel(self.dense(x))))
+    def forward(self, x: Tensor, features: list[Tensor]) -> Tensor:
+        """[B, C, T, F'] and the encoder's feature maps -> [B, 1, T, F]."""
+        x = self.scale(self.reduce(self.sub_pixel(self.upsampling(self.dense(x), features))))
         return self.prelu(x.squeeze(1).transpose(1, 2)).transpose(1, 2).unsqueeze(1)
 
 
@@ -195,14 +239,17 @@ class ComplexDecoder(nn.Module):
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
-        self.dense, self.sub_pixel = Dense(c), SubPixel(c.channels)
-        self.norm = nn.InstanceNorm2d(c.channels, affine=True)
-        self.prelu = nn.PReLU(c.channels)
-        self.reduce = nn.Conv2d(c.channels, 2, (1, 2))
+        outputs = c.output_channels or c.channels
+        self.dense, self.upsampling = Dense(c), Upsampling(c)
+        self.sub_pixel = SubPixel(c.channels, outputs, c.strides[0])
+        self.norm = nn.InstanceNorm2d(outputs, affine=True)
+        self.prelu = nn.PReLU(outputs)
+        self.reduce = nn.Conv2d(outputs, 2, (1, c.strides[0]))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T, F'] -> [B, 2, T, F]."""
-        return self.reduce(self.prelu(self.norm(self.sub_pixel(self.dense(x)))))
+    def forward(self, x: Tensor, features: list[Tensor]) -> Tensor:
+        """[B, C, T, F'] and the encoder's feature maps -> [B, 2, T, F]."""
+        x = self.sub_pixel(self.upsampling(self.dense(x), features))
+        return self.reduce(self.prelu(self.norm(x)))
 
 
 class Generator(nn.Module):
@@ -220,10 +267,10 @@ class Generator(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         """[B, 2, T, F] -> [B, 2, T, F]."""
         magnitude = noisy.square().sum(dim=1, keepdim=True).sqrt()
-        x = self.encoder(torch.cat([magnitude, noisy], dim=1))
+        x, features = self.encoder(torch.cat([magnitude, noisy], dim=1))
         for i in range(self.blocks):
             x = self.get_submodule(f"block_{i}")(x)
-        return self.mask_decoder(x) * noisy + self.complex_decoder(x)
+        return self.mask_decoder(x, features) * noisy + self.complex_decoder(x, features)
 
 
 class Discriminator(nn.Module):

@@ -43,9 +43,13 @@ class Session:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         precision = request["precision"]
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        # All crops have one shape, so each convolution's fastest algorithm is looked for once.
+        torch.backends.cudnn.benchmark = True
+        # Channels last: what a GPU's matrix units read without copies.
+        self.layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         torch.manual_seed(config.seed)
-        self.generator = Generator(config.generator, config.spectral.bins).to(self.device)
-        discriminator = Discriminator(config.discriminator).to(self.device)
+        self.generator = Generator(config.generator, config.spectral.bins).to(self.device, memory_format=self.layout)
+        discriminator = Discriminator(config.discriminator).to(self.device, memory_format=self.layout)
         compiled: Callable[[nn.Module], Any] = torch.compile if request["compiled"] else lambda module: module
         self.trainer = Trainer(
             compiled(self.generator), compiled(discriminator), config.spectral, self.device, precision == "bf16"
@@ -114,6 +118,8 @@ class Session:
             "torch": torch.__version__,
             "device": torch.cuda.get_device_name() if cuda else "cpu",
             "threads": torch.get_num_threads(),
+            "settings": "fused AdamW, cudnn.benchmark, "
+            + ("channels_last, pinned copies" if cuda else "contiguous tensors, malloc tuned"),
             "parameters": sum(parameter.numel() for parameter in self.generator.parameters()),
         }
 
