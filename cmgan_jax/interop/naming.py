@@ -233,7 +233,7 @@ def _generator_sizes(shapes: Shapes, default: GeneratorConfig) -> tuple[Generato
         channels=channels,
         early_strides=early,
         late_strides=late or (() if early else default.late_strides),
-        output_channels=0 if output == channels else output,
+        output_channels=default.output_channels if output == (default.output_channels or channels) else output,
         blocks=_count(shapes, r"(TSCB_\d+)\."),
         heads=max(channels // width, 1),
         dense_depth=_count(shapes, r"dense_encoder\.dilated_dense\.(conv\d+)\."),
@@ -242,6 +242,7 @@ def _generator_sizes(shapes: Shapes, default: GeneratorConfig) -> tuple[Generato
         kernel=_size(shapes, rf"{depthwise}\.weight", 2, default.kernel),
         max_distance=distances // 2,
         dropout=default.dropout,
+        recompute=default.recompute,
     )
     return config, _size(shapes, r"mask_decoder\.prelu_out\.weight", 0, 201)
 

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,8 @@ def _known(part: str) -> set[str]:
     """Patterns of the network's names, but for the counters, which a moving average may lack."""
     table = discriminator_table(DiscriminatorConfig())
     if part == "generator":
-        table = generator_table(GeneratorConfig(), 1)
+        strided = replace(GeneratorConfig(), early_strides=(2, 2), late_strides=(2, 2))
+        table = (*generator_table(GeneratorConfig(), 1), *generator_table(strided, 1))
     return {_pattern(entry.torch) for entry in table if entry.flax}
 
 

@@ -98,11 +98,11 @@ def refuse_misfit(start: Start, config: Config, run: str = "the run") -> None:
 
 
 def _decides(name: str, start: Start) -> bool:
-    """Whether weights of another such number are no use: dropout may change, and what no file told is not known."""
+    """Whether weights of another such number are no use: what computes no result may change, and no file tells all."""
     if start.assumed and name.startswith("spectral."):
         return name == "spectral.n_fft"
     sections = ("generator.", "spectral.", *(() if start.discriminator is None else ("discriminator.",)))
-    return name.startswith(sections) and not name.endswith(".dropout")
+    return name.startswith(sections) and not name.endswith((".dropout", ".recompute"))
 
 
 def _of_checkpoint(path: Path, discriminator: bool) -> Start:
