@@ -101,7 +101,8 @@ def test_nothing_is_drawn_and_nothing_changes_unless_it_is_asked_for() -> None:
 @pytest.mark.parametrize("field", ["narrow_band_share", "clipping_share", "level_share"])
 def test_shares_are_probabilities(field: str) -> None:
     """A share of 1 always changes the noisy side; of 200 draws at 0.5, 60 to 140 do (six standard deviations)."""
-    before = tuple(side[:800] for side in pair())
+    clean, noisy = (side[:800] for side in pair())
+    before = clean, noisy
     always = replace(AugmentationConfig(), **{field: 1.0})
     assert not np.array_equal(augmentation.spoil(before, draws(), always, RATE)[1], before[1])
     half, rng = replace(AugmentationConfig(), **{field: 0.5}), draws()

@@ -181,7 +181,7 @@ ONNX = b"\x08\x08\x12\x07pytorch\x1a\x052.1.0"
         ("x.h5", b"\x89HDF\r\n\x1a\n\x00", "HDF5"),
         ("x.keras", archive_of("config.json", "model.weights.h5"), "Keras"),
         ("x.tflite", b"\x20\0\0\0TFL3", "TensorFlow Lite"),
-        ("x.pt.gz", gzip.compress(b"x"), "compressed with gzip; unpack it"),
+        ("x.pt.gz", gzip.compress(b"x", mtime=0), "compressed with gzip; unpack it"),
         ("x.tar", tar(), "a tar archive; unpack it"),
         ("x.zip", archive_of("best_ckpt/", "best_ckpt/ckpt"), r"a zip archive around best_ckpt/ckpt; unpack it"),
         ("x.zip", archive_of("about.json", "program-1-16000.jax"), "experiments.export wrote"),

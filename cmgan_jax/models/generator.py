@@ -99,7 +99,7 @@ class Encoder(nn.Module):
 
 def _down(config: GeneratorConfig, stride: int, name: str) -> ConvUnit:
     """From F bins to (F - 1) / stride + 1: every one that stays sees all bins up to its neighbours."""
-    return ConvUnit(config.channels, (1, 2 * stride - 1), ((0, 0), (stride - 1,) * 2), stride=stride, name=name)
+    return ConvUnit(config.channels, (1, 2 * stride - 1), ((0, 0), (stride - 1, stride - 1)), stride=stride, name=name)
 
 
 class TwoStage(nn.Module):
