@@ -135,7 +135,7 @@ def enhance_file(
 def _convert(
     processor: Processor,
     job: Job,
-    source: soundfile.SoundFile,
+    source: audio.Recording,
     mono: bool,
     progress: Callable[[float], None] | None,
 ) -> Done:

@@ -2,15 +2,14 @@
 
 import io
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 import soundfile
+
+from cmgan_jax.data.interrupts import interrupts_held
 
 MOST = 65_536
 """Samples of each channel that are written at a time: libvorbis puts them on the stack, which two million exhaust."""
@@ -111,19 +110,3 @@ class Sink(io.RawIOBase):
             raise self._error
         self._file.flush()
         os.fsync(self._file.fileno())
-
-
-@contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back until the end: raised in one of a C library's callbacks it would be printed, and lost."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[tuple[Any, ...]] = []
-    usual = signal.signal(signal.SIGINT, lambda *what: held.append(what))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-    if held and callable(usual):
-        usual(*held[0])
