@@ -108,3 +108,22 @@ def test_what_cannot_be_enhanced_is_refused() -> None:
         THROUGH.enhance(np.zeros(5, np.float32), 0)
     with pytest.raises(ValueError, match=r"expected \[S, 2\]"):
         THROUGH.stream(16_000, 2).push(np.zeros(5, np.float32))
+
+
+@pytest.mark.parametrize("shape", [(2, 16_000), (1, 3), (6, 800)])
+@pytest.mark.parametrize("mono", [True, False])
+def test_channels_before_samples_are_refused(shape: tuple[int, int], mono: bool) -> None:
+    audio = np.full(shape, 0.1, np.float32)
+    with pytest.raises(ValueError, match=rf"{shape[1]} channels of {shape[0]} sample.*transpose it"):
+        THROUGH.enhance(audio, 16_000, mono=mono)
+    assert THROUGH.enhance(audio.T, 16_000).shape == audio.T.shape
+    with pytest.raises(ValueError, match="transpose it"):
+        THROUGH.stream(16_000, shape[0]).push(audio)
+
+
+@pytest.mark.parametrize("rate", [0, 16, 44.1, 999, 768_001, -16_000, float("nan")])
+def test_rates_that_are_no_hertz_are_refused(rate: float) -> None:
+    for attempt in (lambda: THROUGH.enhance(noise(100), rate), lambda: THROUGH.stream(rate)):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="in Hz"):
+            attempt()
+    assert THROUGH.enhance(noise(100), 1_000).shape == (100,)
