@@ -49,7 +49,7 @@ class Processor:
 
         Returns:
             float32 of the same shape ([S, 1] from [S, channels] if mono), at the same rate and level. Silence stays
-            silence.
+            silence. A constant offset is left out where it is beyond what speech has: it is no sound.
 
         Raises:
             ValueError: another rank, channels before samples, no samples, integers, NaN or infinity, or a rate outside
@@ -101,7 +101,7 @@ class EnhancedStream:
         resampled = sample_rate != heard
         self._down = soxr.ResampleStream(sample_rate, heard, channels, dtype="float32") if resampled else None
         self._up = soxr.ResampleStream(heard, sample_rate, channels, dtype="float32") if resampled else None
-        self._windows = window_stream(network, whole, channels)
+        self._windows = window_stream(network, whole, channels, centred=True)
         self._ready: list[Floats] = []
         self._channels, self._pushed, self._returned = channels, 0, 0
         self._axes: tuple[int, ...] = (channels,)
