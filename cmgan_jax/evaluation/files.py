@@ -18,6 +18,7 @@ from cmgan_jax.data import audio
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.folders import files_below
 from cmgan_jax.errors import UserError, printable
+from cmgan_jax.evaluation.carried import carried
 from cmgan_jax.evaluation.processor import NOT_FINITE, Processor
 from cmgan_jax.evaluation.sink import RecordingWriter
 from cmgan_jax.outputs import refuse_folder, remove
@@ -51,11 +52,13 @@ class Done:
         seconds: its length.
         clipped: samples of the result that were beyond full scale and are clipped.
         peak: largest magnitude of the result before that.
+        lost: what the source has beside its audio and the result has not, in words; empty where nothing is lost.
     """
 
     seconds: float
     clipped: int
     peak: float
+    lost: str = ""
 
 
 def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
@@ -146,7 +149,9 @@ def _convert(
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         kind = (source.samplerate, channels, source.subtype, source.endian, source.format)
-        with RecordingWriter(temporary, kind, source.copy_metadata()) as target:
+        with audio.open_regular(job.source) as whole:
+            beside = carried(whole, source.format)
+        with RecordingWriter(temporary, kind, source.copy_metadata(), beside) as target:
             stream = processor.stream(source.samplerate, channels, whole=True)
 
             def keep(done: np.ndarray) -> None:
@@ -177,7 +182,7 @@ def _convert(
         raise audio.system_error(job.target, error) from error
     finally:
         remove(temporary)
-    return Done(count / source.samplerate, clipped, peak)
+    return Done(count / source.samplerate, clipped, peak, beside.lost)
 
 
 def refuse_torn(written: Path, target: Path, frames: int) -> None:
