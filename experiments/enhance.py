@@ -80,6 +80,8 @@ class Display:
             )
         elif not self._bar:
             self._print(f"{place}: {outcome.seconds:.1f} s")
+        if isinstance(outcome, Done) and outcome.lost:
+            self._print(f"{place}: not kept: {outcome.lost}")
 
     def _print(self, line: str) -> None:
         if self._bar:

@@ -145,7 +145,8 @@ CERTAIN: dict[str, Damage] = {
     "header cut": lambda path, draw: path.write_bytes(encoded()[: draw.integers(1, 36)]),
     "wav cut short": _cut(0.05, 0.95, ".wav"),
     "flac cut short": _cut(0.3, 0.9, ".flac"),
-    "claims more": _field(DATA_SIZE, 19_202, 20_000, 10**9),
+    "ogg cut short": _cut(0.1, 0.9, ".ogg"),
+    "claims more": _field(DATA_SIZE, 19_300, 20_000, 10**9),
     "no channels": _field(CHANNELS, 0, 1025, 65_535),
     "absurd rate": _field(SAMPLE_RATE, 0, 1, 999, 768_001, 2**31 - 1, 2**31, 2**32 - 1),
     "unknown coding": _field(CODING, 0, 999, 65_535),
@@ -171,7 +172,6 @@ CHANCES: dict[str, Damage] = {
     "another rate": _field(SAMPLE_RATE, 1000, 8000, 44_100, 768_000),
     "64 channels": lambda path, draw: path.write_bytes(encoded(samples=speech(6.4).reshape(-1, 64))),
     "random": lambda path, draw: path.write_bytes(draw.bytes(int(draw.integers(1, 3000)))),
-    "ogg cut short": _cut(0.1, 0.9, ".ogg"),
 }
 if os.geteuid() != 0:  # Nothing is forbidden to root.
     CERTAIN["forbidden"] = lambda path, _: (path.write_bytes(encoded()), path.chmod(0))

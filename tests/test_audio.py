@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from G722 import G722
 
-from cmgan_jax.data import audio
+from cmgan_jax.data import audio, g722
 from cmgan_jax.data.audio import AudioError, AudioInfo
 
 RATE = 16_000
@@ -160,8 +160,8 @@ def test_a_disk_that_fills_meanwhile_is_told_in_one_line(
 
 
 def test_the_g722_cache_is_bounded_fresh_and_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = audio._ByteBoundedCache(3 * 2 * 1000)
-    monkeypatch.setattr(audio, "_g722_cache", cache)
+    cache = g722.ByteBoundedCache(3 * 2 * 1000)
+    monkeypatch.setattr(g722, "_cache", cache)
     paths = [tmp_path / f"{i}.g722" for i in range(5)]
     for path in paths:
         encode_g722(path, 1000)

@@ -108,3 +108,44 @@ def test_what_cannot_be_enhanced_is_refused() -> None:
         THROUGH.enhance(np.zeros(5, np.float32), 0)
     with pytest.raises(ValueError, match=r"expected \[S, 2\]"):
         THROUGH.stream(16_000, 2).push(np.zeros(5, np.float32))
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("seconds", [0.6, 2.5])  # whole, and in windows
+def test_an_offset_does_not_change_the_level_of_the_speech(rate: int, seconds: float) -> None:
+    """With an offset of 0.3 the result is that without it: a level that counted the offset would be 16 dB off."""
+    speech = 0.05 * np.random.default_rng(0).normal(size=(round(rate * seconds), 2)).astype(np.float32)
+    speech -= speech.mean(axis=0)
+    shifted = speech + np.array([0.3, 0.0], np.float32)
+    expected, found = ENHANCER.enhance(speech, rate), ENHANCER.enhance(shifted, rate)
+    inner = slice(rate // 10, -rate // 10)  # The resampler takes the offset's beginning for a step.
+    np.testing.assert_array_equal(found[:, 1], expected[:, 1])
+    error = np.sqrt(np.mean((found - expected)[inner, 0] ** 2)) / np.sqrt(np.mean(expected[inner, 0] ** 2))
+    assert error < 0.05
+    np.testing.assert_array_equal(THROUGH.enhance(np.full(8_000, 0.3, np.float32), 16_000), 0)
+
+
+def test_what_speech_has_of_an_offset_is_left_to_the_network() -> None:
+    """The published numbers stand: up to a quarter of the level nothing is changed."""
+    audio = noise(8_000)
+    audio += np.float32(0.2 * audio.std() - audio.mean())
+    np.testing.assert_array_equal(ENHANCER.enhance(audio, 16_000), enhance(random_variables(), audio, CONFIG, SHORT))
+
+
+@pytest.mark.parametrize("shape", [(2, 16_000), (1, 3), (6, 800)])
+@pytest.mark.parametrize("mono", [True, False])
+def test_channels_before_samples_are_refused(shape: tuple[int, int], mono: bool) -> None:
+    audio = np.full(shape, 0.1, np.float32)
+    with pytest.raises(ValueError, match=rf"{shape[1]} channels of {shape[0]} sample.*transpose it"):
+        THROUGH.enhance(audio, 16_000, mono=mono)
+    assert THROUGH.enhance(audio.T, 16_000).shape == audio.T.shape
+    with pytest.raises(ValueError, match="transpose it"):
+        THROUGH.stream(16_000, shape[0]).push(audio)
+
+
+@pytest.mark.parametrize("rate", [0, 16, 44.1, 999, 768_001, -16_000, float("nan")])
+def test_rates_that_are_no_hertz_are_refused(rate: float) -> None:
+    for attempt in (lambda: THROUGH.enhance(noise(100), rate), lambda: THROUGH.stream(rate)):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="in Hz"):
+            attempt()
+    assert THROUGH.enhance(noise(100), 1_000).shape == (100,)

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import odd_recordings
 import pytest
 from damaged_files import encoded, speech
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +21,14 @@ WHOLE = {
     "stereo.wav": encoded(samples=speech(0.05).reshape(-1, 2)),
     "a.flac": encoded(".flac", speech(0.05)),
     "a.ogg": encoded(".ogg", speech(0.05)),
-}
+} | {
+    f"{kind}-{subtype}.wav": odd_recordings.encoded(kind, subtype, speech(0.1))
+    for kind, subtype in (
+        ("MP3", "MPEG_LAYER_III"), ("OGG", "OPUS"), ("AIFF", "PCM_16"), ("AU", "PCM_16"), ("CAF", "ALAC_16"),
+        ("W64", "PCM_16"), ("RF64", "PCM_16"), ("NIST", "PCM_16"), ("VOC", "PCM_16"),
+    )
+}  # fmt: skip
+
 NUMBERS = st.sampled_from([0, 1, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF])
 # What happens to a file, one after another: a place as a share of its length, mostly in its header.
 PLACES = st.one_of(st.floats(0, 0.03), st.floats(0, 1))
@@ -64,7 +72,7 @@ def read(path: Path) -> tuple[int | None, str]:
 
 @pytest.mark.timeout(120)
 @settings(
-    max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=500, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(name=st.sampled_from(sorted(WHOLE)), changes=CHANGES)
 def test_a_damaged_file_is_read_or_named(tmp_path: Path, name: str, changes: list[tuple[str, float, int]]) -> None:

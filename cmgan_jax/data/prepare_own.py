@@ -20,7 +20,7 @@ from cmgan_jax.data.corpus import Problem
 from cmgan_jax.data.manifest import Entry
 from cmgan_jax.data.own_recordings import SIDES, Item, plan_pairs, plan_speech
 from cmgan_jax.errors import UserError, printable
-from cmgan_jax.outputs import remove
+from cmgan_jax.outputs import remove, settle
 
 Kind = Literal["pairs", "speech"]
 Progress = Callable[[str, int, int], None]
@@ -162,7 +162,7 @@ def _convert(item: Item, work: Path) -> dict[str, _Known] | Problem:
             place.parent.mkdir(parents=True, exist_ok=True)
             conversion.write_wav(raw, audio.beside(place), signal)
         for place in places:
-            os.replace(audio.beside(place), place)
+            settle(audio.beside(place), place)
     except AudioError as error:
         return Problem(error.path, error.reason)
     except OSError as error:

@@ -23,7 +23,6 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-import soundfile
 import soxr
 
 from cmgan_jax.data import audio, manifest, prepare_folder
@@ -237,15 +236,14 @@ def _decode(item: _Item) -> tuple[np.ndarray, int]:
     if not item.where.lower().endswith(_SUFFIXES):
         raise _BadFileError(f"{item.where}: not WAV or FLAC; own recordings go by `prepare_data pairs`")
     try:
-        with item.open() as stream, soundfile.SoundFile(stream) as file:
+        with item.open() as stream:
+            # At once: an archive's errors would be lost in libsndfile's callbacks.
+            content = io.BytesIO(stream.read())
+        with audio.open_stream(Path(item.where), content) as file:
             rate, channels = file.samplerate, file.channels
-            if doubt := audio.implausible(file):
-                raise _BadFileError(f"{item.where}: unreadable: {doubt}")
             blocks = list(audio.blocks(Path(item.where), file, file.frames))
     except audio.AudioError as error:
         raise _BadFileError(f"{item.where}: {error.reason}") from error
-    except soundfile.SoundFileError as error:
-        raise _BadFileError(f"{item.where}: unreadable: {audio.library_reason(error)}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise _BadFileError(f"{item.where}: unreadable: {error}") from error
     except (OSError, NotImplementedError) as error:  # The latter: zipfile, of a compression that it does not know.

@@ -20,6 +20,7 @@ from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.folders import count_text, walk
 from cmgan_jax.data.kinds import RECORDINGS
 from cmgan_jax.errors import UserError, printable
+from cmgan_jax.evaluation.carried import carried
 from cmgan_jax.evaluation.processor import NOT_FINITE, Processor
 from cmgan_jax.evaluation.sink import RecordingWriter
 from cmgan_jax.outputs import refuse_folder, remove, settle
@@ -53,11 +54,13 @@ class Done:
         seconds: its length.
         clipped: samples of the result that were beyond full scale and are clipped.
         peak: largest magnitude of the result before that.
+        lost: what the source has beside its audio and the result has not, in words; empty where nothing is lost.
     """
 
     seconds: float
     clipped: int
     peak: float
+    lost: str = ""
 
 
 def left_out(inputs: Iterable[Path], out: Path) -> str:
@@ -149,7 +152,7 @@ def enhance_file(
 def _convert(
     processor: Processor,
     job: Job,
-    source: soundfile.SoundFile,
+    source: audio.Recording,
     mono: bool,
     progress: Callable[[float], None] | None,
 ) -> Done:
@@ -160,7 +163,9 @@ def _convert(
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         kind = (source.samplerate, channels, source.subtype, source.endian, source.format)
-        with RecordingWriter(temporary, kind, source.copy_metadata()) as target:
+        with audio.open_regular(job.source) as whole:
+            beside = carried(whole, source.format)
+        with RecordingWriter(temporary, kind, source.copy_metadata(), beside) as target:
             stream = processor.stream(source.samplerate, channels, whole=True)
 
             def keep(done: np.ndarray) -> None:
@@ -191,7 +196,7 @@ def _convert(
         raise audio.system_error(job.target, error) from error
     finally:
         remove(temporary)
-    return Done(count / source.samplerate, clipped, peak)
+    return Done(count / source.samplerate, clipped, peak, beside.lost)
 
 
 def refuse_torn(written: Path, target: Path, frames: int) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -10,6 +9,12 @@ from cmgan_jax.config import SpectralConfig
 from cmgan_jax.evaluation.windows import Layout, WindowedStream
 
 Floats = np.ndarray
+
+OFFSET = 0.25
+"""Share of the standard deviation that the mean of speech does not reach. Measured: 0.006 in VoiceBank+DEMAND at most,
+0.06 in 413 other clips of speech. Up to here it changes the level by less than 0.3 dB, and nothing is done."""
+_ROUNDING = 1e-6
+"""What is left of a constant, relative to it, is rounding, and silence."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,43 @@ class Network:
             self.call(silence, np.full(batch, samples // self.spectral.hop + 1, np.int32), False)
 
 
-def window_stream(network: Network, whole: bool = True, channels: int = 1) -> WindowedStream:
-    """A stream of signals at the network's rate; windows from the first sample on unless `whole`."""
+def window_stream(network: Network, whole: bool = True, channels: int = 1, centred: bool = False) -> WindowedStream:
+    """A stream of signals at the network's rate.
+
+    Args:
+        network: enhances the pieces.
+        whole: whether short signals are enhanced as a whole; otherwise all are windows from the first sample on.
+        channels: how many, each enhanced by itself.
+        centred: whether an offset that no speech has is taken off each piece (`without_offset`).
+    """
     layout = network.layout if whole else replace(network.layout, whole=network.layout.length)
-    return WindowedStream(partial(enhance_pieces, network), layout, channels)
+
+    def run(pieces: list[Floats], part: bool) -> list[Floats]:
+        return enhance_pieces(
+            network, [without_offset(p, network.spectral) for p in pieces] if centred else pieces, part
+        )
+
+    return WindowedStream(run, layout, channels)
+
+
+def without_offset(audio: Floats, config: SpectralConfig) -> Floats:
+    """Take a constant offset off a waveform, where it is beyond what speech has: it would count as level.
+
+    Args:
+        audio: float32[S]; less than a quarter of a second stays as it is.
+        config: its sample rate.
+
+    Returns:
+        float32[S] of mean 0; the same samples where the mean is less than `OFFSET` of the standard deviation.
+    """
+    if audio.size < config.sample_rate / 4:
+        return audio
+    mean, deviation = float(np.mean(audio, dtype=np.float64)), float(np.std(audio, dtype=np.float64))
+    if abs(mean) <= OFFSET * deviation:
+        return audio
+    if deviation < _ROUNDING * abs(mean):
+        return np.zeros_like(audio)
+    return (audio - mean).astype(np.float32)
 
 
 def gain(audio: Floats) -> float:

@@ -7,6 +7,7 @@ enhanced: it is left out of the result, for the noise in it would stand alone.
 import numpy as np
 import soxr
 
+from cmgan_jax.data.audio import RATES
 from cmgan_jax.evaluation.pieces import Network, window_stream
 
 Floats = np.ndarray
@@ -19,6 +20,8 @@ RESAMPLER_SAMPLES = 4_000
 """Samples, at the lower of two rates, that resampling there and back may hold back (measured: up to 2,700)."""
 BLOCK_SECONDS = 30.0
 """An array is enhanced in blocks of this length: memory."""
+_CHANNELS_OF_FEW_SAMPLES = 2
+"""So many channels may have fewer samples than channels; of more, that is an array the other way round."""
 
 
 class Processor:
@@ -46,14 +49,21 @@ class Processor:
 
         Returns:
             float32 of the same shape ([S, 1] from [S, channels] if mono), at the same rate and level. Silence stays
-            silence.
+            silence. A constant offset is left out where it is beyond what speech has: it is no sound.
 
         Raises:
-            ValueError: another rank, no samples, integers, NaN or infinity, or a rate below 1.
+            ValueError: another rank, channels before samples, no samples, integers, NaN or infinity, or a rate outside
+                1,000 to 768,000 Hz.
         """
         audio = np.asarray(audio)
         if audio.ndim not in (1, 2) or audio.size == 0:
             raise ValueError(f"audio has shape {list(audio.shape)}, expected [S] or [S, channels], S of at least 1")
+        if audio.ndim == 2 and audio.shape[1] > max(audio.shape[0], _CHANNELS_OF_FEW_SAMPLES):
+            raise ValueError(
+                f"audio has shape {list(audio.shape)}, which as [S, channels] is {audio.shape[1]} channels of "
+                f"{audio.shape[0]} samples: transpose it (audio.T) if it is [channels, S]"
+            )
+        _require_hertz(sample_rate)
         if mono and audio.ndim == 2:
             audio = audio.mean(axis=1, keepdims=True)
         stream = self.stream(sample_rate, 1 if audio.ndim == 1 else audio.shape[1], whole=True)
@@ -71,7 +81,7 @@ class Processor:
                 windows, as `enhance` makes of a long recording, and the latency is one window.
 
         Raises:
-            ValueError: a rate or a number of channels below 1.
+            ValueError: a rate outside 1,000 to 768,000 Hz, or a number of channels below 1.
         """
         return EnhancedStream(self.network, sample_rate, channels, whole)
 
@@ -84,13 +94,14 @@ class EnhancedStream:
     """
 
     def __init__(self, network: Network, sample_rate: int, channels: int = 1, whole: bool = False):
-        if sample_rate < 1 or channels < 1:
-            raise ValueError(f"{channels} channels at {sample_rate} Hz: both must be at least 1")
+        _require_hertz(sample_rate)
+        if channels < 1:
+            raise ValueError(f"{channels} channels: there must be at least 1")
         heard = network.spectral.sample_rate
         resampled = sample_rate != heard
         self._down = soxr.ResampleStream(sample_rate, heard, channels, dtype="float32") if resampled else None
         self._up = soxr.ResampleStream(heard, sample_rate, channels, dtype="float32") if resampled else None
-        self._windows = window_stream(network, whole, channels)
+        self._windows = window_stream(network, whole, channels, centred=True)
         self._ready: list[Floats] = []
         self._channels, self._pushed, self._returned = channels, 0, 0
         self._axes: tuple[int, ...] = (channels,)
@@ -115,7 +126,9 @@ class EnhancedStream:
             raise ValueError(f"audio is of {block.dtype}, expected floating point in [-1, 1]")
         columns = block[:, None] if block.ndim == 1 else block
         if columns.ndim != 2 or columns.shape[1] != self._channels:
-            raise ValueError(f"a block has shape {list(block.shape)}, expected [S, {self._channels}]")
+            turned = columns.ndim == 2 and len(columns) == self._channels
+            remedy = "; transpose it (block.T) if it is [channels, S]" if turned else ""
+            raise ValueError(f"a block has shape {list(block.shape)}, expected [S, {self._channels}]{remedy}")
         if not np.isfinite(columns).all():
             raise ValueError("audio holds NaN or infinity")
         self._pushed += len(columns)
@@ -144,3 +157,14 @@ class EnhancedStream:
         self._ready = [ready[count:]]
         done = np.pad(ready[:count], ((0, max(0, count - len(ready))), (0, 0)))
         return done.reshape(count, *self._axes)
+
+
+def _require_hertz(sample_rate: float) -> None:
+    """Refuse what is no sample rate.
+
+    Raises:
+        ValueError: it is outside 1,000 to 768,000.
+    """
+    if not RATES[0] <= sample_rate <= RATES[1]:
+        kilo = f", e.g. {sample_rate * 1000:.0f} for {sample_rate} kHz" if 1 <= sample_rate < RATES[0] else ""
+        raise ValueError(f"a sample rate of {sample_rate} Hz: it is given in Hz, {RATES[0]} to {RATES[1]}{kilo}")
