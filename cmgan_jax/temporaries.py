@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cmgan_jax.outputs import remove
 
-_NAME = re.compile(r"\.(?P<process>\d+)-\d+-(?P<place>[0-9a-f]{8})\w*\.tmp")
+_NAME = re.compile(r"\.(?P<process>\d+)-\d+-(?P<place>[0-9a-f]{8})[\w.]*\.tmp")
 
 
 def beside(path: Path) -> Path:
@@ -29,6 +29,11 @@ def beside(path: Path) -> Path:
     """
     _sweep_once(str(path.parent), os.getpid())
     return path.with_name(f".{_owner()}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is of those that `beside` gives, of any process; suffixes may stand before the last one."""
+    return _NAME.fullmatch(name) is not None
 
 
 @contextmanager

@@ -448,7 +448,7 @@ def test_what_a_killed_run_left_is_cleared_away(zips, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         convert(zips, tmp_path / "out", progress=interrupt)
-    (tmp_path / "out.partial/train/clean/.12-34.tmp").write_bytes(b"half a file")
+    (tmp_path / "out.partial/train/clean/.12-34-0123abcd.tmp").write_bytes(b"half a file")
     convert(zips, tmp_path / "out")
     assert not [name for name in contents(tmp_path / "out") if Path(name).name.startswith(".")]
 

@@ -294,8 +294,8 @@ def progress(label, done, total):
     if f"{{label}} {{done}}" == {label!r}:
         os.kill(os.getpid(), 9)
 if {label!r} == "rename":
-    rename = os.rename
-    os.rename = lambda *_: os.kill(os.getpid(), 9)
+    replace = os.replace
+    os.replace = lambda old, new: os.kill(os.getpid(), 9) if os.path.isdir(old) else replace(old, new)
 prepare("pairs", Path(sys.argv[1]), Path(sys.argv[2]), progress)
 """
     command = [sys.executable, "-c", program, tmp_path / "in", out]

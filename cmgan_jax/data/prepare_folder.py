@@ -6,7 +6,6 @@ whole. A folder is a preparation's own if its manifest or its journal says so, a
 
 import json
 import os
-import re
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,11 +14,11 @@ from cmgan_jax.data import manifest
 from cmgan_jax.data.manifest import Manifest
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.outputs import settle
+from cmgan_jax.temporaries import beside, is_temporary
 
 JOURNAL = ".prepare_data.jsonl"
 """In a folder that is being made: its first line names the corpus, the others what has been done."""
 
-_TEMPORARY = re.compile(rf"\.\d+-\d+(\.\w+)?\.tmp|\.{re.escape(manifest.NAME)}\.\d+\.tmp")
 _SHOWN = 5
 
 
@@ -86,9 +85,9 @@ def begin(work: Path, corpus: str, known: Collection[dict[str, Any]] = ()) -> No
     if next(journal(work), None) is not None:
         for path in [path for path in work.rglob(".*.tmp") if _is_temporary(path.name)]:
             path.unlink()
-    beside = work / f".{manifest.NAME}.{os.getpid()}.tmp"
-    beside.write_text(_lines({"corpus": corpus}, *known), encoding="utf-8")
-    settle(beside, work / JOURNAL)
+    temporary = beside(work / JOURNAL)
+    temporary.write_text(_lines({"corpus": corpus}, *known), encoding="utf-8")
+    settle(temporary, work / JOURNAL)
     (work / manifest.NAME).unlink(missing_ok=True)
 
 
@@ -141,4 +140,4 @@ def _whole_lines(here: Path) -> bytes:
 
 
 def _is_temporary(name: str) -> bool:
-    return _TEMPORARY.fullmatch(PurePosixPath(name).name) is not None
+    return is_temporary(PurePosixPath(name).name)
