@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= runs/demo
 
-.PHONY: setup train test lint types unit clean
+.PHONY: setup train test lint types unit docs clean
 
 setup: .venv/ready
 
@@ -27,5 +27,12 @@ types: setup
 unit: setup
 	$(BIN)/python -m pytest --quiet --numprocesses=2 --durations=10 $(ARGS)
 
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
+
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv *.egg-info
+	rm -rf .venv *.egg-info site

@@ -24,7 +24,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    # Two CPU cores, minutes: figures in BUILD_NOTES.md.
+    # Two CPU cores, minutes: figures in results/demo.md.
     "demo": {
         "epochs": 3,
         "steps_per_epoch": 75,

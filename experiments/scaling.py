@@ -33,8 +33,8 @@ KNOWN = OneDevice(
     reduced=8_078_796,
     exchanges=38,
     source=(
-        "no accelerator was measured here; one H100 as BUILD_NOTES.md has it, the paper's size, batch 4, bf16: 43.6 ms "
-        "a step, 25 ms a score"
+        "no accelerator was measured here; one H100 as results/h100.md has it, the paper's size, batch 4, bf16: "
+        "43.6 ms a step, 25 ms a score"
     ),
 )
 """One device, where none is measured."""

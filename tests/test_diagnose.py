@@ -315,5 +315,5 @@ def test_codes_are_listed() -> None:
     done = program("--codes")
     assert done.returncode == 0
     assert all(code in done.stdout for code in CODES)
-    readme = (ROOT / "README.md").read_text()
-    assert [code for code in CODES if f"`{code}`" not in readme] == []
+    page = (ROOT / "docs/metrics-and-diagnosis.md").read_text()
+    assert [code for code in CODES if f"`{code}`" not in page] == []

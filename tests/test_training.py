@@ -167,6 +167,15 @@ def test_what_takes_long_is_said(whole: Path, witness: Witness) -> None:
     assert any(words.startswith("validating") for words in told)
 
 
+def test_every_number_of_a_record_is_documented(whole: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs/metrics-and-diagnosis.md").read_text()
+    names = {name for record in read_metrics(whole) for name in record}
+    for record in read_metrics(whole, "epoch"):
+        names |= {*record["train"], *record["validation"], *record["noisy"]}
+    assert "loss_ri" in names
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
+
+
 def test_a_run_writes_what_it_should(whole: Path) -> None:
     about = json.loads((whole / "run.json").read_text())
     assert about["config"]["recipe"] == "recommended"

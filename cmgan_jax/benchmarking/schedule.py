@@ -25,7 +25,7 @@ from cmgan_jax.training.stepper import Stepper
 from cmgan_jax.training.steps import Forward, Steps
 
 SHARES = {"forward": 0.23, "backward": 0.75, "update": 0.02}
-"""Of a step, what each program took on an H100 at the paper's size (BUILD_NOTES.md)."""
+"""Of a step, what each program took on an H100 at the paper's size (results/h100.md)."""
 LENGTHS = (1.0, 1.25, 1.75, 2.5)
 """Steps of a device, over the time in which a batch is scored; 1.75 is an H100 at batch 4: 43.6 ms and 25 ms."""
 STEPS = 20

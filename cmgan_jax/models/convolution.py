@@ -18,7 +18,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 def convolve(parts: tuple[Array, ...], kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
     """Convolution over (time, frequency) whose weight gradient is one product for each part of its input, or a kernel.
 
-    The library's own takes four to eight times as long on a CPU, on a GPU up to forty times (BUILD_NOTES.md). To lay
+    The library's own takes four to eight times as long on a CPU, on a GPU up to forty times (results/h100.md). To lay
     the parts side by side takes longer than to add up what they give.
 
     Args:
