@@ -11,6 +11,6 @@ streams.open_missing()
 # comes as an exception, too.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if sys.argv[:1] == ["-m"]:
-    from experiments._cli import end_failed_imports
+    from cmgan_jax.cli._cli import end_failed_imports
 
     end_failed_imports()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cmgan_jax.cli._cli import with_home
 from cmgan_jax.errors import UserError
-from experiments._cli import with_home
 
 ROOT = Path(__file__).resolve().parents[1]
 

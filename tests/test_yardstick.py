@@ -16,12 +16,12 @@ import pytest
 from cmgan_jax.benchmarking.clock import Gone
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.workload import PROGRAMS
+from cmgan_jax.cli.benchmark import open_yardsticks
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop.naming import generator_to_torch
 from cmgan_jax.models.generator import Generator
 from cmgan_jax.recipes import make_config, override, to_dict
 from cmgan_jax.training.state import random_state
-from experiments.benchmark import open_yardsticks
 from experiments.yardstick.client import (
     MODES,
     ROOT,

@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 from jax import Array, export
 
+from cmgan_jax.cli._cli import run
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.artefact import NEEDS_FLATBUFFERS, write_artefact
 from cmgan_jax.evaluation.enhance import WindowConfig, enhanced_rows, network, variables_of
@@ -17,9 +18,8 @@ from cmgan_jax.evaluation.weights import Weights, load
 from cmgan_jax.models import kernels
 from cmgan_jax.outputs import refuse_file
 from cmgan_jax.recipes import to_dict
+from cmgan_jax.runtime import find_devices, prepare_programs
 from cmgan_jax.training import provenance
-from experiments._cli import run
-from experiments._runtime import find_devices, prepare_programs
 
 Platform = Literal["cpu", "cuda", "rocm", "tpu"]
 

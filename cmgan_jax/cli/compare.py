@@ -14,6 +14,10 @@ from typing import Annotated
 
 import tyro
 
+from cmgan_jax.cli._cli import USER_ERROR, run
+from cmgan_jax.cli._terminal import table_console
+from cmgan_jax.cli.train import Arguments as TrainArguments
+from cmgan_jax.cli.train import find_corpus
 from cmgan_jax.comparison import page, schedule, tables
 from cmgan_jax.comparison.conclusion import REFERENCE, Rules, conclude
 from cmgan_jax.comparison.outcome import read_runs
@@ -23,13 +27,9 @@ from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import refuse_folder, refuse_undecodable, write_json, write_text
 from cmgan_jax.recipes import PRESETS, make_config
+from cmgan_jax.runtime import cache_programs, find_devices, prepare_devices, prepare_programs
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.start import read_start
-from experiments._cli import USER_ERROR, run
-from experiments._runtime import cache_programs, find_devices, prepare_devices, prepare_programs
-from experiments._terminal import table_console
-from experiments.train import Arguments as TrainArguments
-from experiments.train import find_corpus
 
 PLAIN_WIDTH = 200
 """Columns of a table that is piped: nothing is folded in it."""

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 
+from cmgan_jax.cli._cli import run
 from cmgan_jax.config import Config, DiscriminatorConfig, SpectralConfig
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
@@ -22,13 +23,12 @@ from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.outputs import refuse_folder, refuse_undecodable, settle, write_json
 from cmgan_jax.recipes import from_dict, to_dict
 from cmgan_jax.runs import ABOUT
+from cmgan_jax.runtime import find_devices, prepare_programs
 from cmgan_jax.spectral import frame_count
 from cmgan_jax.training import provenance
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.position import Position
 from cmgan_jax.training.state import RUN_ONCE, TrainState, start_training
-from experiments._cli import run
-from experiments._runtime import find_devices, prepare_programs
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from cmgan_jax.benchmarking import report, scaling
 from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
 from cmgan_jax.benchmarking.prediction import Assumptions, OneDevice, predict
 from cmgan_jax.benchmarking.scaling import HEAD, PREDICTED_HEAD, VIRTUAL, Point, measure_points, plan, rich_table
+from cmgan_jax.cli._cli import run
+from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import refuse_file, refuse_same, write_json, write_text
 from cmgan_jax.recipes import make_config
+from cmgan_jax.runtime import find_devices, fresh_programs, prepare_devices, prepare_programs
 from cmgan_jax.training.state import random_state
-from experiments._cli import run
-from experiments._runtime import find_devices, fresh_programs, prepare_devices, prepare_programs
-from experiments._terminal import table_console
 
 WIDTH = 140
 """Columns where the output is no terminal."""

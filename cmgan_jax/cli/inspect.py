@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cmgan_jax.cli._cli import run
+from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.diagnosis import origin
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import plain
-from experiments._cli import run
-from experiments._terminal import table_console
 
 WIDTH = 120
 

@@ -23,6 +23,8 @@ from cmgan_jax.benchmarking.report import OURS, Row, Setup
 from cmgan_jax.benchmarking.schedule import measure_schedule, schedule_table
 from cmgan_jax.benchmarking.work import program_work
 from cmgan_jax.benchmarking.workload import PROGRAMS, Waits, Workload
+from cmgan_jax.cli._cli import run
+from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
 from cmgan_jax.data.pipeline import Crops, training_batches
@@ -30,9 +32,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.enhance import WindowConfig, layout
 from cmgan_jax.outputs import refuse_file, refuse_folder, write_json
 from cmgan_jax.recipes import make_config
-from experiments._cli import run
-from experiments._runtime import find_devices, fresh_programs, prepare_programs, share_device
-from experiments._terminal import table_console
+from cmgan_jax.runtime import find_devices, fresh_programs, prepare_programs, share_device
 from experiments.yardstick.client import MODES, Mode, Theirs, Yardstick, require_torch
 
 Part = Literal["train", "pesq", "schedule", "enhance"]

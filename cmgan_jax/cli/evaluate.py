@@ -22,6 +22,8 @@ import numpy as np
 import tyro
 
 from cmgan_jax import signals, temporaries
+from cmgan_jax.cli._cli import run
+from cmgan_jax.cli._terminal import PLAIN_SECONDS, table_console, terminal_bar
 from cmgan_jax.cores import free_cores
 from cmgan_jax.data import audio
 from cmgan_jax.data.folders import files_below
@@ -33,8 +35,6 @@ from cmgan_jax.evaluation.processor import NOT_FINITE
 from cmgan_jax.evaluation.scores import TIME_LIMIT
 from cmgan_jax.outputs import refuse_file, refuse_folder, refuse_same, write_json, write_text
 from cmgan_jax.scoring.pesq_pool import PesqPool
-from experiments._cli import run
-from experiments._terminal import PLAIN_SECONDS, table_console, terminal_bar
 
 if TYPE_CHECKING:
     from cmgan_jax.evaluation.enhancer import Enhancer
@@ -148,7 +148,7 @@ def load_enhancer(checkpoint: Path, step: int | None, noisy: Path) -> "Enhancer"
     """The model of a checkpoint, for the recordings of a folder; here and nowhere else jax starts."""
     from cmgan_jax.evaluation.enhancer import Enhancer
     from cmgan_jax.evaluation.files import seconds_of
-    from experiments._runtime import cache_programs, find_devices, prepare_programs
+    from cmgan_jax.runtime import cache_programs, find_devices, prepare_programs
 
     prepare_programs()
     cache_programs()

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from cmgan_jax.cli._cli import run
+from cmgan_jax.cli._terminal import PLAIN_SECONDS, terminal_bar
 from cmgan_jax.data import manifest
 from cmgan_jax.data.prepare_demo import prepare_demo
 from cmgan_jax.data.prepare_own import Kind, prepare
 from cmgan_jax.data.prepare_voicebank import prepare_voicebank
 from cmgan_jax.outputs import refuse_folder
-from experiments._cli import run
-from experiments._terminal import PLAIN_SECONDS, terminal_bar
 
 SOME_FAILED = 1
 """Exit status when at least one recording could not be used; the others are."""

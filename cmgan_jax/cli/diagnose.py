@@ -9,13 +9,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from cmgan_jax.cli._cli import run
+from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.diagnosis import page, report, terminal
 from cmgan_jax.diagnosis.published import read_history
 from cmgan_jax.diagnosis.verdict import CODES
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import refuse_file, write_text
-from experiments._cli import run
-from experiments._terminal import table_console
 
 COLLAPSED = 3
 """Exit status where validation PESQ collapsed."""

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from cmgan_jax.cli._cli import run
+from cmgan_jax.cli._hosts import Cluster, joined
 from cmgan_jax.config import Config
 from cmgan_jax.config_check import check
 from cmgan_jax.data.corpus import Corpus, CorpusSource
@@ -23,6 +25,7 @@ from cmgan_jax.outputs import refuse_folder, refuse_undecodable
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config, to_dict
 from cmgan_jax.run_records import METRICS
 from cmgan_jax.runs import KEEP, find, is_run, read_about, steps_in
+from cmgan_jax.runtime import cache_programs, find_devices, prepare_devices, prepare_programs
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
 from cmgan_jax.training.identity import start_difference
@@ -37,9 +40,6 @@ from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.parallel import choose_devices
 from cmgan_jax.training.pesq_targets import injection_shares
 from cmgan_jax.training.start import SAME, Start, read_start, refuse_misfit
-from experiments._cli import run
-from experiments._hosts import Cluster, joined
-from experiments._runtime import cache_programs, find_devices, prepare_devices, prepare_programs
 
 DEMO = "demo"
 DEMO_FOLDER = Path("data/demo")

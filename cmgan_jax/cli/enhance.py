@@ -7,14 +7,14 @@ from typing import Annotated
 
 import tyro
 
+from cmgan_jax.cli._cli import run
+from cmgan_jax.cli._terminal import terminal_bar
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import printable
 from cmgan_jax.evaluation.enhance import WindowConfig
 from cmgan_jax.evaluation.enhancer import Enhancer
 from cmgan_jax.evaluation.files import Done, Job, enhance_file, left_out, plan, seconds_of
-from experiments._cli import run
-from experiments._runtime import cache_programs, find_devices, prepare_programs
-from experiments._terminal import terminal_bar
+from cmgan_jax.runtime import cache_programs, find_devices, prepare_programs
 
 SOME_FAILED = 1
 """Exit status when at least one file could not be enhanced; the others are."""
