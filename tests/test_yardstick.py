@@ -16,7 +16,6 @@ import pytest
 from cmgan_jax.benchmarking.clock import Gone
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.workload import PROGRAMS
-from cmgan_jax.cli.benchmark import open_yardsticks
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop.naming import generator_to_torch
 from cmgan_jax.models.generator import Generator
@@ -27,6 +26,7 @@ from experiments.yardstick.client import (
     ROOT,
     VARIABLE,
     Mode,
+    Published,
     Yardstick,
     environment,
     find_torch,
@@ -142,7 +142,7 @@ def test_a_process_that_ends_at_once_is_left_out(monkeypatch: pytest.MonkeyPatch
     fake.chmod(0o755)
     monkeypatch.setenv(VARIABLE, str(fake))
     with ExitStack() as opened:
-        found, gone = open_yardsticks(opened, SMALL, make_crops(1, 0.5, 16_000), [MODES["eager-fp32"]])
+        found, gone = Published().open(opened, SMALL, make_crops(1, 0.5, 16_000), [MODES["eager-fp32"]])
     assert found == {}
     assert "ended with status 3 at 'open'" in gone[0]
 

@@ -1,4 +1,4 @@
-"""What a step costs and why: `python -m experiments.benchmark --preset demo --batch 1 2 --json FILE`."""
+"""What a step costs and why: `cmgan benchmark --preset demo --batch 1 2 --json FILE`."""
 
 import contextlib
 import itertools
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cmgan_jax import temporaries
 from cmgan_jax.benchmarking import report
+from cmgan_jax.benchmarking.baseline import Baseline, Nobody, Way, find_baseline
 from cmgan_jax.benchmarking.ceilings import Ceilings, measure_ceilings
 from cmgan_jax.benchmarking.clock import Gone, alternate, in_turns
 from cmgan_jax.benchmarking.enhancement import Enhanced, Ours, cut, enhancement_table, make_material
@@ -23,17 +24,15 @@ from cmgan_jax.benchmarking.report import OURS, Row, Setup
 from cmgan_jax.benchmarking.schedule import measure_schedule, schedule_table
 from cmgan_jax.benchmarking.work import program_work
 from cmgan_jax.benchmarking.workload import PROGRAMS, Waits, Workload
-from cmgan_jax.cli._cli import run
 from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
-from cmgan_jax.data.pipeline import Crops, training_batches
+from cmgan_jax.data.pipeline import training_batches
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.enhance import WindowConfig, layout
 from cmgan_jax.outputs import refuse_file, refuse_folder, write_json
 from cmgan_jax.recipes import make_config
 from cmgan_jax.runtime import find_devices, fresh_programs, prepare_programs, share_device
-from experiments.yardstick.client import MODES, Mode, Theirs, Yardstick, require_torch
 
 Part = Literal["train", "pesq", "schedule", "enhance"]
 WIDTH = 140
@@ -97,8 +96,6 @@ def sizes(arguments: Arguments) -> list[dict[str, Config]]:
         raise UserError("--files and --minutes: they must be 0 or more")
     if min(arguments.window_batch) < 1:
         raise UserError(f"--window-batch {min(arguments.window_batch)}: it must be 1 or more")
-    if unknown := [mode for mode in arguments.modes if mode not in MODES]:
-        raise UserError(f"--modes {' '.join(unknown)}: there are {', '.join(MODES)}")
     base = make_config(arguments.recipe, arguments.preset)
     if "enhance" in arguments.part:
         for window in arguments.window:
@@ -123,17 +120,20 @@ class Found:
     gone: list[str]
 
 
-def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Arguments, folder: Path) -> Found:
+def measure_size(
+    configs: dict[str, Config], ceilings: Ceilings, arguments: Arguments, baseline: Baseline, folder: Path
+) -> Found:
     """Time all programs at one batch size, ours and the rivals' in turns.
 
     Args:
         configs: ours by precision.
         ceilings: of the device.
-        arguments: repeats, rivals, profile.
+        arguments: repeats, modes of the rivals, profile.
+        baseline: of the rivals.
         folder: empty, for a small corpus.
     """
     config, device = next(iter(configs.values())), jax.devices()[0]
-    modes = [MODES[name] for name in arguments.modes] if arguments.against == "torch" else []
+    modes = baseline.modes(arguments.modes)
     with contextlib.ExitStack() as opened:
         batches = training_batches(make_corpus(folder, config), config)
         opened.callback(batches.close)
@@ -141,7 +141,7 @@ def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Argu
         for precision, sized in configs.items():
             ours[precision] = opened.enter_context(Workload(sized, [device], batches))
             setups.append(setup_of(precision, ours[precision], device))
-        theirs, gone = open_yardsticks(opened, config, next(batches), modes)
+        theirs, gone = baseline.open(opened, config, next(batches), modes)
         ours_sampled = {precision: workload.samples() for precision, workload in ours.items()}
         theirs_sampled = {mode: yardstick.samples(list(PROGRAMS)) for mode, yardstick in theirs.items()}
         cases = {}
@@ -177,19 +177,6 @@ def measure_size(configs: dict[str, Config], ceilings: Ceilings, arguments: Argu
     return Found(rows, setups, rivals, gone + [yardstick.gone for yardstick in theirs.values() if yardstick.gone])
 
 
-def open_yardsticks(
-    opened: contextlib.ExitStack, config: Config, crops: Crops, modes: list[Mode]
-) -> tuple[dict[Mode, Yardstick], list[str]]:
-    """A process for each mode, to be closed with `opened`; and why some could not begin."""
-    found, gone = {}, []
-    for mode in modes:
-        try:
-            found[mode] = opened.enter_context(Yardstick(config, crops, mode))
-        except Gone as error:
-            gone.append(str(error))
-    return found, gone
-
-
 def setup_of(precision: str, workload: Workload, device: Any) -> Setup:
     """Compile times and memory of a workload that has just been made."""
     return Setup(
@@ -204,7 +191,9 @@ def setup_of(precision: str, workload: Workload, device: Any) -> Setup:
     )
 
 
-def measure_training(arguments: Arguments, wished: list[dict[str, Config]], console: Console) -> dict[str, Any]:
+def measure_training(
+    arguments: Arguments, wished: list[dict[str, Config]], baseline: Baseline, console: Console
+) -> dict[str, Any]:
     """Measure and show the step's programs; plain."""
     ceilings = measure_ceilings(jax.devices()[0], arguments.precision)
     work = program_work(next(iter(wished[0].values())))
@@ -212,7 +201,7 @@ def measure_training(arguments: Arguments, wished: list[dict[str, Config]], cons
     found = []
     for configs in wished:
         with temporaries.folder() as folder:
-            found.append(measure_size(configs, ceilings, arguments, folder))
+            found.append(measure_size(configs, ceilings, arguments, baseline, folder))
     rows = [row for program in PROGRAMS for one in found for row in one.rows if row.program == program]
     setups, rivals = [s for one in found for s in one.setups], [r for one in found for r in one.rivals]
     gone = [words for one in found for words in one.gone]
@@ -244,21 +233,23 @@ def measure_training(arguments: Arguments, wished: list[dict[str, Config]], cons
     }
 
 
-def measure_enhancement(arguments: Arguments, configs: dict[str, Config], console: Console) -> dict[str, Any]:
+def measure_enhancement(
+    arguments: Arguments, configs: dict[str, Config], baseline: Baseline, console: Console
+) -> dict[str, Any]:
     """Measure and show enhancement, way after way, ours in each precision; plain."""
     config = next(iter(configs.values()))
-    modes = [MODES[name] for name in arguments.modes] if arguments.against == "torch" else []
+    modes = baseline.modes(arguments.modes)
     rate, rows = config.spectral.sample_rate, []
     crops = make_crops(config.batch, config.data.crop_seconds, rate)
     with contextlib.ExitStack() as opened:
-        yardsticks, gone = open_yardsticks(opened, config, crops, modes)
+        yardsticks, gone = baseline.open(opened, config, crops, modes)
         for material in make_material(arguments.minutes, arguments.files, rate):
             for window, batch in itertools.product(arguments.window, arguments.window_batch):
                 pieces = cut(material, config, window, batch)
-                ways: dict[tuple[str, str], Ours | Theirs] = {
+                ways: dict[tuple[str, str], Way] = {
                     (OURS, precision): Ours(ours, material, window, batch) for precision, ours in configs.items()
                 }
-                ways |= {(mode.side, mode.precision): Theirs(y, pieces, batch) for mode, y in yardsticks.items()}
+                ways |= {(mode.side, mode.precision): baseline.way(y, pieces, batch) for mode, y in yardsticks.items()}
                 for way in ways.values():
                     with contextlib.suppress(Gone):
                         way.warm_up()
@@ -278,17 +269,18 @@ def measure_enhancement(arguments: Arguments, configs: dict[str, Config], consol
 def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
     """Measure what is wished, show it, and give it ready for JSON."""
     wished = sizes(arguments)
+    baseline = find_baseline() if arguments.against == "torch" else Nobody()
+    baseline.modes(arguments.modes)
     refuse_file("--json", arguments.json)
     refuse_folder("--profile", arguments.profile)
-    if arguments.against == "torch":
-        require_torch(*(["pesq"] if "train" in arguments.part else []))
+    baseline.require(*(["pesq"] if "train" in arguments.part else []))
     settings = {name: value for name, value in asdict(arguments).items() if name not in ("json", "profile")}
     found: dict[str, Any] = {"arguments": settings, "machine": report.machine()}
     console.print(f"{found['machine']['device']}, {found['machine']['cores']} cores, load {found['machine']['load']}")
     if "train" in arguments.part:
-        found |= measure_training(arguments, wished, console)
+        found |= measure_training(arguments, wished, baseline, console)
     if "enhance" in arguments.part:
-        found |= measure_enhancement(arguments, wished[0], console)
+        found |= measure_enhancement(arguments, wished[0], baseline, console)
     if "pesq" in arguments.part:
         config = next(iter(wished[0].values()))
         cost = measure_pesq(config.data.crop_seconds, config.spectral.sample_rate, arguments.repeats)
@@ -303,7 +295,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
 
 def main() -> None:
     """Parse, measure, write."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.benchmark", config=(tyro.conf.FlagCreatePairsOff,))
+    arguments = tyro.cli(Arguments, prog="cmgan benchmark", config=(tyro.conf.FlagCreatePairsOff,))
     prepare_programs()
     if arguments.against != "none":
         share_device()
@@ -312,7 +304,3 @@ def main() -> None:
         found = measure(arguments, table_console(WIDTH))
     if arguments.json is not None:
         write_json(arguments.json, found)
-
-
-if __name__ == "__main__":
-    run(main)

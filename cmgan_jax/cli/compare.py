@@ -1,4 +1,4 @@
-"""Compare ways of training: `python -m experiments.compare --study policies --data DIR --out runs/compare`.
+"""Compare ways of training: `cmgan compare --study policies --data DIR --out runs/compare`.
 
 Train every variant with every seed, and report them side by side. Started again, it goes on where it was; started a
 second time beside the first (on another device, say), it takes the runs that nobody has. With --report it trains
@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from cmgan_jax.cli._cli import USER_ERROR, run
+from cmgan_jax.cli._cli import USER_ERROR
 from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.cli.train import Arguments as TrainArguments
 from cmgan_jax.cli.train import find_corpus
@@ -43,7 +43,7 @@ class Arguments:
     out: Path
     """Folder of the comparison: a run folder for each variant and seed, comparison.json, comparison.html."""
     data: str = ""
-    """The corpus of all runs, as for experiments.train."""
+    """The corpus of all runs, as for cmgan train."""
     start: Path | None = None
     """A run, a checkpoint or a file of weights whose generator every run begins with, beside a fresh discriminator;
     none: random."""
@@ -75,7 +75,7 @@ def parse(words: list[str]) -> Arguments:
     return tyro.cli(
         Arguments,
         args=words,
-        prog="python -m experiments.compare",
+        prog="cmgan compare",
         default=Arguments(out=tyro.MISSING, config=make_config("recommended", known.preset)),
         description=f"{Arguments.__doc__}\n\nStudies: {', '.join(STUDIES)}, custom. Presets: {', '.join(PRESETS)}.",
         config=(tyro.conf.FlagCreatePairsOff,),
@@ -159,7 +159,3 @@ def main() -> int:
     report(arguments)
     # A run that diverged is a result; one that failed otherwise can be mended, and the same command goes on with it.
     return USER_ERROR if any(not failure.diverged for failure in ended.failed.values()) else 0
-
-
-if __name__ == "__main__":
-    run(main, answers=False)

@@ -1,4 +1,4 @@
-"""Say what went wrong in a training: `python -m experiments.diagnose RUN|LOG… [--json] [--page FILE.html]`."""
+"""Say what went wrong in a training: `cmgan diagnose RUN|LOG… [--json] [--page FILE.html]`."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from cmgan_jax.cli._cli import run
 from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.diagnosis import page, report, terminal
 from cmgan_jax.diagnosis.published import read_history
@@ -54,7 +53,7 @@ def show_codes(console: Console) -> None:
 
 def main() -> int:
     """Parse, read, judge, print; the status tells of a collapse."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.diagnose", config=(tyro.conf.FlagCreatePairsOff,))
+    arguments = tyro.cli(Arguments, prog="cmgan diagnose", config=(tyro.conf.FlagCreatePairsOff,))
     refuse_file("--page", arguments.page)
     console = table_console(WIDTH)
     if arguments.codes:
@@ -71,7 +70,3 @@ def main() -> int:
     else:
         terminal.show(content, console)
     return COLLAPSED if report.collapsed(content) else 0
-
-
-if __name__ == "__main__":
-    run(main)

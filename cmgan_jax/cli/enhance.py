@@ -1,4 +1,4 @@
-"""Clean recordings: `python -m experiments.enhance --checkpoint runs/NAME --out enhanced FILE|DIR ...`."""
+"""Clean recordings: `cmgan enhance --checkpoint runs/NAME --out enhanced FILE|DIR ...`."""
 
 import sys
 from dataclasses import dataclass, field
@@ -7,7 +7,6 @@ from typing import Annotated
 
 import tyro
 
-from cmgan_jax.cli._cli import run
 from cmgan_jax.cli._terminal import terminal_bar
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import printable
@@ -90,7 +89,7 @@ class Display:
 
 def main() -> int:
     """Parse, load, enhance file after file."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.enhance", config=(tyro.conf.FlagCreatePairsOff,))
+    arguments = tyro.cli(Arguments, prog="cmgan enhance", config=(tyro.conf.FlagCreatePairsOff,))
     jobs = plan(arguments.inputs, arguments.out)
     passed_over = left_out(arguments.inputs, arguments.out)
     prepare_programs()
@@ -114,7 +113,3 @@ def main() -> int:
     for error in failed:
         print(f"  failed: {error}")
     return SOME_FAILED if failed else 0
-
-
-if __name__ == "__main__":
-    run(main, answers=False)

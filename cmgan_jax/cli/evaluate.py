@@ -1,9 +1,8 @@
-"""Score enhanced speech: `python -m experiments.evaluate --checkpoint DIR --data DIR/test`, or score given files.
+"""Score enhanced speech: `cmgan evaluate --checkpoint DIR --data DIR/test`, or score given files.
 
-Given files are scored by `python -m experiments.evaluate --clean DIR --enhanced DIR`, without a model and without jax.
+Given files are scored by `cmgan evaluate --clean DIR --enhanced DIR`, without a model and without jax.
 """
 
-import importlib.metadata
 import os
 import re
 import signal
@@ -22,7 +21,6 @@ import numpy as np
 import tyro
 
 from cmgan_jax import signals, temporaries
-from cmgan_jax.cli._cli import run
 from cmgan_jax.cli._terminal import PLAIN_SECONDS, table_console, terminal_bar
 from cmgan_jax.cores import free_cores
 from cmgan_jax.data import audio
@@ -35,6 +33,7 @@ from cmgan_jax.evaluation.processor import NOT_FINITE
 from cmgan_jax.evaluation.scores import TIME_LIMIT
 from cmgan_jax.outputs import refuse_file, refuse_folder, refuse_same, write_json, write_text
 from cmgan_jax.scoring.pesq_pool import PesqPool
+from cmgan_jax.version import find_version
 
 if TYPE_CHECKING:
     from cmgan_jax.evaluation.enhancer import Enhancer
@@ -214,7 +213,7 @@ def about(arguments: Arguments, model: "Enhancer | None") -> dict[str, Any]:
         source["also"] = ", ".join(arguments.also)
     if lines := passed_over(folders(arguments)):
         source["no recordings"] = "; ".join(lines)
-    return {"version": importlib.metadata.version("cmgan-jax"), "source": source}
+    return {"version": find_version(), "source": source}
 
 
 def publish(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]) -> None:
@@ -267,7 +266,7 @@ def _collect(lost: list[str], path: Path) -> Iterator[None]:
 
 def main() -> int:
     """Parse, score, print and write; the status tells whether every file was scored."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.evaluate", config=(tyro.conf.FlagCreatePairsOff,))
+    arguments = tyro.cli(Arguments, prog="cmgan evaluate", config=(tyro.conf.FlagCreatePairsOff,))
     check(arguments)
     # What cannot work is refused before a model is loaded: flags, and files without a partner.
     where = folders(arguments)
@@ -321,7 +320,3 @@ class _Meter:
         elif time.monotonic() - self._printed > PLAIN_SECONDS:
             self._printed = time.monotonic()
             print(f"{self._label}: {done} of {total}", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -10,9 +10,9 @@ import numpy as np
 import tyro
 from jax import Array, export
 
-from cmgan_jax.cli._cli import run
+from cmgan_jax import extras
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.artefact import NEEDS_FLATBUFFERS, write_artefact
+from cmgan_jax.evaluation.artefact import write_artefact
 from cmgan_jax.evaluation.enhance import WindowConfig, enhanced_rows, network, variables_of
 from cmgan_jax.evaluation.weights import Weights, load
 from cmgan_jax.models import kernels
@@ -71,7 +71,7 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
         try:
             programs[batch, samples] = bytes(lowered.serialize())
         except ImportError as error:
-            raise UserError(NEEDS_FLATBUFFERS) from error
+            raise UserError(extras.install("export")) from error
     about = provenance.describe("", "") | {
         "checkpoint": weights.origin.name,
         "step": weights.step,
@@ -97,14 +97,10 @@ def _arrays(tree: Any) -> list[np.ndarray]:
 
 def main() -> None:
     """Parse, export, say what was made."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.export", config=(tyro.conf.FlagCreatePairsOff,))
+    arguments = tyro.cli(Arguments, prog="cmgan export stablehlo", config=(tyro.conf.FlagCreatePairsOff,))
     refuse_target(arguments.out)
     prepare_programs()
     find_devices()
     weights = load(arguments.checkpoint, arguments.step)
     export_enhancer(weights, arguments.windows, arguments.out, arguments.platforms)
     print(f"{arguments.out}: the generator of {weights.origin}, {arguments.out.stat().st_size / 2**20:.1f} MiB")
-
-
-if __name__ == "__main__":
-    run(main, answers=False)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import tyro
 
-from cmgan_jax.cli._cli import run
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.weights import load_checkpoint
 from cmgan_jax.interop.naming import discriminator_to_torch, generator_to_torch
@@ -71,12 +70,8 @@ def export_weights(checkpoint: Path, out: Path, step: int | None = None, format:
 
 def main() -> None:
     """Parse, export, say what was made."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.export_torch")
+    arguments = tyro.cli(Arguments, prog="cmgan export weights")
     prepare_programs()
     find_devices()
     for file in export_weights(arguments.checkpoint, arguments.out, arguments.step, arguments.format):
         print(file)
-
-
-if __name__ == "__main__":
-    run(main, answers=False)

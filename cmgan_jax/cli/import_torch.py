@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from cmgan_jax.cli._cli import run
 from cmgan_jax.config import Config, DiscriminatorConfig, SpectralConfig
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
@@ -51,7 +50,7 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Make a run folder of weights: enhance with it, evaluate it, fine-tune it (experiments.train --start)."""
+    """Make a run folder of weights: enhance with it, evaluate it, fine-tune it (cmgan train --start)."""
 
     generator: Path
     """State dict of the generator, as torch.save or safetensors wrote it."""
@@ -181,7 +180,7 @@ def write_run(out: Path, about: dict[str, Any], state: TrainState, step: int) ->
 
 def main() -> None:
     """Parse, import, say what was made."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.import_torch")
+    arguments = tyro.cli(Arguments, prog="cmgan import")
     prepare_programs()
     find_devices()
     out = arguments.out
@@ -193,9 +192,5 @@ def main() -> None:
         f"{out}: the weights are there as best and latest of step {step}; spectra: window {spectral.n_fft}, hop "
         f"{spectral.hop}, exponent {spectral.exponent}"
     )
-    print(f"clean a recording:  python -m experiments.enhance --checkpoint {out} --out enhanced FILE...")
-    print(f"fine-tune:  python -m experiments.train --start {out} --data DIR --out runs/NAME")
-
-
-if __name__ == "__main__":
-    run(main, answers=False)
+    print(f"clean a recording:  cmgan enhance --checkpoint {out} --out enhanced FILE...")
+    print(f"fine-tune:  cmgan train --start {out} --data DIR --out runs/NAME")

@@ -1,4 +1,4 @@
-"""Say where a model is from: `python -m experiments.inspect RUN|CHECKPOINT|FILE [--json]`."""
+"""Say where a model is from: `cmgan inspect RUN|CHECKPOINT|FILE [--json]`."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cmgan_jax.cli._cli import run
 from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.diagnosis import origin
 from cmgan_jax.errors import UserError
@@ -81,13 +80,9 @@ def _words(value: Any) -> str:
 
 def main() -> None:
     """Parse, look, print."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.inspect", config=(tyro.conf.FlagCreatePairsOff,))
+    arguments = tyro.cli(Arguments, prog="cmgan inspect", config=(tyro.conf.FlagCreatePairsOff,))
     content = plain(inspect(arguments.source))
     if arguments.json:
         print(json.dumps(content, indent=1, allow_nan=False))
         return
     show(content, table_console(WIDTH))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cmgan_jax.cli._cli import run
 from cmgan_jax.cli._terminal import PLAIN_SECONDS, terminal_bar
 from cmgan_jax.data import manifest
 from cmgan_jax.data.prepare_demo import prepare_demo
@@ -135,10 +134,6 @@ def main() -> int | None:
     """Parse the command line and prepare what it names."""
     return tyro.extras.subcommand_cli_from_dict(
         {"voicebank": voicebank, "pairs": pairs, "speech": speech, "demo": demo},
-        prog="python -m experiments.prepare_data",
+        prog="cmgan prepare",
         description=__doc__,
     )
-
-
-if __name__ == "__main__":
-    run(main, answers=False)

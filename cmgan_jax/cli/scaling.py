@@ -1,4 +1,4 @@
-"""How training scales with devices: `python -m experiments.scaling --preset demo --devices 1 2 --page scaling.html`."""
+"""How training scales with devices: `cmgan scaling --preset demo --devices 1 2 --page scaling.html`."""
 
 import json
 import math
@@ -14,7 +14,6 @@ from cmgan_jax.benchmarking import report, scaling
 from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
 from cmgan_jax.benchmarking.prediction import Assumptions, OneDevice, predict
 from cmgan_jax.benchmarking.scaling import HEAD, PREDICTED_HEAD, VIRTUAL, Point, measure_points, plan, rich_table
-from cmgan_jax.cli._cli import run
 from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
@@ -64,7 +63,7 @@ class Arguments:
     predict: tuple[int, ...] = (4, 8, 64)
     """Numbers of devices to predict."""
     figures: Path | None = None
-    """JSON of `experiments.benchmark` on one accelerator, from which to predict instead of from this run."""
+    """JSON of `cmgan benchmark` on one accelerator, from which to predict instead of from this run."""
     json: Path | None = None
     """File for all figures."""
     page: Path | None = None
@@ -98,7 +97,7 @@ def checked(arguments: Arguments) -> tuple[Config, int]:
 
 
 def from_figures(path: Path) -> OneDevice:
-    """One device out of what `experiments.benchmark` wrote: the batch and precision with the most crops a second.
+    """One device out of what `cmgan benchmark` wrote: the batch and precision with the most crops a second.
 
     Raises:
         UserError: no such file, not such figures, or those of a CPU.
@@ -112,7 +111,7 @@ def from_figures(path: Path) -> OneDevice:
         best = max((row for row in ours if row["program"] == "constant"), key=lambda row: row["crops_per_second"])
         pesq = found["pesq"]["one_ms"]
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not figures of experiments.benchmark with --part train pesq ({error})") from error
+        raise UserError(f"{path}: not figures of cmgan benchmark with --part train pesq ({error})") from error
     if on_cpu:
         raise UserError(f"{path}: figures of a CPU, whose time says nothing of an accelerator's; name those of one")
     source = f"{found['machine']['device']}, batch {best['batch']}, {best['precision']}: {path.name}"
@@ -194,7 +193,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
 
 def main() -> None:
     """Parse and measure."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.scaling", config=(tyro.conf.FlagCreatePairsOff,))
+    arguments = tyro.cli(Arguments, prog="cmgan scaling", config=(tyro.conf.FlagCreatePairsOff,))
     _, batch = checked(arguments)
     refuse_file("--json", arguments.json)
     refuse_file("--page", arguments.page)
@@ -204,7 +203,3 @@ def main() -> None:
     find_devices()
     with fresh_programs():
         measure(arguments, table_console(WIDTH))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,4 +1,4 @@
-"""Train a CMGAN: `python -m experiments.train --data DIR|demo --recipe NAME --preset NAME --out runs/NAME`.
+"""Train a CMGAN: `cmgan train --data DIR|demo --recipe NAME --preset NAME --out runs/NAME`.
 
 With `--distributed` it is started once a host, and all of them train one model.
 """
@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from cmgan_jax.cli._cli import run
 from cmgan_jax.cli._hosts import Cluster, joined
 from cmgan_jax.config import Config
 from cmgan_jax.config_check import check
@@ -111,7 +110,7 @@ def parse(words: list[str]) -> Arguments:
     return tyro.cli(
         Arguments,
         args=words,
-        prog="python -m experiments.train",
+        prog="cmgan train",
         default=Arguments(out=tyro.MISSING, config=base, **defaults),
         description=f"{Arguments.__doc__}\n\nRecipes: {', '.join(RECIPES)}. Presets: {', '.join(PRESETS)}.",
         config=(tyro.conf.FlagCreatePairsOff,),
@@ -197,7 +196,7 @@ def closing(outcome: Outcome, folder: Path) -> str:
     if outcome.interrupted:
         return (
             f"stopped by {outcome.interrupted.name} after step {outcome.step}; everything is saved in {folder}\n"
-            f"go on:    python -m experiments.train --out {folder} --resume"
+            f"go on:    cmgan train --out {folder} --resume"
         )
     best, noisy = outcome.best, outcome.noisy
     if best is None or noisy is None or noisy["pesq"] is None:
@@ -210,7 +209,7 @@ def closing(outcome: Outcome, folder: Path) -> str:
         f"SI-SDR {noisy['si_sdr']:.1f} -> {best['si_sdr']:.1f} dB   "
         f"(epoch {best['epoch']}, {best['scored']} of {best['files']} files scored)\n"
         f"best checkpoint:  {find(folder)}\n"
-        f"clean a recording:  python -m experiments.enhance --checkpoint {folder} --out enhanced FILE..."
+        f"clean a recording:  cmgan enhance --checkpoint {folder} --out enhanced FILE..."
     )
 
 
@@ -277,7 +276,3 @@ def train(arguments: Arguments, hosts: Hosts) -> Outcome:
             ),
             initial=start,
         )
-
-
-if __name__ == "__main__":
-    run(main, answers=False)
