@@ -12,7 +12,6 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
-from G722 import G722
 
 from cmgan_jax.data.kinds import FOREIGN, NAMED, RECORDINGS
 from cmgan_jax.errors import UserError, printable
@@ -313,6 +312,8 @@ def _decode_g722(path: Path) -> np.ndarray:
                 content = file.read()
             except OSError as error:
                 raise system_error(path, error) from error
+            from G722 import G722  # here alone: few have such files
+
             audio = np.asarray(G722(_G722_RATE, _G722_BITS).decode(content), np.int16)
             _g722_cache.put(key, audio)
         return audio
