@@ -1,4 +1,4 @@
-# `make train` and `make test` need nothing but Python 3.11 or 3.12 (and a C compiler, which `pesq` is built with).
+# `make train` and `make test` need nothing but Python 3.11, 3.12 or 3.13 (and a C compiler, which `pesq` is built with).
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= runs/demo

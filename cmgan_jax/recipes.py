@@ -40,7 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.validation_crops": 24,
         "data.validation_files": 16,
     },
-    # A minute or two on one core: for comparisons of dozens of runs (experiments.compare). Four crops a step, as the
+    # A minute or two on one core: for comparisons of dozens of runs (cmgan compare). Four crops a step, as the
     # published code has on a device; half the frames.
     "study": {
         "epochs": 6,

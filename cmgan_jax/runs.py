@@ -86,7 +86,7 @@ def find(path: Path, step: int | None = None, prefer: str = BEST) -> Checkpoint:
                 return Checkpoint(path, kind, candidate)
     listed = "; ".join(f"{kind}: {steps or 'none'}" for kind, steps in present.items())
     wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-    raise UserError(f"{path}: {wanted} there ({listed}). Name a run folder that experiments.train wrote.")
+    raise UserError(f"{path}: {wanted} there ({listed}). Name a run folder that cmgan train wrote.")
 
 
 def is_run(folder: Path) -> bool:
@@ -144,7 +144,7 @@ def read_about(folder: Path) -> dict[str, Any]:
         about = read_record(folder / ABOUT)
         if isinstance(about.get("config"), dict):
             return about
-        reason = "it has no config: experiments.train did not write it"
+        reason = "it has no config: cmgan train did not write it"
     except (OSError, ValueError) as error:
         reason = str(error)
     try:

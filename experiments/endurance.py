@@ -11,10 +11,10 @@ from pathlib import Path
 
 import tyro
 
+from cmgan_jax.cli._cli import run
 from cmgan_jax.errors import UserError
 from cmgan_jax.training.records import read_metrics
 from experiments import torture
-from experiments._cli import run
 
 
 @dataclass(frozen=True)

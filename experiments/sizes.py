@@ -25,6 +25,9 @@ import tyro
 
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.work import generator_work, total
+from cmgan_jax.cli._cli import run
+from cmgan_jax.cli.train import Arguments as TrainArguments
+from cmgan_jax.cli.train import find_corpus
 from cmgan_jax.comparison import schedule
 from cmgan_jax.comparison.outcome import Run, read_runs
 from cmgan_jax.comparison.study import Item, Variant, plan
@@ -34,15 +37,12 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.enhance import enhance
 from cmgan_jax.outputs import refuse_file, write_json, write_text
 from cmgan_jax.recipes import make_config, override
+from cmgan_jax.runtime import cache_programs, find_devices, prepare_devices, prepare_programs
 from cmgan_jax.spectral import frame_count
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.parallel import Placement, choose_devices
 from cmgan_jax.training.state import TrainState, initialise
 from cmgan_jax.training.steps import WHOLE, compile_steps
-from experiments._cli import run
-from experiments._runtime import cache_programs, find_devices, prepare_devices, prepare_programs
-from experiments.train import Arguments as TrainArguments
-from experiments.train import find_corpus
 
 SPAN = 10.0
 """Seconds of audio whose enhancement is timed."""

@@ -23,6 +23,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from cmgan_jax.cli._cli import run
 from cmgan_jax.config_check import check
 from cmgan_jax.data import audio
 from cmgan_jax.data.synthetic_noise import make_noise
@@ -34,7 +35,6 @@ from cmgan_jax.run_records import METRICS
 from cmgan_jax.runs import ABOUT, LATEST, Checkpoint, steps_in
 from cmgan_jax.training.checkpoint import UNFINISHED, read_run
 from cmgan_jax.training.records import read_metrics
-from experiments._cli import run
 
 Moment = Literal["at any time", "in a step", "in a save"]
 MOMENTS: tuple[Moment, ...] = ("at any time", "in a step", "in a save", "in a save")

@@ -24,13 +24,13 @@ from cmgan_jax.benchmarking.memory import device_peak, peak_rss
 from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
 from cmgan_jax.benchmarking.report import Row
 from cmgan_jax.benchmarking.workload import PROGRAMS, SwitchedScorer, Workload
+from cmgan_jax.cli import benchmark
+from cmgan_jax.cli.benchmark import Arguments
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import plain
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.scoring.pesq_pool import PesqPool
-from experiments import benchmark
-from experiments.benchmark import Arguments
 
 SMALLEST = override(make_config("recommended", "tiny"), {"batch": 1, "generator.blocks": 0, "generator.dense_depth": 0})
 

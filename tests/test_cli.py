@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cmgan_jax.cli._cli import with_home
 from cmgan_jax.errors import UserError
-from experiments._cli import with_home
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,4 +73,4 @@ def test_a_missing_package_is_named() -> None:
     program = "import sys; sys.argv = ['-m']; sys.modules['rich'] = None; import experiments, rich"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "the package rich is not installed: pip install -r requirements.txt\n"
+    assert done.stderr == "the package rich is not installed: pip install cmgan-jax installs what it needs\n"

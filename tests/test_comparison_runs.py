@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from recordings import make_pairs
 
+from cmgan_jax.cli import compare
 from cmgan_jax.config import Config
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.corpus import Corpus
@@ -29,7 +30,6 @@ from cmgan_jax.training.provenance import digest
 from cmgan_jax.training.records import Recorder, read_metrics
 from cmgan_jax.training.start import FRESH, Start
 from cmgan_jax.training.state import TrainState, initialise
-from experiments import compare
 
 Program = Callable[..., int]
 

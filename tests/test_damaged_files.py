@@ -17,6 +17,8 @@ import soundfile
 from damaged_files import CERTAIN, CHANCES, Damaged, encoded, make_damaged, speech
 from test_enhance_cli import processor
 
+from cmgan_jax.cli import _cli, enhance
+from cmgan_jax.cli import evaluate as evaluation
 from cmgan_jax.data.corpus import CorpusSource, Pair
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.prepare_voicebank import prepare_voicebank
@@ -24,8 +26,6 @@ from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation.evaluation import ENHANCED, NOISY
 from cmgan_jax.evaluation.scores import METRICS
 from cmgan_jax.recipes import make_config
-from experiments import _cli, enhance
-from experiments import evaluate as evaluation
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.timeout(120)

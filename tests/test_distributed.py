@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from recordings import make_pairs
 
+from cmgan_jax.cli._hosts import HOST_GONE
 from cmgan_jax.config import Config
 from cmgan_jax.data import pipeline
 from cmgan_jax.data.corpus import CorpusSource
@@ -28,7 +29,6 @@ from cmgan_jax.training.divergence import Diverged
 from cmgan_jax.training.launch import Wishes, launch
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.records import read_metrics
-from experiments._hosts import HOST_GONE
 
 NUMBERS = {
     "epochs": 1,
@@ -46,7 +46,7 @@ TRAIN = ("-m", "experiments.train")
 DIVERGE = (
     "-c",
     "from cmgan_jax.training import stepper; stepper.rate_factor = lambda *_: 1e18\n"
-    "from experiments import _cli, train; _cli.run(train.main)",
+    "from cmgan_jax.cli import _cli, train; _cli.run(train.main)",
 )
 """A training whose rate no config may have: it sends every parameter to 1e15, and from then on nothing is finite."""
 GLOO = r"\[Gloo\] Rank |\d+| is connected to | peer ranks. Expected number of connected peer ranks is : "
@@ -236,7 +236,7 @@ def test_what_one_cannot_begin_none_begins(folder: Path, tmp_path: Path, start: 
 
 
 ALONE = """
-from experiments import _cli, _hosts
+from cmgan_jax.cli import _cli, _hosts
 
 _hosts.JOIN_SECONDS, _hosts.TELL_SECONDS = {join}, 1
 

@@ -12,6 +12,7 @@ import soundfile
 from test_enhance import noise
 from test_enhance_cli import processor
 
+from cmgan_jax.cli.import_torch import write_run
 from cmgan_jax.data import audio, manifest
 from cmgan_jax.evaluation.files import Job, enhance_file
 from cmgan_jax.interop.torch_writer import write_torch_file
@@ -20,7 +21,6 @@ from cmgan_jax.training import pictures
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.divergence import set_aside
 from cmgan_jax.training.records import METRICS, Recorder
-from experiments.import_torch import write_run
 
 SIGNAL = np.zeros(16_000, np.float32)
 

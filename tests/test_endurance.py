@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments._runtime import ARENAS
+from cmgan_jax.runtime import ARENAS
 from experiments.endurance import Arguments, Sample, sample, verdict
 
 STEADY = [Sample(step, 1000.0, 40, 20, 2) for step in range(0, 2000, 10)]
@@ -80,7 +80,7 @@ def test_nothing_before_is_no_division() -> None:
 
 USE_MEMORY = """
 import ctypes, pathlib, sys, threading
-from experiments._runtime import keep_memory
+from cmgan_jax.runtime import keep_memory
 
 keep_memory()
 all_here = threading.Barrier(24)

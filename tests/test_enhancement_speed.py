@@ -10,12 +10,12 @@ from rich.console import Console
 
 from cmgan_jax.benchmarking.clock import Timing
 from cmgan_jax.benchmarking.enhancement import Enhanced, Material, Ours, cut, enhancement_table, make_material
+from cmgan_jax.cli import benchmark
+from cmgan_jax.cli.benchmark import Arguments
 from cmgan_jax.config import Config
 from cmgan_jax.evaluation.enhance import enhance_padded
 from cmgan_jax.outputs import plain
 from cmgan_jax.recipes import make_config, override
-from experiments import benchmark
-from experiments.benchmark import Arguments
 
 SMALLEST = override(make_config("recommended", "tiny"), {"generator.blocks": 0, "generator.dense_depth": 0})
 

@@ -17,8 +17,8 @@ import pytest
 import soundfile
 from recordings import RATE, make_folders, speech, store
 
+from cmgan_jax.cli import evaluate as program
 from cmgan_jax.errors import UserError
-from experiments import evaluate as program
 
 ROOT = Path(__file__).parents[1]
 

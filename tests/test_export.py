@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from test_enhance import CONFIG, noise, random_variables
 
+from cmgan_jax.cli.export import export_enhancer
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.artefact import load_artefact
 from cmgan_jax.evaluation.enhance import WindowConfig
 from cmgan_jax.evaluation.enhancer import Enhancer
 from cmgan_jax.evaluation.weights import Weights
 from cmgan_jax.recipes import from_dict, override, to_dict
-from experiments.export import export_enhancer
 
 pytest.importorskip("flatbuffers", reason="jax.export serialises with flatbuffers, which is not installed")
 

@@ -15,6 +15,9 @@ import soundfile
 from test_enhance import CONFIG, noise, random_variables
 
 from cmgan_jax import checksums
+from cmgan_jax.cli import _cli, enhance, import_torch
+from cmgan_jax.cli.export_torch import export_weights
+from cmgan_jax.cli.import_torch import Analysis, import_weights
 from cmgan_jax.diagnosis import origin
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.enhancer import Enhancer
@@ -28,9 +31,6 @@ from cmgan_jax.recipes import from_dict, override, to_dict
 from cmgan_jax.runs import Checkpoint
 from cmgan_jax.training.checkpoint import read_run
 from cmgan_jax.training.position import Position
-from experiments import _cli, enhance, import_torch
-from experiments.export_torch import export_weights
-from experiments.import_torch import Analysis, import_weights
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def test_the_published_weights_from_file_to_clean_recording(
     reference = np.load(shared / "reference" / "reference.npz")
     for i in range(2):
         soundfile.write(tmp_path / f"noisy{i}.wav", reference["noisy"][i], 16_000, subtype="FLOAT")
-    monkeypatch.setattr("experiments.enhance.cache_programs", lambda: None)
+    monkeypatch.setattr("cmgan_jax.cli.enhance.cache_programs", lambda: None)
     words = ["import_torch", "--generator", str(shared / "reference" / "generator.pt"), "--out", str(tmp_path / "run")]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit, match="0"):

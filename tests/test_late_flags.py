@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import _cli, endurance, evaluate, export, export_torch, import_torch, prepare_data, torture
+from cmgan_jax.cli import _cli, evaluate, export, export_torch, import_torch, prepare_data
+from experiments import endurance, torture
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -14,12 +14,12 @@ import soundfile
 from test_enhance import noise
 from test_enhance_cli import processor
 
+from cmgan_jax.cli import _cli
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.files import Job, enhance_file, refuse_torn
 from cmgan_jax.evaluation.sink import Sink
 from cmgan_jax.outputs import refuse_file, refuse_folder, write_text
-from experiments import _cli
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,12 +12,12 @@ import pytest
 import soundfile
 import soxr
 
+from cmgan_jax.cli._cli import run
 from cmgan_jax.data import audio, manifest, prepare_voicebank, prompts
 from cmgan_jax.data.prepare_demo import Plan, prepare_demo
 from cmgan_jax.data.synthetic_noise import make_noise
 from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.errors import UserError
-from experiments._cli import run
 
 SMALL = Plan(
     noise={"pink": 1, "babble": 1},

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import soxr
 
+from cmgan_jax.cli import prepare_data
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio, layout, manifest
 from cmgan_jax.data.conversion import decode
@@ -19,7 +20,6 @@ from cmgan_jax.data.corpus import CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.prepare_own import Prepared, prepare
 from cmgan_jax.errors import UserError
-from experiments import prepare_data
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16_000

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from cmgan_jax.cores import free_cores
-from experiments._runtime import CACHE_VARIABLE, FEW_CORES
+from cmgan_jax.runtime import CACHE_VARIABLE, FEW_CORES
 
 PREPARED = """
 import os
-from experiments._runtime import prepare_programs
+from cmgan_jax.runtime import prepare_programs
 
 prepare_programs()
 """
@@ -63,7 +63,7 @@ def test_operations_are_split_on_many_cores_only() -> None:
     alone, products = "--xla_cpu_multi_thread_eigen=false", "--xla_gpu_enable_triton_gemm=false"
     assert told(FLAGS) == (f"{alone} {products}" if free_cores() <= FEW_CORES else products)
     many = FLAGS.replace(
-        "prepare_programs()\n", "import experiments._runtime as r; r.free_cores = lambda: 16; prepare_programs()\n"
+        "prepare_programs()\n", "import cmgan_jax.runtime as r; r.free_cores = lambda: 16; prepare_programs()\n"
     )
     assert told(many) == products
     few = many.replace("16", "2")
@@ -80,7 +80,7 @@ def test_memory_is_left_to_an_environment_that_tunes_it() -> None:
 
 CACHE = """
 import jax, os, sys
-from experiments._runtime import cache_programs
+from cmgan_jax.runtime import cache_programs
 
 if "nobody" in sys.argv:
     os.environ.pop("HOME", None)
@@ -122,7 +122,7 @@ def test_programs_have_32_bits_whatever_the_environment_says() -> None:
 PROGRAMS = """
 import sys
 import jax
-from experiments._runtime import cache_programs
+from cmgan_jax.runtime import cache_programs
 
 cache_programs()
 keeps = jax.config.jax_persistent_cache_min_compile_time_secs < 1e6

@@ -10,6 +10,7 @@ import pytest
 from recordings import make_pairs
 from test_checkpoint import full_for, places
 
+from cmgan_jax.cli.train import closing
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
@@ -22,7 +23,6 @@ from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.launch import Wishes, launch
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.records import read_metrics
-from experiments.train import closing
 
 CONFIG = override(make_config("recommended", "tiny"), {"steps_per_epoch": 1, "save_every": "0min"})
 

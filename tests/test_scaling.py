@@ -16,12 +16,12 @@ from cmgan_jax.benchmarking.clock import Timing
 from cmgan_jax.benchmarking.collectives import Collective, collectives, seconds_in
 from cmgan_jax.benchmarking.prediction import Assumptions, OneDevice, expected_maximum, predict
 from cmgan_jax.benchmarking.scaling import Point, efficiency, plan, point_rows
+from cmgan_jax.cli import scaling
+from cmgan_jax.cli.scaling import Arguments, checked, from_figures
 from cmgan_jax.errors import UserError
 from cmgan_jax.outputs import plain
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.training.state import random_state
-from experiments import scaling
-from experiments.scaling import Arguments, checked, from_figures
 
 SMALLEST = override(make_config("recommended", "tiny"), {"generator.blocks": 0, "generator.dense_depth": 0})
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from experiments._cli import run
+from cmgan_jax.cli._cli import run
 
 def main():
     path = Path(sys.argv[1])

@@ -16,6 +16,9 @@ from recordings import make_pairs
 from rich.console import Console
 from torch_files import Storage, save_legacy, tensor
 
+from cmgan_jax.cli.export_torch import export_weights
+from cmgan_jax.cli.import_torch import import_weights
+from cmgan_jax.cli.train import find_start, parse
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
@@ -35,9 +38,6 @@ from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.start import FRESH, SAME, Start, read_start, refuse_misfit
 from cmgan_jax.training.validation import judge_batch
-from experiments.export_torch import export_weights
-from experiments.import_torch import import_weights
-from experiments.train import find_start, parse
 
 CONFIG = override(make_config("recommended", "tiny"), {"steps_per_epoch": 2, "epochs": 1})
 # So small a rate that the weights stay where they were to seven digits.

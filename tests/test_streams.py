@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import sys
 from pathlib import Path
-from experiments._cli import run
+from cmgan_jax.cli._cli import run
 
 def main():
     for stream in (sys.stdout, sys.stderr):
@@ -96,7 +96,7 @@ def test_closed_streams_are_no_trouble(tmp_path: Path, closed: tuple[int, ...]) 
 
 def test_without_a_buffer_a_line_is_there_when_the_program_is_killed(tmp_path: Path) -> None:
     program = (
-        "import os\nfrom experiments._cli import run\n\ndef main():\n    print('said')\n    os._exit(3)\n\nrun(main)"
+        "import os\nfrom cmgan_jax.cli._cli import run\n\ndef main():\n    print('said')\n    os._exit(3)\n\nrun(main)"
     )
     done = subprocess.run([sys.executable, "-u", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "said\n")
@@ -106,7 +106,7 @@ def test_a_pipe_that_somebody_made_non_blocking_loses_nothing() -> None:
     """As node does with a terminal that both share; Python's own streams raise an error."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    program = "from experiments._cli import run\n\nrun(lambda: print('x' * 1_000_000))"
+    program = "from cmgan_jax.cli._cli import run\n\nrun(lambda: print('x' * 1_000_000))"
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=writer) as process:
         os.close(writer)
         with open(reader, "rb") as pipe:

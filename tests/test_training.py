@@ -19,6 +19,7 @@ import pytest
 from recordings import make_pairs
 
 from cmgan_jax import patience
+from cmgan_jax.cli.train import find_corpus, parse
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio
 from cmgan_jax.data.corpus import Corpus, CorpusSource
@@ -32,7 +33,6 @@ from cmgan_jax.training.launch import Wishes, launch, refuse_other_division
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.stepper import Stepper
-from experiments.train import find_corpus, parse
 
 CONFIG = override(
     make_config("recommended", "tiny"), {"steps_per_epoch": 3, "log_every": 2, "health.adversarial_every": 3}

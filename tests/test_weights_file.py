@@ -184,7 +184,7 @@ ONNX = b"\x08\x08\x12\x07pytorch\x1a\x052.1.0"
         ("x.pt.gz", gzip.compress(b"x", mtime=0), "compressed with gzip; unpack it"),
         ("x.tar", tar(), "a tar archive; unpack it"),
         ("x.zip", archive_of("best_ckpt/", "best_ckpt/ckpt"), r"a zip archive around best_ckpt/ckpt; unpack it"),
-        ("x.zip", archive_of("about.json", "program-1-16000.jax"), "experiments.export wrote"),
+        ("x.zip", archive_of("about.json", "program-1-16000.jax"), "of cmgan export stablehlo"),
         ("x.zip", archive_of("letter.txt"), r"torch\.save did not write it"),
         ("x.pkl", program({"a": 1}), "a pickle that torch.save did not write, and nothing in it is executed"),
         ("x.wav", b"RIFF\x00\x00\x00\x00WAVE", "a recording"),

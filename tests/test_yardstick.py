@@ -21,12 +21,12 @@ from cmgan_jax.interop.naming import generator_to_torch
 from cmgan_jax.models.generator import Generator
 from cmgan_jax.recipes import make_config, override, to_dict
 from cmgan_jax.training.state import random_state
-from experiments.benchmark import open_yardsticks
 from experiments.yardstick.client import (
     MODES,
     ROOT,
     VARIABLE,
     Mode,
+    Published,
     Yardstick,
     environment,
     find_torch,
@@ -142,7 +142,7 @@ def test_a_process_that_ends_at_once_is_left_out(monkeypatch: pytest.MonkeyPatch
     fake.chmod(0o755)
     monkeypatch.setenv(VARIABLE, str(fake))
     with ExitStack() as opened:
-        found, gone = open_yardsticks(opened, SMALL, make_crops(1, 0.5, 16_000), [MODES["eager-fp32"]])
+        found, gone = Published().open(opened, SMALL, make_crops(1, 0.5, 16_000), [MODES["eager-fp32"]])
     assert found == {}
     assert "ended with status 3 at 'open'" in gone[0]
 

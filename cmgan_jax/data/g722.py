@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from G722 import G722
 
 RATE = 16_000
 """Samples per second."""
@@ -66,6 +65,8 @@ def decode(path: Path, file: BinaryIO) -> np.ndarray:
     key = (path, found.st_mtime_ns, found.st_size)
     audio = _cache.get(key)
     if audio is None:
+        from G722 import G722  # Here alone: few have such files.
+
         audio = np.asarray(G722(RATE, _BITS).decode(file.read()), np.int16)
         _cache.put(key, audio)
     return audio

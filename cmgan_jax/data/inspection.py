@@ -30,7 +30,7 @@ _FULL_SCALE = 16.0
 _LEVELS_APART = 40.0
 """Decibels between the two files of a pair beyond which one of them is at another scale."""
 
-_CONVERT = "convert the corpus with `python -m experiments.prepare_data pairs DIR --out DIR` (or `speech …`)"
+_CONVERT = "convert the corpus with `cmgan prepare pairs DIR --out DIR` (or `speech …`)"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ _LAYOUTS = (
     "a corpus is one of:\n"
     "  DIR/train/clean and DIR/train/noisy (and DIR/test/clean, DIR/test/noisy): pairs with equal names\n"
     "  DIR/speech and DIR/noise: mixed on the fly\n"
-    "  `python -m experiments.prepare_data pairs DIR --out DIR` (or `speech …`) makes one of your own recordings"
+    "  `cmgan prepare pairs DIR --out DIR` (or `speech …`) makes one of your own recordings"
 )
 
 

@@ -104,9 +104,16 @@ def build(
     return Manifest(corpus, tuple(sorted(files, key=lambda entry: entry.path)), source, details or {})
 
 
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def write(root: Path, manifest: Manifest) -> None:
     """Write ``manifest.json`` into a corpus's folder, whole or not at all."""
-    versions = {name: importlib.metadata.version(name) for name in ("numpy", "soundfile", "soxr", "G722")}
+    versions = {name: _version(name) for name in ("numpy", "soundfile", "soxr", "G722")}
     content = {
         "format": FORMAT,
         "corpus": manifest.corpus,

@@ -98,7 +98,7 @@ class History:
         """
         path = folder / METRICS
         if not path.is_file():
-            raise UserError(f"{folder}: no {METRICS} in it; name a run folder that experiments.train wrote")
+            raise UserError(f"{folder}: no {METRICS} in it; name a run folder that cmgan train wrote")
         records, notes = run_records.read(folder)
         about = _about(folder / ABOUT)
         config = about.get("config")

@@ -33,7 +33,7 @@ def describe(path: Path) -> dict[str, Any]:
     about = _read(checkpoint / "run" / "metadata") if checkpoint else read_about(run)
     config, provenance = about.get("config"), about.get("provenance")
     if not isinstance(config, dict) or not isinstance(provenance, dict):
-        raise UserError(f"{path}: its record has no config and no provenance; experiments.train did not write it")
+        raise UserError(f"{path}: its record has no config and no provenance; cmgan train did not write it")
     numbers = numbers_of(config)
     differing = differences(numbers)
     like = likeness(numbers)

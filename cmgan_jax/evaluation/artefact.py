@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from jax import export
 
+from cmgan_jax import extras
 from cmgan_jax.config import SpectralConfig
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.pieces import Network
@@ -33,7 +34,6 @@ from cmgan_jax.outputs import replacing
 
 FORMAT = 1
 """Of the file; another one is refused."""
-NEEDS_FLATBUFFERS = "jax.export reads and writes programs with flatbuffers, which is absent: pip install flatbuffers"
 ABOUT, WEIGHTS = "about.json", "weights.npz"
 
 
@@ -91,7 +91,7 @@ def write_artefact(
 
 
 def load_artefact(file: str | Path) -> Processor:
-    """The enhancer that `experiments.export` wrote.
+    """The enhancer that `cmgan export stablehlo` wrote.
 
     Args:
         file: the artefact.
@@ -125,9 +125,9 @@ def load_artefact(file: str | Path) -> Processor:
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror or error}") from error
     except ImportError as error:
-        raise UserError(NEEDS_FLATBUFFERS) from error
+        raise UserError(extras.install("export")) from error
     except (zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-        raise UserError(f"{file} is no artefact of experiments.export ({error})") from error
+        raise UserError(f"{file} is no artefact of cmgan export stablehlo ({error})") from error
     platforms = programs[rooms[0]].platforms
     if jax.default_backend() not in {"gpu" if name in ("cuda", "rocm") else name for name in platforms}:
         raise UserError(f"{file} is made for {', '.join(platforms)}, and JAX runs on {jax.default_backend()} here")

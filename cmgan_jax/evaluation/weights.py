@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
 from cmgan_jax.checksums import damage
@@ -25,7 +24,7 @@ from cmgan_jax.interop.naming import (
     refuse_not_finite,
 )
 from cmgan_jax.interop.weights_file import WeightsFile, read_weights_file
-from cmgan_jax.models.generator import stack_blocks
+from cmgan_jax.models.generator import Generator, stack_blocks
 from cmgan_jax.recipes import flatten, from_dict, make_config
 from cmgan_jax.runs import KEEP, expanded, find, steps_in
 
@@ -51,6 +50,11 @@ class Weights:
     step: int
     assumed: bool = False
 
+    @property
+    def generator(self) -> Generator:
+        """The Flax module that `variables` belong to; it takes and gives compressed complex spectra [B, T, F]."""
+        return Generator(self.config.generator, dtype=self.config.dtype)
+
 
 @dataclass(frozen=True)
 class Networks:
@@ -75,19 +79,25 @@ class Networks:
     provenance: dict[str, Any]
 
 
-def load(path: Path, step: int | None = None) -> Weights:
-    """Read a generator.
+def load(path: str | Path, step: int | None = None) -> Weights:
+    """Read a generator: its weights, the numbers that it was trained with, and the Flax module that they belong to.
+
+    For example, `weights = load("generator.pt")` and then `weights.generator.apply(weights.variables, spectrum)`, or
+    `Enhancer(weights)` for recordings.
 
     Args:
         path: a run folder (its best checkpoint), its `latest` or `best`, one checkpoint, also one that was copied
             out of its run, or a file of weights, PyTorch's or safetensors.
         step: which checkpoint of a run folder; None: the best, or the newest of what is there.
 
+    Returns:
+        The weights; `Weights` says what they hold.
+
     Raises:
         UserError: nothing of the kind is there, it cannot be read, weights are not finite, or of other sizes than are
             recorded with them.
     """
-    path = expanded(path)
+    path = expanded(Path(path))
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; name a run folder, a checkpoint in it, or a weights file")
     if path.is_file():
@@ -113,6 +123,8 @@ def load_checkpoint(path: Path, step: int | None = None) -> Networks:
     if step is not None and found == path:
         raise UserError(f"{path}: --step {step} picks a checkpoint of a run folder, and this is one checkpoint")
     refuse_damaged(found)
+    import orbax.checkpoint as ocp  # here alone: files of weights are read without it
+
     items = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler(), run=ocp.JsonCheckpointHandler())
     try:
         with ocp.Checkpointer(items) as reader:
@@ -258,6 +270,6 @@ def refuse_other_bins(path: Path, variables: Any, config: Config) -> None:
         raise UserError(
             f"{path}: the generator is made for {bins} frequency bins, and n_fft = {config.spectral.n_fft} gives "
             f"{config.spectral.bins}; the file does not tell its analysis, so make a run folder of it that does: "
-            f"python -m experiments.import_torch --generator {path} --out DIR --spectral.n-fft {2 * (bins - 1)} "
+            f"cmgan import --generator {path} --out DIR --spectral.n-fft {2 * (bins - 1)} "
             "--spectral.hop SAMPLES"
         )

@@ -161,7 +161,7 @@ def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> Tra
         if "block_0" in _parameters(checkpoint):
             raise UserError(
                 f"{checkpoint}: an earlier revision wrote it, which kept each block's parameters apart. Its model can "
-                "be used (experiments.enhance, evaluate, compare --start), but a run cannot go on from it"
+                "be used (cmgan enhance, evaluate, compare --start), but a run cannot go on from it"
             ) from error
         raise UserError(f"{checkpoint}: the checkpoint cannot be read ({error}). Use another one.") from error
 

@@ -144,7 +144,7 @@ def _discriminator(path: Path, file: WeightsFile, config: Config) -> tuple[Discr
     except UserError as error:
         raise UserError(
             f"{path}: no discriminator can be taken from it; {_WITHOUT}, or make a run of both "
-            f"(experiments.import_torch --discriminator) and name that:\n{error}"
+            f"(cmgan import --discriminator) and name that:\n{error}"
         ) from error
 
 

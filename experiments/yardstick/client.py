@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -252,3 +253,38 @@ class Theirs:
             for file, piece in zip(files, pieces, strict=True):
                 np.save(file, piece.astype(np.float32))
             return self._yardstick.ask("enhance", files=files, batch=self._batch)
+
+
+class Published:
+    """The published program for the benchmark: see `cmgan_jax.benchmarking.baseline.Baseline`."""
+
+    def modes(self, names: Iterable[str]) -> list[Mode]:
+        """The modes of these names.
+
+        Raises:
+            UserError: there is no such mode.
+        """
+        names = tuple(names)
+        if unknown := [name for name in names if name not in MODES]:
+            raise UserError(f"--modes {' '.join(unknown)}: there are {', '.join(MODES)}")
+        return [MODES[name] for name in names]
+
+    def require(self, *modules: str) -> None:
+        """As `require_torch`."""
+        require_torch(*modules)
+
+    def open(
+        self, opened: ExitStack, config: Config, crops: Crops, modes: Sequence[Mode]
+    ) -> tuple[dict[Mode, Yardstick], list[str]]:
+        """A process for each mode, to be closed with `opened`; and why some could not begin."""
+        found, gone = {}, []
+        for mode in modes:
+            try:
+                found[mode] = opened.enter_context(Yardstick(config, crops, mode))
+            except Gone as error:
+                gone.append(str(error))
+        return found, gone
+
+    def way(self, yardstick: Yardstick, pieces: list[np.ndarray], batch: int) -> Theirs:
+        """Windows through a yardstick's generator, so many at once."""
+        return Theirs(yardstick, pieces, batch)

@@ -5,10 +5,11 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import NoReturn
 
-from cmgan_jax import signals, streams
+from cmgan_jax import extras, signals, streams
 from cmgan_jax.errors import UserError, lacks_memory, printable
 
 USER_ERROR = 2
@@ -44,7 +45,22 @@ _SMALLER = (
 )
 
 
-def run(main: Callable[[], int | None], answers: bool = True) -> NoReturn:
+def begin(extra: str = "", hook: bool = True) -> None:
+    """Make the process ready for a program, before the program's libraries are imported, which may open files.
+
+    Args:
+        extra: the optional packages that the program may need; see `cmgan_jax.extras`.
+        hook: have an import that fails end in a sentence; `run` ends this.
+    """
+    streams.open_missing()
+    # XLA reports as errors what is none for a user, as a slow compilation, of which our own lines tell. What is an
+    # error comes as an exception, too.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if hook:
+        sys.excepthook = partial(_end, extra)
+
+
+def run(main: Callable[[], int | None], answers: bool = True, extra: str = "") -> NoReturn:
     """Run an entry point and leave with its exit status.
 
     The program is not ended by its output: what nobody reads, or a full disk refuses, is dropped. A signal that asks
@@ -54,6 +70,7 @@ def run(main: Callable[[], int | None], answers: bool = True) -> NoReturn:
         main: the program; what it returns is the exit status, None meaning 0.
         answers: standard output holds what the program was asked for; where it got lost, the status is not 0. False:
             it only tells of the work, the results of which are files.
+        extra: the optional packages that the program may need; see `cmgan_jax.extras`.
 
     Raises:
         SystemExit: always, except that an error which is not the user's passes through with its traceback.
@@ -61,13 +78,14 @@ def run(main: Callable[[], int | None], answers: bool = True) -> NoReturn:
             is too small, 128 + its number after a signal, and where output got lost 141 (the reader has gone) or 2.
     """
     sys.excepthook = sys.__excepthook__
+    streams.open_missing()
     streams.endure()
     try:
         with signals.caught(signals.Stopper()):
             sys.argv[1:] = map(with_home, sys.argv[1:])
             status = main() or 0
     except BaseException as error:
-        explained = explain(error)
+        explained = explain(error, extra)
         if explained is None:
             raise
         words, status = explained
@@ -78,8 +96,13 @@ def run(main: Callable[[], int | None], answers: bool = True) -> NoReturn:
     sys.exit(status)
 
 
-def explain(error: BaseException) -> tuple[str, int] | None:
-    """What to tell of an error that a user can cause, and the exit status; None: it is another one."""
+def explain(error: BaseException, extra: str = "") -> tuple[str, int] | None:
+    """What to tell of an error that a user can cause, and the exit status; None: it is another one.
+
+    Args:
+        error: what was raised.
+        extra: the optional packages that the program may need.
+    """
     if isinstance(error, UserError):
         return str(error), error.status
     if isinstance(error, KeyboardInterrupt):
@@ -90,18 +113,17 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         return f"{printable(error.filename or 'file system')}: {remedy}", USER_ERROR
     if isinstance(error, RuntimeError) and lacks_memory(error):
         return f"the device lacks memory ({str(error).splitlines()[0]}): {_SMALLER}", USER_ERROR
+    if line := extras.lacking(error, extra):
+        return line, USER_ERROR
     return None
 
 
-def end_failed_imports() -> None:
-    """Have what fails before `run` begins, while libraries are imported, end in a sentence, too."""
-    sys.excepthook = _end
-
-
-def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    explained = explain(error)
+def _end(extra: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The exception hook until `run` begins."""
+    explained = explain(error, extra)
     if explained is None and isinstance(error, ModuleNotFoundError) and error.name:
-        explained = f"the package {error.name} is not installed: pip install -r requirements.txt", USER_ERROR
+        package = error.name.partition(".")[0]
+        explained = f"the package {package} is not installed: pip install cmgan-jax installs what it needs", USER_ERROR
     if explained is None and isinstance(error, ValueError) and (names := _quoted_variables(str(error))):
         explained = f"the environment variable {names}: {error}; set it otherwise, or unset it", USER_ERROR
     if explained is None:

@@ -1,4 +1,7 @@
-"""What must be set before JAX starts: how programs run, devices made of CPU cores, a cache of programs."""
+"""What must be set before JAX starts: how programs run, devices made of CPU cores, a cache of programs.
+
+Commands call the functions that they need. A program that imports the library gets `prepare_library` by itself.
+"""
 
 import ctypes
 import os
@@ -21,6 +24,7 @@ from cmgan_jax.errors import UserError, printable
 from cmgan_jax.outputs import remove
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+ASYNC_VARIABLE = "JAX_CPU_ENABLE_ASYNC_DISPATCH"
 KEPT_SECONDS = 0.5
 """A program that takes longer to compile is kept."""
 NEVER = 1e9
@@ -54,6 +58,28 @@ def prepare_programs() -> None:
     # Programs are written for 32 bits, whatever else the environment would have.
     jax.config.update("jax_enable_x64", False)
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    _set_flags()
+
+
+def prepare_library() -> None:
+    """Give a program that imports the library the set-up of the commands, but for what it has chosen itself.
+
+    `cmgan_jax` calls it when the first of its names that need JAX is used. Memory, flags of XLA and the way in which
+    CPU programs run are set as by `prepare_programs`, unless the environment sets them; compiled programs are kept as
+    by `cache_programs`, unless the program keeps them in a folder of its own or not at all. Whether JAX has 64 bits,
+    and which devices it uses, stays as it is. What JAX has already started is not changed.
+    """
+    keep_memory()
+    if ASYNC_VARIABLE not in os.environ:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    _set_flags()
+    folder: str | None = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    wished: bool = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
+    if wished and folder in (None, os.environ.get(CACHE_VARIABLE)):
+        cache_programs()
+
+
+def _set_flags() -> None:
     if free_cores() <= FEW_CORES:
         # Operations that do not wait for one another, and products of matrices, still share the cores.
         _turn_off(_SPLITTING)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import jax
 
+from cmgan_jax.cli._cli import explain
 from cmgan_jax.errors import UserError, lacks_memory
 from cmgan_jax.patience import told_while
 from cmgan_jax.signals import Stopped
 from cmgan_jax.training.hosts import ALONE, Hosts
-from experiments._cli import explain
 
 HOST_GONE = 75
 """Exit status when another host has gone: 75 is sysexits' temporary failure, worth another try."""

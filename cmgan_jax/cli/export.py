@@ -1,0 +1,106 @@
+"""Write an enhancer as one file that runs without the model's code: StableHLO programs and their weights."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax import Array, export
+
+from cmgan_jax import extras
+from cmgan_jax.errors import UserError
+from cmgan_jax.evaluation.artefact import write_artefact
+from cmgan_jax.evaluation.enhance import WindowConfig, enhanced_rows, network, variables_of
+from cmgan_jax.evaluation.weights import Weights, load
+from cmgan_jax.models import kernels
+from cmgan_jax.outputs import refuse_file
+from cmgan_jax.recipes import to_dict
+from cmgan_jax.runtime import find_devices, prepare_programs
+from cmgan_jax.training import provenance
+
+Platform = Literal["cpu", "cuda", "rocm", "tpu"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Write an enhancer as a jax.export artefact, see cmgan_jax/evaluation/artefact.py; `load_artefact` reads it."""
+
+    checkpoint: Path
+    """Run folder, checkpoint, or a file of weights, PyTorch's or safetensors."""
+    out: Path
+    """File to write; it must not exist."""
+    step: int | None = None
+    """Which checkpoint of a run folder; without it the best."""
+    platforms: tuple[Platform, ...] = ()
+    """Devices that it shall run on; without it those that are here."""
+    windows: Annotated[WindowConfig, tyro.conf.arg(name="")] = field(default_factory=WindowConfig)
+
+
+def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platforms: tuple[Platform, ...] = ()) -> None:
+    """Write an artefact.
+
+    Args:
+        weights: the generator.
+        windows: how long recordings are cut; decides the shapes of the programs.
+        out: a file that does not exist.
+        platforms: devices that it shall run on; none: those that are here.
+
+    Raises:
+        UserError: the file exists, cannot be written, or the windows cannot be cut.
+    """
+    refuse_target(out)
+    config = weights.config
+    of_whole, of_windows = variables_of(weights.variables, config, windows)
+    shapes = network(weights.variables, config, windows)
+    leaves, tree = jax.tree.flatten(of_whole)
+
+    def program(weights: list[Array], padded: Array, frames: Array) -> Any:
+        return enhanced_rows(jax.tree.unflatten(tree, weights), padded, frames, config=config)
+
+    lower = export.export(jax.jit(program), platforms=platforms or None)
+    arguments = [jax.ShapeDtypeStruct(np.shape(leaf), jnp.float32) for leaf in leaves]
+    reflected = config.spectral.n_fft
+    programs = {}
+    for batch, samples in shapes.rooms:
+        padded = jax.ShapeDtypeStruct((batch, samples + reflected), jnp.float32)
+        with kernels.left_out():
+            lowered = lower(arguments, padded, jax.ShapeDtypeStruct((batch,), jnp.int32))
+        try:
+            programs[batch, samples] = bytes(lowered.serialize())
+        except ImportError as error:
+            raise UserError(extras.install("export")) from error
+    about = provenance.describe("", "") | {
+        "checkpoint": weights.origin.name,
+        "step": weights.step,
+        "config": to_dict(config),
+    }
+    write_artefact(out, shapes, programs, _arrays(of_whole), _arrays(of_windows), about)
+
+
+def refuse_target(out: Path) -> None:
+    """Refuse a file that is there, or cannot be written.
+
+    Raises:
+        UserError: with the remedy.
+    """
+    if out.exists():
+        raise UserError(f"{out} exists already: choose another --out")
+    refuse_file("--out", out)
+
+
+def _arrays(tree: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf, np.float32) for leaf in jax.tree.leaves(tree)]
+
+
+def main() -> None:
+    """Parse, export, say what was made."""
+    arguments = tyro.cli(Arguments, prog="cmgan export stablehlo", config=(tyro.conf.FlagCreatePairsOff,))
+    refuse_target(arguments.out)
+    prepare_programs()
+    find_devices()
+    weights = load(arguments.checkpoint, arguments.step)
+    export_enhancer(weights, arguments.windows, arguments.out, arguments.platforms)
+    print(f"{arguments.out}: the generator of {weights.origin}, {arguments.out.stat().st_size / 2**20:.1f} MiB")

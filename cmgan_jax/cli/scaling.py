@@ -1,0 +1,205 @@
+"""How training scales with devices: `cmgan scaling --preset demo --devices 1 2 --page scaling.html`."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+from rich.console import Console
+
+from cmgan_jax.benchmarking import report, scaling
+from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
+from cmgan_jax.benchmarking.prediction import Assumptions, OneDevice, predict
+from cmgan_jax.benchmarking.scaling import HEAD, PREDICTED_HEAD, VIRTUAL, Point, measure_points, plan, rich_table
+from cmgan_jax.cli._terminal import table_console
+from cmgan_jax.config import Config, Precision
+from cmgan_jax.config_check import check
+from cmgan_jax.errors import UserError
+from cmgan_jax.outputs import refuse_file, refuse_same, write_json, write_text
+from cmgan_jax.recipes import make_config
+from cmgan_jax.runtime import find_devices, fresh_programs, prepare_devices, prepare_programs
+from cmgan_jax.training.state import random_state
+
+WIDTH = 140
+"""Columns where the output is no terminal."""
+KNOWN = OneDevice(
+    batch=4,
+    step=0.0436,
+    pesq=0.025,
+    reduced=8_078_796,
+    exchanges=38,
+    source=(
+        "no accelerator was measured here; one H100 as results/h100.md has it, the paper's size, batch 4, bf16: "
+        "43.6 ms a step, 25 ms a score"
+    ),
+)
+"""One device, where none is measured."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure weak scaling (a batch a device) and strong scaling (one batch for all), and predict more devices.
+
+    On a CPU, devices are made of its cores: that proves the program, not its speed.
+    """
+
+    devices: tuple[int, ...] = (1, 2, 4)
+    """Numbers of devices."""
+    preset: str = "paper"
+    """Size: paper, demo or tiny."""
+    recipe: str = "recommended"
+    """How to train."""
+    precision: Precision = "fp32"
+    """In which the networks compute."""
+    per_device: int = 4
+    """Crops of each device, for weak scaling."""
+    batch: int = 0
+    """Crops of all devices together, for strong scaling; 0: those of the most devices."""
+    repeats: int = 5
+    """Samples of each figure."""
+    predict: tuple[int, ...] = (4, 8, 64)
+    """Numbers of devices to predict."""
+    figures: Path | None = None
+    """JSON of `cmgan benchmark` on one accelerator, from which to predict instead of from this run."""
+    json: Path | None = None
+    """File for all figures."""
+    page: Path | None = None
+    """HTML file with curves."""
+    assume: Assumptions = field(default_factory=Assumptions)
+    """Machines that are predicted."""
+
+
+def checked(arguments: Arguments) -> tuple[Config, int]:
+    """The config, and the global batch of strong scaling.
+
+    Raises:
+        UserError: numbers that cannot work.
+    """
+    counts = (*arguments.devices, *arguments.predict, arguments.per_device, arguments.repeats)
+    if not arguments.devices or min(counts) < 1 or arguments.batch < 0:
+        raise UserError("--devices, --predict, --per-device and --repeats: all must be at least 1, --batch at least 0")
+    batch = arguments.batch or arguments.per_device * max(arguments.devices)
+    uneven = [n for n in arguments.devices if batch % n]
+    if uneven:
+        raise UserError(f"--batch {batch} does not split evenly over {uneven} devices")
+    config = replace(make_config(arguments.recipe, arguments.preset), batch=batch, precision=arguments.precision)
+    check(config)
+    assumed = asdict(arguments.assume)
+    if wrong := [name for name, value in assumed.items() if not 0 <= value < math.inf]:
+        raise UserError(f"--assume.{wrong[0].replace('_', '-')} {assumed[wrong[0]]}: it must be a number from 0 on")
+    for name in ("devices_per_host", "cores_per_host", "link", "network"):
+        if not assumed[name]:
+            raise UserError(f"--assume.{name.replace('_', '-')} 0: it must be more than 0")
+    return config, batch
+
+
+def from_figures(path: Path) -> OneDevice:
+    """One device out of what `cmgan benchmark` wrote: the batch and precision with the most crops a second.
+
+    Raises:
+        UserError: no such file, not such figures, or those of a CPU.
+    """
+    try:
+        found = json.loads(path.read_text())
+        settings = found["arguments"]
+        config = make_config(settings["recipe"], settings["preset"])
+        on_cpu = found["machine"]["platform"] == "cpu"
+        ours = [row for row in found["rows"] if row["side"] == report.OURS]
+        best = max((row for row in ours if row["program"] == "constant"), key=lambda row: row["crops_per_second"])
+        pesq = found["pesq"]["one_ms"]
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not figures of cmgan benchmark with --part train pesq ({error})") from error
+    if on_cpu:
+        raise UserError(f"{path}: figures of a CPU, whose time says nothing of an accelerator's; name those of one")
+    source = f"{found['machine']['device']}, batch {best['batch']}, {best['precision']}: {path.name}"
+    step = 1e-3 * best["milliseconds"]
+    reduced, exchanges = exchanged(config)
+    return OneDevice(best["batch"], step, 1e-3 * pesq, reduced, exchanges, source)
+
+
+def exchanged(config: Config) -> tuple[int, int]:
+    """Bytes that a step all-reduces, and in how many exchanges, where no program for several devices is at hand."""
+    state = jax.eval_shape(lambda: random_state(config))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves((state.generator.params, state.discriminator.params)))
+    # Counted in the programs of 1 and 4 blocks: mean and variance of two batch norms a block, forward and backward,
+    # where devices share them.
+    shared = 8 * config.generator.blocks if config.optimiser.cross_device_batchnorm else 0
+    return 4 * parameters, shared + 6
+
+
+def base_of(arguments: Arguments, config: Config, points: list[Point], cost: PesqCost) -> OneDevice:
+    """What predictions start from: given figures, an accelerator measured here, or the one that is known."""
+    if arguments.figures is not None:
+        return from_figures(arguments.figures)
+    alone = [point for point in points if point.devices == 1]
+    if not alone or jax.default_backend() == "cpu":
+        return KNOWN
+    several = max((point for point in points if point.devices > 1), key=lambda p: p.devices, default=None)
+    measured = scaling.one_device(max(alone, key=lambda p: p.batch), 1e-3 * cost.one_ms, several)
+    if several is None:
+        reduced, exchanges = exchanged(config)
+        return replace(measured, reduced=reduced, exchanges=exchanges)
+    return measured
+
+
+def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
+    """Measure, show and write; what JSON holds."""
+    config, batch = checked(arguments)
+    if arguments.figures is not None:
+        from_figures(arguments.figures)  # Refused before the work, not after it.
+    present = jax.local_device_count()
+    if max(arguments.devices) > present:
+        raise UserError(f"--devices {max(arguments.devices)}: this machine has {present} ({jax.default_backend()})")
+    machine = report.machine()
+    virtual = machine["platform"] == "cpu" and max(arguments.devices) > 1
+    notes = [VIRTUAL] if virtual else []
+    subtitle = f"{machine['device']}, {machine['cores']} cores, preset {arguments.preset}"
+    for line in (subtitle, *notes):
+        console.print(line)
+    cost = measure_pesq(config.data.crop_seconds, config.spectral.sample_rate, arguments.repeats)
+    points = measure_points(config, plan(arguments.devices, arguments.per_device, batch), arguments.repeats)
+    rows = scaling.point_rows(points, arguments.per_device, batch, 1e-3 * cost.one_ms)
+    console.print(rich_table("measured", HEAD, rows))
+    console.print(f"one PESQ score: {cost.one_ms:.1f} ms on one core; free cores here: {cost.cores}")
+    base = base_of(arguments, config, points, cost)
+    predicted = [predict(base, n, arguments.assume) for n in arguments.predict]
+    assumed = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in asdict(arguments.assume).items())
+    about = (
+        f"Not measured. Start: {base.source}; {base.reduced / 1e6:.1f} MB in {base.exchanges} all-reduces a step. "
+        f"Assumed: {assumed} (GB/s, µs, share)."
+    )
+    console.print(rich_table("predicted", PREDICTED_HEAD, scaling.prediction_rows(predicted)))
+    console.print(about)
+    found = {
+        "machine": machine,
+        "virtual": virtual,
+        "preset": arguments.preset,
+        "pesq": asdict(cost),
+        "points": [point.to_dict() for point in points],
+        "rows": [dict(zip(HEAD, row, strict=True)) for row in rows],
+        "base": asdict(base),
+        "assumptions": asdict(arguments.assume),
+        "predictions": [asdict(prediction) for prediction in predicted],
+    }
+    if arguments.json is not None:
+        write_json(arguments.json, found)
+    if arguments.page is not None:
+        write_text(arguments.page, scaling.page(subtitle, notes, rows, predicted, about))
+    return found
+
+
+def main() -> None:
+    """Parse and measure."""
+    arguments = tyro.cli(Arguments, prog="cmgan scaling", config=(tyro.conf.FlagCreatePairsOff,))
+    _, batch = checked(arguments)
+    refuse_file("--json", arguments.json)
+    refuse_file("--page", arguments.page)
+    refuse_same({"--json": arguments.json, "--page": arguments.page})
+    prepare_programs()
+    prepare_devices(max(arguments.devices), batch)
+    find_devices()
+    with fresh_programs():
+        measure(arguments, table_console(WIDTH))
