@@ -113,9 +113,6 @@ class TargetConfig:
     every item the mean, `skip` drops the whole update (published code)."""
     clip: bool = True
     """Clip targets to [0, 1]; without it they reach 1.04, above what a sigmoid can give."""
-    late_discriminator: bool = False
-    """Teach the discriminator the scores and estimates of the step before, which gives PESQ two steps' time; without
-    it a step is exact, and PESQ has one step's."""
     workers: int = 0
     """Scoring processes, a thread each; 0: as many as cores, at most the batch."""
     time_limit: float = 10.0

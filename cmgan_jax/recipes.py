@@ -146,30 +146,37 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-GONE = {"remat"}
-"""Fields of earlier revisions that never changed what a run computes: `remat`, since it always does now."""
+GONE: dict[str, tuple[Any, ...]] = {"remat": (False, True), "targets.late_discriminator": (False,)}
+"""Fields of earlier versions by their dotted paths, each with the values under which a run computes what it does now.
+
+A model trained under another value can be used, and its run cannot go on (`training.identity`). `remat` recomputed
+activations; `targets.late_discriminator` taught the discriminator one step late.
+"""
 
 
 def from_dict(numbers: dict[str, Any]) -> Config:
-    """The config that `to_dict` wrote, also after a trip through JSON; a field that is absent has its default.
+    """The config that `to_dict` wrote, also after a trip through JSON.
+
+    A field that is absent has its default, and one of `GONE` is left out.
 
     Raises:
         UserError: a field is unknown to this version, or a section holds no fields.
     """
-    return _build(Config, {name: value for name, value in numbers.items() if name not in GONE}, "config")
+    return _build(Config, numbers, "")
 
 
 def _build(cls: type, numbers: dict[str, Any], where: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(numbers) - set(fields))
-    if unknown:
-        raise UserError(f"{where} has fields that this version does not know: {', '.join(unknown)}")
+    known = {name: value for name, value in numbers.items() if where + name not in GONE}
+    if unknown := sorted(set(known) - set(fields)):
+        section = f"config.{where}".removesuffix(".")
+        raise UserError(f"{section} has fields that this version does not know: {', '.join(unknown)}")
     built = {}
-    for name, value in numbers.items():
+    for name, value in known.items():
         default = fields[name].default_factory
         if isinstance(default, type):
             if not isinstance(value, dict):
-                raise UserError(f"{where}.{name} is {value!r}: it must hold the fields of {default.__name__}")
-            value = _build(default, value, f"{where}.{name}")
+                raise UserError(f"config.{where}{name} is {value!r}: it must hold the fields of {default.__name__}")
+            value = _build(default, value, f"{where}{name}.")
         built[name] = tuple(value) if isinstance(value, list) else value
     return cls(**built)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from cmgan_jax.errors import UserError
-from cmgan_jax.recipes import make_config, override
 from cmgan_jax.scoring.pesq_score import Failure, Score, failed
 from cmgan_jax.training.hosts import ALONE, Hosts, Wish
-from cmgan_jax.training.launch import _refuse_apart, refuse_late
+from cmgan_jax.training.launch import _refuse_apart
 from cmgan_jax.training.pesq_targets import PendingTargets
 
 
@@ -130,11 +129,3 @@ def test_targets_are_those_of_the_global_batch():
         assert report.waited == halves[0][1].waited
         # Any host's signal, and the first one's clock.
         assert report.wish == Wish(15, save=True)
-
-
-def test_a_late_discriminator_is_for_one_host():
-    late = override(make_config("recommended", "tiny"), {"targets.late_discriminator": True})
-    refuse_late(ALONE, late)
-    refuse_late(Hosts(1, 2), make_config("recommended", "tiny"))
-    with pytest.raises(UserError, match="for one host"):
-        refuse_late(Hosts(1, 2), late)

@@ -8,6 +8,7 @@ import pytest
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import PRESETS, RECIPES, flatten, from_dict, make_config, override, to_dict
+from cmgan_jax.training.identity import differences
 
 
 def differing(one: Config, other: Config) -> set[str]:
@@ -58,6 +59,22 @@ def test_a_config_survives_json() -> None:
 def test_fields_of_another_version_are_refused(numbers: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         from_dict(numbers)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "same"),
+    [
+        ({"remat": False}, True),
+        ({"targets": {"late_discriminator": False}}, True),
+        ({"targets": {"late_discriminator": True}}, False),
+    ],
+)
+def test_fields_of_earlier_versions_are_left_out(numbers: dict[str, object], same: bool) -> None:
+    """The model can be used in any case; a run with a value that computes something else is another run."""
+    assert from_dict(numbers) == Config()
+    lines = differences({"config": to_dict(Config())}, {"config": numbers})
+    gone = "targets.late_discriminator: the run has True, and this version has no such option"
+    assert lines == ([] if same else [gone])
 
 
 def test_fields_that_are_absent_have_their_defaults() -> None:

@@ -32,7 +32,6 @@ from cmgan_jax.training.launch import (
     Wishes,
     launch,
     refuse_differences,
-    refuse_late,
     refuse_occupied,
 )
 from cmgan_jax.training.loop import Outcome
@@ -236,7 +235,6 @@ def refuse(arguments: Arguments, wishes: Wishes, hosts: Hosts) -> None:
     """
     config = arguments.config
     choose_devices(arguments.devices, config.batch)
-    refuse_late(hosts, config)
     injection_shares(config.targets)
     if hosts.first:
         refuse_folder("--out", wishes.folder)

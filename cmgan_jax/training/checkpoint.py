@@ -8,6 +8,7 @@ import copy
 import ctypes
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from cmgan_jax.runs import read_run as read_run
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
 
+_GONE = ("unlearnt",)
+"""Fields of the state of earlier versions that hold nothing; a run whose `unlearnt` held a batch is refused before."""
 UNFINISHED = ".unfinished"
 """Ends the name of a folder that is being written or deleted."""
 
@@ -154,11 +157,14 @@ def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> Tra
     Raises:
         UserError: the folder does not hold what the config describes.
     """
-    target = placement.describe(jax.eval_shape(partial(random_state, config)))
+    described = placement.describe(jax.eval_shape(partial(random_state, config)))
+    target = {field.name: getattr(described, field.name) for field in fields(described)}
+    gone = {name: None for name in _GONE if name in _saved(checkpoint)}
     try:
-        return _read(checkpoint, state=ocp.args.StandardRestore(target))["state"]
+        read = _read(checkpoint, state=ocp.args.StandardRestore(target | gone))["state"]
+        return TrainState(**{name: read[name] for name in target})
     except (ValueError, KeyError, FileNotFoundError) as error:
-        if "block_0" in _parameters(checkpoint):
+        if "block_0" in _saved(checkpoint).get("generator", {}).get("params", {}):
             raise UserError(
                 f"{checkpoint}: an earlier revision wrote it, which kept each block's parameters apart. Its model can "
                 "be used (cmgan enhance, evaluate, compare --start), but a run cannot go on from it"
@@ -166,11 +172,11 @@ def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> Tra
         raise UserError(f"{checkpoint}: the checkpoint cannot be read ({error}). Use another one.") from error
 
 
-def _parameters(checkpoint: Checkpoint) -> Any:
-    """What the generator's parameters are called; nothing where the checkpoint does not tell."""
+def _saved(checkpoint: Checkpoint) -> Any:
+    """What is in the state, by name; nothing where the checkpoint does not tell."""
     try:
-        with _checkpointer(state=ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.metadata(Path(str(checkpoint)).resolve()).item_metadata["state"].tree["generator"]["params"]
+        with _checkpointer(state=ocp.PyTreeCheckpointHandler(), run=ocp.JsonCheckpointHandler()) as reader:
+            return reader.metadata(Path(str(checkpoint)).resolve()).item_metadata["state"].tree
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
         return {}
 

@@ -29,12 +29,14 @@ _MADE_TO_FAIL = ("targets.inject_failures", "targets.inject_batch_failures")
 
 
 def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field of a recorded config by its dotted path; one that an earlier revision did not have has its default.
+    """Every field of a recorded config by its dotted path; one that an earlier version did not have has its default.
+
+    A field that this version does not have is left out unless it changed what the run computed (`recipes.GONE`).
 
     Args:
         config: as run.json has it.
     """
-    known = flatten(Config()) | {name: value for name, value in flat(config) if name not in GONE}
+    known = flatten(Config()) | {name: value for name, value in flat(config) if value not in GONE.get(name, ())}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
 
 
@@ -51,7 +53,9 @@ def differences(asked: Mapping[str, Any], saved: Mapping[str, Any], free: Collec
     """
     now, before = fields_of(asked["config"]), fields_of(saved["config"])
     lines = [
-        f"{name}: the run has {before.get(name)!r}, asked for {now.get(name)!r}"
+        f"{name}: the run has {before.get(name)!r}, asked for {now[name]!r}"
+        if name in now
+        else f"{name}: the run has {before[name]!r}, and this version has no such option"
         for name in dict.fromkeys((*now, *before))
         if now.get(name) != before.get(name) and name not in free
     ]

@@ -157,7 +157,6 @@ def launch(
     check(config)
     placement = Placement(choose_devices(wishes.devices, config.batch))
     hosts = placement.hosts
-    refuse_late(hosts, config)
     placement.connect()
     with ExitStack() as held:
         hosts.agree(lambda: _claim(wishes, held) if hosts.first else None)
@@ -176,15 +175,6 @@ def _claim(wishes: Wishes, held: ExitStack) -> None:
     held.enter_context(lock.hold(wishes.folder))
     if wishes.overwrite:
         clear(wishes.folder)
-
-
-def refuse_late(hosts: Hosts, config: Config) -> None:
-    """Raises UserError: a late discriminator on several hosts."""
-    if hosts.count > 1 and config.targets.late_discriminator:
-        raise UserError(
-            "--targets.late-discriminator is for one host: what is yet to be learnt lies on every host, and a "
-            "checkpoint holds the first one's; leave it out, or leave out --distributed"
-        )
 
 
 def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:

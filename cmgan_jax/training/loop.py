@@ -345,7 +345,7 @@ class Run:
         self._note_records(self.position.step, self._recorder.sync())
         self.position.batches = self._batches.get_state()
         run = self._about | {"position": self.position.to_dict()}
-        self._store.save(self.position.step, self._stepper.snapshot(), run, best)
+        self._store.save(self.position.step, self._stepper.state, run, best)
         self._saved = time.monotonic(), self.position.step
 
     def _note_failed_save(self, wait: bool) -> None:

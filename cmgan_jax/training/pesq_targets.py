@@ -108,13 +108,6 @@ def fill(scores: Sequence[Score], policy: Policy, clip: bool) -> Targets:
     return Targets(value.astype(np.float32), weight.astype(np.float32), valid, made)
 
 
-def nothing_to_learn(batch: int, wish: Wish = NONE) -> tuple[Targets, ScoreReport]:
-    """What a late discriminator is taught in the first step: no update, and no score that could have failed."""
-    nothing = np.zeros(batch, np.float32)
-    targets = Targets(np.full_like(nothing, UNKNOWN), nothing, nothing.astype(bool), made=False)
-    return targets, ScoreReport(np.full(batch, np.nan), {}, 0.0, math.nan, wish)
-
-
 def injection_shares(config: TargetConfig, environment: Mapping[str, str] = os.environ) -> tuple[float, float]:
     """Shares of samples and of batches to be made to fail: the config's, or the environment's where it has any.
 

@@ -33,23 +33,6 @@ class NetState:
 
 
 @flax.struct.dataclass
-class Unlearnt:
-    """A batch that the discriminator has yet to learn from, where it is one step late.
-
-    Attributes:
-        clean: float[B, S], to be scored with, at its recorded level.
-        estimate: float[B, S].
-        clean_magnitude: float[B, T, F], compressed.
-        estimate_magnitude: float[B, T, F].
-    """
-
-    clean: Any
-    estimate: Any
-    clean_magnitude: Any
-    estimate_magnitude: Any
-
-
-@flax.struct.dataclass
 class TrainState:
     """What a checkpoint holds.
 
@@ -57,14 +40,11 @@ class TrainState:
         generator: in training.
         discriminator: in training.
         average: moving average of the generator's parameters; None where the recipe has none.
-        unlearnt: the last step's batch, zeros before the first step; None unless the discriminator is late, and
-            between steps, when it is the stepper's.
     """
 
     generator: NetState
     discriminator: NetState
     average: Any
-    unlearnt: Unlearnt | None = None
 
     @property
     def validated(self) -> dict[str, Any]:
@@ -96,14 +76,9 @@ def start_training(generator: dict[str, Any], discriminator: dict[str, Any], con
     """Both networks at step 0, from their variables (`params`, `batch_stats`)."""
     # A copy: the average and the parameters are donated apart.
     average = jax.tree.map(jnp.copy, generator["params"]) if config.optimiser.ema_decay > 0 else None
-    unlearnt = None
-    if config.targets.late_discriminator:
-        spectra = (config.batch, frame_count(config.crop_samples, config.spectral), config.spectral.bins)
-        waves = (config.batch, config.crop_samples)
-        unlearnt = Unlearnt(jnp.zeros(waves), jnp.zeros(waves), jnp.zeros(spectra), jnp.zeros(spectra))
     networks = {"generator": generator, "discriminator": discriminator}
     started = {name: start_network(variables, config.optimiser) for name, variables in networks.items()}
-    return TrainState(**started, average=average, unlearnt=unlearnt)
+    return TrainState(**started, average=average)
 
 
 RUN_ONCE = {"xla_backend_optimization_level": 0}

@@ -15,15 +15,8 @@ from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.training.health import SMALL_LOSS, Pairs, adversarial_part, bias_and_error
 from cmgan_jax.training.hosts import NONE, Wish
 from cmgan_jax.training.parallel import Placement, gather
-from cmgan_jax.training.pesq_targets import (
-    PendingTargets,
-    ScoreReport,
-    Targets,
-    TargetScorer,
-    nothing_to_learn,
-    target_of,
-)
-from cmgan_jax.training.state import TrainState, Unlearnt, rate_factor
+from cmgan_jax.training.pesq_targets import PendingTargets, ScoreReport, Targets, TargetScorer, target_of
+from cmgan_jax.training.state import TrainState, rate_factor
 from cmgan_jax.training.steps import ADVERSARIAL, OTHERS, WHOLE, Forward, Metrics, Steps, compile_steps
 
 
@@ -72,28 +65,16 @@ class Measured:
         }, pairs
 
 
-class _Scored(NamedTuple):
-    """A batch that is being scored (None: there is none), with what the discriminator needs to learn from it."""
-
-    pending: PendingTargets | None
-    clean: np.ndarray
-    estimate: np.ndarray
-    magnitudes: tuple[Any, Any]
-
-
 class _Begun(NamedTuple):
-    """A batch whose forward pass is on its way, with what will be its scores."""
+    """A batch whose forward pass has begun, with what will be its scores."""
 
     batch: Crops
     forward: Forward
-    scoring: Future[_Scored]
+    scoring: Future[PendingTargets]
 
 
 class Stepper:
     """Owns the state while it trains.
-
-    With `targets.late_discriminator` each step teaches the discriminator what the step before has left. That is part
-    of a checkpoint (`snapshot`) and scored again after a resume, so that a resumed run does the same.
 
     Args:
         config: the run's numbers.
@@ -112,7 +93,7 @@ class Stepper:
         steps: Steps | None = None,
     ):
         self.config = config
-        self.state = replace(state, unlearnt=None)
+        self.state = state
         self._placement = placement
         self._scorer = scorer
         self._steps = steps or compile_steps(config, placement)
@@ -121,14 +102,6 @@ class Stepper:
         # A thread that waits for devices. Where programs run in the thread that calls them, they hold the main one.
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="estimate")
         self._ahead: _Begun | None = None
-        self._late = None if state.unlearnt is None else self._take_up(state.unlearnt, int(state.generator.step))
-
-    def snapshot(self) -> TrainState:
-        """What a checkpoint holds: the state, and what a late discriminator has yet to learn."""
-        if self._late is None:
-            return self.state
-        _, clean, estimate, magnitudes = self._late
-        return replace(self.state, unlearnt=Unlearnt(clean, estimate, *map(gather, magnitudes)))
 
     def __call__(
         self,
@@ -165,6 +138,7 @@ class Stepper:
                 *_, asked = self._backward(self._copied(), forward, parts, generator_rate)
                 metrics[name] = asked["generator_gradient_norm"]
         metrics |= forward.metrics
+        magnitudes = forward.clean_magnitude, forward.estimate_magnitude
         # Most of a step's memory is the residual: gone before there is another.
         del begun, forward
         last = metrics["generator_loss"]
@@ -172,16 +146,13 @@ class Stepper:
             self._ahead = self._begin(following, step + 1)
             last = self._ahead.forward.loss
         idle = self._aside.submit(_when_computed, last)
-        scored = scoring.result()
-        if self._late is not None:
-            scored, self._late = self._late, scored
+        pending = scoring.result()
         with TraceAnnotation("wait for PESQ"):
-            pending = scored.pending
-            targets, report = pending.collect(wish, idle) if pending else nothing_to_learn(len(batch["clean"]), wish)
+            targets, report = pending.collect(wish, idle)
         put = self._placement
         discriminator, update_metrics = self._steps.update(
             replace(self.state.discriminator, batch_stats=judged),
-            *scored.magnitudes,
+            *magnitudes,
             put.split(put.hosts.share(targets.value)),
             put.split(put.hosts.share(targets.weight)),
             put.replicate(np.asarray(targets.made)),
@@ -193,10 +164,7 @@ class Stepper:
     def _begin(self, batch: Crops, step: int) -> _Begun:
         """Enhance a batch; its estimates are scored as soon as they are there."""
         forward = self._steps.forward(self.state.generator, self._placement.split(batch))
-        magnitudes = forward.clean_magnitude, forward.estimate_magnitude
-        return _Begun(
-            batch, forward, self._aside.submit(self._score, step, batch["clean"], forward.estimate, magnitudes)
-        )
+        return _Begun(batch, forward, self._aside.submit(self._score, step, batch["clean"], forward.estimate))
 
     def _backward(self, state: TrainState, forward: Forward, parts: tuple[float, float], rate: Any) -> Any:
         judge = state.discriminator
@@ -207,18 +175,11 @@ class Stepper:
         generator, average = self._placement.copy((state.generator, state.average))
         return replace(state, generator=generator, average=average)
 
-    def _score(self, step: int, clean: np.ndarray, waves: jax.Array, magnitudes: tuple[Any, Any]) -> _Scored:
+    def _score(self, step: int, clean: np.ndarray, waves: jax.Array) -> PendingTargets:
         """Wait for the estimates and have them scored."""
         with TraceAnnotation("wait for the estimate"):
             estimate = gather(waves)
-        return _Scored(self._scorer.submit(step, clean, estimate), clean, estimate, magnitudes)
-
-    def _take_up(self, unlearnt: Unlearnt, step: int) -> _Scored:
-        """Score the last step's batch once more: the same scores, of which none need be saved."""
-        clean, estimate, *magnitudes = (np.asarray(leaf) for leaf in jax.tree.leaves(unlearnt))
-        pending = self._scorer.submit(step - 1, clean, estimate) if step else None
-        first, second = map(self._placement.split, magnitudes)
-        return _Scored(pending, clean, estimate, (first, second))
+        return self._scorer.submit(step, clean, estimate)
 
     def _rates_of(self, epoch: int) -> tuple[Any, Any]:
         if self._rates[0] != epoch:
