@@ -59,7 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.validation_crops": 8,
         "data.validation_files": 6,
     },
-    # A laptop's processor: 0.3 M parameters, 33 bins in the conformers, half the frames of the paper.
+    # A laptop's processor: 0.26 M parameters, 33 bins in the conformers, half the frames of the paper.
     "small": {
         "epochs": 80,
         "steps_per_epoch": 450,
