@@ -39,7 +39,10 @@ def not_finite(path: Path) -> None:
 
 
 DAMAGE = {
-    "rate.wav": (lambda p: audio.write(p, noise(), 48_000), "sample rate 48000 Hz instead of 16000 Hz: .*cmgan prepare pairs"),
+    "rate.wav": (
+        lambda p: audio.write(p, noise(), 48_000),
+        "sample rate 48000 Hz instead of 16000 Hz: .*cmgan prepare",
+    ),
     "stereo.wav": (lambda p: soundfile.write(p, noise().reshape(-1, 2), RATE), "2 channels instead of 1"),
     "empty.wav": (lambda p: audio.write(p, noise(0), RATE), "empty: no samples"),
     "empty.g722": (lambda p: p.write_bytes(b""), "empty: no samples"),

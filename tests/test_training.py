@@ -468,7 +468,7 @@ def test_damaged_files_are_all_listed_before_anything_is_written(folder: Path, t
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--preset", "huge"), "unknown preset 'huge'; there are: paper, demo, study, tiny"),
+        (("--preset", "huge"), "unknown preset 'huge'; there are: paper, demo, study, small, tiny"),
         (("--recipe", "best"), "unknown recipe 'best'"),
         (("--batch", "3", "--devices", "2", "--preset", "tiny"), "does not split evenly"),
         (("--data.crop-seconds", "-1"), "--data.crop-seconds"),
