@@ -14,6 +14,7 @@ import numpy as np
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio, holdout, identity, layout
 from cmgan_jax.data.audio import AudioError
+from cmgan_jax.data.conversion import SILENT_SPAN
 from cmgan_jax.data.corpus import Clip, Corpus, CorpusSource, Pair, Problem, fingerprint, stamp
 from cmgan_jax.data.layout import Listing
 from cmgan_jax.errors import UserError
@@ -23,8 +24,6 @@ ItemT = TypeVar("ItemT", Pair, Clip)
 Progress = Callable[[int, int], None]
 """Called with the number of files that are done, and of all files."""
 
-_SILENT_SPAN = 4 / 32_768
-"""A file whose samples span at most four 16-bit steps holds nothing but an offset and dither."""
 _FULL_SCALE = 16.0
 """Mixing may exceed 1, the full scale, but not by 24 dB: larger samples are integers that were stored as floats."""
 _LEVELS_APART = 40.0
@@ -199,7 +198,7 @@ def measure(path: Path, sample_rate: int) -> Measured:
             f"samples as large as {np.abs(samples).max():.3g}, where 1 is full scale: divide them by the former "
             "full scale (32768 for 16-bit values stored as floats)"
         )
-    elif np.ptp(samples) <= _SILENT_SPAN:
+    elif np.ptp(samples) <= SILENT_SPAN:
         reasons.append("silent: no sound from beginning to end")
     if reasons:
         return Measured(len(samples), tuple(reasons), digest)
