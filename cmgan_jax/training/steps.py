@@ -25,6 +25,7 @@ from cmgan_jax.models.generator import Generator
 from cmgan_jax.precision import as_configured
 from cmgan_jax.shapes import AXIS
 from cmgan_jax.spectral import compress, istft, level, magnitude, stft, uncompress
+from cmgan_jax.training.draws import Draw, key_of
 from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss, weighted_mse
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import NetState, optimiser
@@ -85,12 +86,8 @@ def views(batch: dict[str, Array], config: Config) -> Views:
     return Views(noisy_spectrum, clean_spectrum, reference)
 
 
-def _key(config: Config, step: Array, purpose: int) -> Array:
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), step), purpose)
-
-
 def _judge(
-    discriminator: NetState, clean_magnitude: Array, judged: Array, purpose: int, config: Config
+    discriminator: NetState, clean_magnitude: Array, judged: Array, draw: Draw, config: Config
 ) -> tuple[Array, Any]:
     """Verdict in training mode, float[B], and the spectral-norm vectors after the pass."""
     verdict, updated = Discriminator(config.discriminator, AXIS, config.dtype).apply(
@@ -99,7 +96,7 @@ def _judge(
         judged,
         train=True,
         mutable=["batch_stats"],
-        rngs={"dropout": _key(config, discriminator.step, purpose)},
+        rngs={"dropout": key_of(config.seed, discriminator.step, draw)},
     )
     return verdict, updated["batch_stats"]
 
@@ -127,7 +124,7 @@ def generator_forward(generator: NetState, batch: dict[str, Array], *, config: C
             noisy,
             train=True,
             mutable=["batch_stats"],
-            rngs={"dropout": _key(config, generator.step, 0)},
+            rngs={"dropout": key_of(config.seed, generator.step, Draw.GENERATOR)},
         )
         estimate_magnitude = magnitude(spectrum)
         audio = istft(uncompress(spectrum, config.spectral), config.spectral)
@@ -194,7 +191,7 @@ def generator_gradient(
     """
 
     def adversarial(estimate_magnitude: Array) -> tuple[Array, tuple[Array, Any]]:
-        verdict, stats = _judge(discriminator, forward.clean_magnitude, estimate_magnitude, 1, config)
+        verdict, stats = _judge(discriminator, forward.clean_magnitude, estimate_magnitude, Draw.ADVERSARIAL, config)
         term = adversarial_loss(verdict)
         return config.loss.adversarial * term, (term, stats)
 
@@ -259,8 +256,8 @@ def discriminator_gradient(
     def loss(params: Any) -> tuple[Array, tuple[Any, ...]]:
         network, verdicts = replace(discriminator, params=params), []
         # The estimate first, then the reference: a power iteration each, in the published order.
-        for purpose, judged in ((2, estimate_magnitude), (3, clean_magnitude)):
-            verdict, stats = _judge(network, clean_magnitude, judged, purpose, config)
+        for draw, judged in ((Draw.ESTIMATE, estimate_magnitude), (Draw.CLEAN, clean_magnitude)):
+            verdict, stats = _judge(network, clean_magnitude, judged, draw, config)
             network = replace(network, batch_stats=stats)
             verdicts.append(verdict)
         on_estimate = weighted_mse(verdicts[0], value, weight, total_weight)
