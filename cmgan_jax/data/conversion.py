@@ -26,7 +26,7 @@ QUIET = 10 ** (-50 / 20)
 """Root mean square below which 16 bits are too coarse: their rounding lies at -101 dB of full scale, 50 dB below."""
 SILENT_SPAN = 4 / 32_768
 """A file whose samples span at most four 16-bit steps holds nothing but an offset and dither."""
-LEVELS = 40.0
+LEVELS_APART = 40.0
 """Decibels by which a noisy file may be louder or quieter than its clean partner."""
 LAG_SECONDS = 30.0
 """How much of a pair is compared to find a shift between the two."""
@@ -120,7 +120,7 @@ def mismatch(clean: Signal, noisy: Signal, clean_raw: Path, noisy_raw: Path) -> 
             return f"{reason}: both hold {noisy.source_frames} samples, at {rates}; one of the rates is wrong"
         return f"{reason}: cut both to one length"
     decibels = 20 * math.log10(noisy.rms / clean.rms)
-    if abs(decibels) > LEVELS:
+    if abs(decibels) > LEVELS_APART:
         return f"{decibels:+.0f} dB against its clean partner: store both at one scale (floats belong within ±1)"
     shift = lag(*(np.fromfile(raw, "<f4", round(LAG_SECONDS * SAMPLE_RATE)) for raw in (clean_raw, noisy_raw)))
     if shift:

@@ -14,7 +14,7 @@ import numpy as np
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio, holdout, identity, layout
 from cmgan_jax.data.audio import AudioError
-from cmgan_jax.data.conversion import SILENT_SPAN
+from cmgan_jax.data.conversion import LEVELS_APART, SILENT_SPAN
 from cmgan_jax.data.corpus import Clip, Corpus, CorpusSource, Pair, Problem, fingerprint, stamp
 from cmgan_jax.data.layout import Listing
 from cmgan_jax.errors import UserError
@@ -26,8 +26,6 @@ Progress = Callable[[int, int], None]
 
 _FULL_SCALE = 16.0
 """Mixing may exceed 1, the full scale, but not by 24 dB: larger samples are integers that were stored as floats."""
-_LEVELS_APART = 40.0
-"""Decibels between the two files of a pair beyond which one of them is at another scale."""
 
 _CONVERT = "convert the corpus with `cmgan prepare pairs DIR --out DIR` (or `speech …`)"
 
@@ -135,7 +133,7 @@ def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None
         if clean.frames != noisy.frames:
             problems.append(Problem(pair.noisy, f"{noisy.frames} samples, but its clean partner has {clean.frames}"))
         gap = 10 * np.log10(noisy.power / clean.power)
-        if abs(gap) > _LEVELS_APART:
+        if abs(gap) > LEVELS_APART:
             word = "above" if gap > 0 else "below"
             reason = f"its level is {abs(gap):.0f} dB {word} its clean partner's: bring both to one scale"
             problems.append(Problem(pair.noisy, reason))
