@@ -8,17 +8,17 @@
 Importing the package imports neither JAX nor anything else that takes time: each name below is imported when it is
 first used. With the first of `Enhancer`, `load`, `Generator` and `Discriminator`, JAX is also given the set-up of the
 commands, but for what the program has chosen itself (`cmgan_jax.runtime.prepare_library`). Whoever wants JAX as it is
-imports from the modules below: `from cmgan_jax.evaluation.enhancer import Enhancer`.
+imports from the modules below: `from cmgan_jax.inference.enhancer import Enhancer`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cmgan_jax import metrics
     from cmgan_jax.config import Config
-    from cmgan_jax.evaluation import metrics
-    from cmgan_jax.evaluation.enhancer import Enhancer
-    from cmgan_jax.evaluation.weights import load
+    from cmgan_jax.inference.enhancer import Enhancer
+    from cmgan_jax.inference.weights import load
     from cmgan_jax.models.discriminator import Discriminator
     from cmgan_jax.models.generator import Generator
     from cmgan_jax.recipes import make_config
@@ -39,11 +39,11 @@ __all__ = [
 _MODULES = {
     "Config": "config",
     "Discriminator": "models.discriminator",
-    "Enhancer": "evaluation.enhancer",
+    "Enhancer": "inference.enhancer",
     "Generator": "models.generator",
-    "load": "evaluation.weights",
+    "load": "inference.weights",
     "make_config": "recipes",
-    "metrics": "evaluation.metrics",
+    "metrics": "metrics",
 }
 _NEED_JAX = ("Discriminator", "Enhancer", "Generator", "load")
 

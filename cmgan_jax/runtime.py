@@ -18,10 +18,10 @@ import jax
 # Not public, and the only place that knows which entry failed.
 from jax._src import compilation_cache
 
-from cmgan_jax import temporaries
-from cmgan_jax.cores import free_cores
 from cmgan_jax.errors import UserError, printable
-from cmgan_jax.outputs import remove
+from cmgan_jax.system import temporaries
+from cmgan_jax.system.cores import free_cores
+from cmgan_jax.system.outputs import remove
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 ASYNC_VARIABLE = "JAX_CPU_ENABLE_ASYNC_DISPATCH"

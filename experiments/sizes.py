@@ -34,11 +34,11 @@ from cmgan_jax.comparison.study import Item, Variant, plan
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.enhance import enhance
-from cmgan_jax.outputs import refuse_file, write_json, write_text
+from cmgan_jax.inference.enhance import enhance
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runtime import cache_programs, find_devices, prepare_devices, prepare_programs
 from cmgan_jax.spectral import frame_count
+from cmgan_jax.system.outputs import refuse_file, write_json, write_text
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.parallel import Placement, choose_devices
 from cmgan_jax.training.state import TrainState, initialise

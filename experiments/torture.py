@@ -26,13 +26,13 @@ from rich.table import Table
 from cmgan_jax.cli._cli import run
 from cmgan_jax.config_check import check
 from cmgan_jax.data import audio
-from cmgan_jax.data.synthetic_noise import make_noise
-from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
+from cmgan_jax.data.prepare.synthetic_noise import make_noise
+from cmgan_jax.data.prepare.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import refuse_folder
 from cmgan_jax.recipes import make_config, override
-from cmgan_jax.run_records import METRICS
-from cmgan_jax.runs import ABOUT, LATEST, Checkpoint, steps_in
+from cmgan_jax.runs.folder import ABOUT, LATEST, Checkpoint, steps_in
+from cmgan_jax.runs.records import METRICS
+from cmgan_jax.system.outputs import refuse_folder
 from cmgan_jax.training.checkpoint import UNFINISHED, read_run
 from cmgan_jax.training.records import read_metrics
 

@@ -6,8 +6,8 @@ import numpy as np
 import soundfile
 
 from cmgan_jax.data import audio
-from cmgan_jax.data.synthetic_noise import make_noise
-from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
+from cmgan_jax.data.prepare.synthetic_noise import make_noise
+from cmgan_jax.data.prepare.synthetic_speech import make_speakers, synthesise
 
 RATE = 16_000
 

@@ -13,7 +13,7 @@ from jax import Array
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models import chunks, relative
 from cmgan_jax.models.attention import RelativeAttention, attend
-from cmgan_jax.models.dropout import row_numbers
+from cmgan_jax.models.layers import row_numbers
 from cmgan_jax.models.relative import relative_gradients, relative_scores, shift
 
 SEQUENCES, HEADS, POSITIONS, WIDTH = 7, 2, 5, 3

@@ -28,9 +28,9 @@ from cmgan_jax.cli import benchmark
 from cmgan_jax.cli.benchmark import Arguments
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import plain
+from cmgan_jax.metrics.scoring_pool import PesqPool
 from cmgan_jax.recipes import make_config, override
-from cmgan_jax.scoring.pesq_pool import PesqPool
+from cmgan_jax.system.outputs import plain
 
 SMALLEST = override(make_config("recommended", "tiny"), {"batch": 1, "generator.blocks": 0, "generator.dense_depth": 0})
 

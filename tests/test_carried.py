@@ -12,7 +12,7 @@ import soundfile
 from test_enhance import noise
 from test_enhance_cli import processor
 
-from cmgan_jax.evaluation.files import Done, Job, enhance_file
+from cmgan_jax.inference.files import Done, Job, enhance_file
 
 LATIN = "Café".encode("latin-1")
 BEXT = b"A take".ljust(256, b"\0") + b"REC".ljust(32, b"\0") + bytes(32) + b"2024-01-0112:00:00" + bytes(256)

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from cmgan_jax.charts import (
+from cmgan_jax.report.charts import (
     BOTTOM,
     LEFT,
     RIGHT,

@@ -13,13 +13,13 @@ import jax
 import numpy as np
 import pytest
 
-from cmgan_jax import checksums
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.weights import load_checkpoint, refuse_damaged
+from cmgan_jax.inference.weights import load_checkpoint, refuse_damaged
 from cmgan_jax.models.generator import split_blocks
 from cmgan_jax.recipes import make_config, to_dict
-from cmgan_jax.runs import Checkpoint, is_run, newest_whole, read_about, read_run, steps_in
+from cmgan_jax.runs.folder import Checkpoint, is_run, newest_whole, read_about, read_run, steps_in
+from cmgan_jax.system import checksums
 from cmgan_jax.training.checkpoint import CheckpointStore, restore
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
@@ -311,7 +311,7 @@ def test_a_checkpoint_whose_last_act_failed_is_written_again(
             raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cmgan_jax.outputs.sync", broken)
+        patch.setattr("cmgan_jax.system.outputs.sync", broken)
         assert save(store, 3, filled(shapes, 3), best=True) is not None
     assert save(store, 4, filled(shapes, 4)) is None
     assert places(two) == ["best/3", "latest/2", "latest/4"]

@@ -17,8 +17,8 @@ from cmgan_jax.comparison.outcome import Interval, Run, difference, interval, me
 from cmgan_jax.comparison.schedule import is_complete
 from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, plan
 from cmgan_jax.errors import UserError
+from cmgan_jax.metrics.pesq_score import Score
 from cmgan_jax.recipes import make_config, override, to_dict
-from cmgan_jax.scoring.pesq_score import Score
 from cmgan_jax.training.pesq_targets import fill
 
 BASE = make_config("recommended", "tiny")

@@ -19,7 +19,7 @@ from cmgan_jax.data.corpus import Corpus, CorpusSource, fingerprint
 from cmgan_jax.data.folders import walk
 from cmgan_jax.data.holdout import hold_out
 from cmgan_jax.data.inspection import open_corpus
-from cmgan_jax.data.recordings import recording
+from cmgan_jax.data.sources import recording
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override
 

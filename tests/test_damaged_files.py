@@ -21,7 +21,7 @@ from cmgan_jax.cli import _cli, enhance
 from cmgan_jax.cli import evaluate as evaluation
 from cmgan_jax.data.corpus import CorpusSource, Pair
 from cmgan_jax.data.inspection import open_corpus
-from cmgan_jax.data.prepare_voicebank import prepare_voicebank
+from cmgan_jax.data.prepare.voicebank import prepare_voicebank
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation.evaluation import ENHANCED, NOISY
 from cmgan_jax.evaluation.scores import METRICS

@@ -25,11 +25,11 @@ from published_logs import (
 
 from cmgan_jax.diagnosis import origin
 from cmgan_jax.diagnosis.evidence import findings
+from cmgan_jax.diagnosis.finding import CODES
 from cmgan_jax.diagnosis.history import METRICS
 from cmgan_jax.diagnosis.page import build
-from cmgan_jax.diagnosis.published import read_history
+from cmgan_jax.diagnosis.published_training import read_history
 from cmgan_jax.diagnosis.report import collapsed, document
-from cmgan_jax.diagnosis.verdict import CODES
 from cmgan_jax.errors import UserError
 from cmgan_jax.training.divergence import set_aside
 

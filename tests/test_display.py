@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from cmgan_jax.patience import duration
+from cmgan_jax.system.progress import duration
 from cmgan_jax.training import display
 from cmgan_jax.training.display import Display, Progress, facts
 

@@ -22,7 +22,7 @@ from cmgan_jax.data import pipeline
 from cmgan_jax.data.corpus import CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.recipes import make_config, override
-from cmgan_jax.runs import Checkpoint, steps_in
+from cmgan_jax.runs.folder import Checkpoint, steps_in
 from cmgan_jax.training import checkpoint
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.divergence import Diverged

@@ -14,9 +14,9 @@ from test_enhance_cli import processor
 
 from cmgan_jax.cli.import_torch import write_run
 from cmgan_jax.data import audio, manifest
-from cmgan_jax.evaluation.files import Job, enhance_file
+from cmgan_jax.inference.files import Job, enhance_file
 from cmgan_jax.interop.torch_writer import write_torch_file
-from cmgan_jax.outputs import settle, write_json
+from cmgan_jax.system.outputs import settle, write_json
 from cmgan_jax.training import pictures
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.divergence import set_aside

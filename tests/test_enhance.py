@@ -10,9 +10,9 @@ import pytest
 
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation import enhance as module
-from cmgan_jax.evaluation.enhance import WindowConfig, clamp_distances, enhance, layout, network
-from cmgan_jax.evaluation.pieces import enhance_pieces, gain, pad
+from cmgan_jax.inference import enhance as module
+from cmgan_jax.inference.enhance import WindowConfig, clamp_distances, enhance, layout, network
+from cmgan_jax.inference.pieces import enhance_pieces, gain, pad
 from cmgan_jax.models.generator import BLOCKS, Generator, split_blocks
 from cmgan_jax.recipes import make_config
 from cmgan_jax.spectral import compress, istft, level, stft, uncompress

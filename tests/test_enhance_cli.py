@@ -15,10 +15,10 @@ from cmgan_jax.cli import _cli, enhance
 from cmgan_jax.config import SpectralConfig
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.files import Job, enhance_file, plan
-from cmgan_jax.evaluation.pieces import Network
-from cmgan_jax.evaluation.processor import Processor
-from cmgan_jax.evaluation.windows import Layout
+from cmgan_jax.inference.files import Job, enhance_file, plan
+from cmgan_jax.inference.pieces import Network
+from cmgan_jax.inference.processor import Processor
+from cmgan_jax.inference.windows import Layout
 
 LAYOUT = Layout(length=8_000, edge=500, fade=500, hop=100, batch=1, whole=16_000)
 

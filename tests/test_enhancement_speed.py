@@ -13,9 +13,9 @@ from cmgan_jax.benchmarking.enhancement import Enhanced, Material, Ours, cut, en
 from cmgan_jax.cli import benchmark
 from cmgan_jax.cli.benchmark import Arguments
 from cmgan_jax.config import Config
-from cmgan_jax.evaluation.enhance import enhance_padded
-from cmgan_jax.outputs import plain
+from cmgan_jax.inference.enhance import enhance_padded
 from cmgan_jax.recipes import make_config, override
+from cmgan_jax.system.outputs import plain
 
 SMALLEST = override(make_config("recommended", "tiny"), {"generator.blocks": 0, "generator.dense_depth": 0})
 

@@ -7,12 +7,12 @@ import pytest
 from test_enhance import CONFIG, SHORT, noise, random_variables
 
 from cmgan_jax.config import SpectralConfig
-from cmgan_jax.evaluation.enhance import enhance
-from cmgan_jax.evaluation.enhancer import Enhancer
-from cmgan_jax.evaluation.pieces import Network
-from cmgan_jax.evaluation.processor import Processor
-from cmgan_jax.evaluation.weights import Weights
-from cmgan_jax.evaluation.windows import Layout
+from cmgan_jax.inference.enhance import enhance
+from cmgan_jax.inference.enhancer import Enhancer
+from cmgan_jax.inference.pieces import Network
+from cmgan_jax.inference.processor import Processor
+from cmgan_jax.inference.weights import Weights
+from cmgan_jax.inference.windows import Layout
 
 ENHANCER = Enhancer(Weights(random_variables(), CONFIG, Path("x"), 0), SHORT)
 LAYOUT = Layout(length=8_000, edge=500, fade=500, hop=100, batch=1, whole=16_000)

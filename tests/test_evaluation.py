@@ -1,4 +1,4 @@
-"""Evaluation of folders: partners, groups, tables, JSON and CSV, and the literature."""
+"""Evaluation of folders: partners, groups, tables, JSON and CSV, and the published."""
 
 import csv
 import io
@@ -10,10 +10,10 @@ from recordings import RATE, make_folders, speech, store
 from rich.console import Console
 
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation import literature, tables
+from cmgan_jax.evaluation import published, tables
 from cmgan_jax.evaluation.evaluation import Case, assemble, evaluate, match_files
 from cmgan_jax.evaluation.scores import METRICS, FileScores
-from cmgan_jax.scoring.pesq_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import PesqPool
 
 
 @pytest.fixture
@@ -223,16 +223,16 @@ def test_a_narrow_terminal_cuts_no_number():
 
 def known_set():
     """824 names of the two speakers, with the known files as they are and the others at the published mean."""
-    names = [*literature.KNOWN, *(f"p257_{i:03}" for i in range(literature.FILES - len(literature.KNOWN)))]
-    noisy: dict[str, float | None] = {name: literature.KNOWN.get(name, (0, 1.965))[1] for name in names}
+    names = [*published.KNOWN, *(f"p257_{i:03}" for i in range(published.FILES - len(published.KNOWN)))]
+    noisy: dict[str, float | None] = {name: published.KNOWN.get(name, (0, 1.965))[1] for name in names}
     lengths = {
-        (name, side): samples / RATE for name, (samples, _) in literature.KNOWN.items() for side in ("clean", "noisy")
+        (name, side): samples / RATE for name, (samples, _) in published.KNOWN.items() for side in ("clean", "noisy")
     }
     return noisy, lengths
 
 
 def test_the_test_set_is_known_by_names_lengths_and_noisy_scores():
-    assert literature.matches(*known_set())
+    assert published.matches(*known_set())
 
 
 @pytest.mark.parametrize(
@@ -261,17 +261,17 @@ def test_the_test_set_is_known_by_names_lengths_and_noisy_scores():
 def test_a_set_that_differs_is_not_the_test_set(change):
     noisy, lengths = known_set()
     change(noisy, lengths)
-    assert not literature.matches(noisy, lengths)
+    assert not published.matches(noisy, lengths)
 
 
 def test_a_part_of_the_test_set_is_not_compared_with_the_literature():
-    names = list(literature.KNOWN)
+    names = list(published.KNOWN)
     result = assemble(cases(*names), {s: [scored(name) for name in names] for s in ("noisy", "enhanced")})
-    assert not literature.is_voicebank_test(result)
+    assert not published.is_voicebank_test(result)
 
 
 def test_the_literature_stands_beside_the_test_set(monkeypatch):
-    monkeypatch.setattr(literature, "is_voicebank_test", lambda _: True)
+    monkeypatch.setattr(published, "is_voicebank_test", lambda _: True)
     text = io.StringIO()
     result = assemble(cases("a"), {s: [scored("a", pesq=3.333)] for s in ("noisy", "enhanced")})
     tables.show(result, Console(file=text, width=tables.PLAIN_WIDTH), published_scale=False, detail=False)

@@ -13,10 +13,10 @@ from test_enhance import CONFIG, noise, random_variables
 
 from cmgan_jax.cli.export import export_enhancer
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.artefact import load_artefact
-from cmgan_jax.evaluation.enhance import WindowConfig
-from cmgan_jax.evaluation.enhancer import Enhancer
-from cmgan_jax.evaluation.weights import Weights
+from cmgan_jax.inference.enhance import WindowConfig
+from cmgan_jax.inference.enhancer import Enhancer
+from cmgan_jax.inference.export import load_artefact
+from cmgan_jax.inference.weights import Weights
 from cmgan_jax.recipes import from_dict, override, to_dict
 
 pytest.importorskip("flatbuffers", reason="jax.export serialises with flatbuffers, which is not installed")
@@ -34,7 +34,7 @@ class Refuse:
             raise ImportError(f"{name} must not be needed")
 sys.meta_path.insert(0, Refuse())
 import numpy as np
-from cmgan_jax.evaluation.artefact import load_artefact
+from cmgan_jax.inference.export import load_artefact
 audio = np.load(sys.argv[2])
 np.save(sys.argv[3], load_artefact(sys.argv[1]).enhance(audio, 16000))
 """

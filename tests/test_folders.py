@@ -14,7 +14,7 @@ from cmgan_jax.data.corpus import CorpusSource
 from cmgan_jax.data.folders import walk
 from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation.evaluation import match_files
-from cmgan_jax.evaluation.files import plan
+from cmgan_jax.inference.files import plan
 
 NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
 READ = {

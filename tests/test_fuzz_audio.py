@@ -13,7 +13,7 @@ from test_enhance_cli import processor
 
 from cmgan_jax.data import audio
 from cmgan_jax.data.audio import AudioError
-from cmgan_jax.evaluation.files import Job, enhance_file
+from cmgan_jax.inference.files import Job, enhance_file
 
 WHOLE = {
     "pcm.wav": encoded(samples=speech(0.05)),

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from cmgan_jax import checksums
 from cmgan_jax.diagnosis.origin import describe
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.weights import load_checkpoint
-from cmgan_jax.runs import find, newest_whole, read_about, read_run
+from cmgan_jax.inference.weights import load_checkpoint
+from cmgan_jax.runs.folder import find, newest_whole, read_about, read_run
+from cmgan_jax.system import checksums
 
 TERABYTE = 1 << 40
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cmgan_jax.errors import UserError
-from cmgan_jax.scoring.pesq_score import Failure, Score, failed
+from cmgan_jax.metrics.pesq_score import Failure, Score, failed
 from cmgan_jax.training.hosts import ALONE, Hosts, Wish
 from cmgan_jax.training.launch import _refuse_apart
 from cmgan_jax.training.pesq_targets import PendingTargets

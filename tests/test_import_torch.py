@@ -14,21 +14,21 @@ import pytest
 import soundfile
 from test_enhance import CONFIG, noise, random_variables
 
-from cmgan_jax import checksums
 from cmgan_jax.cli import _cli, enhance, import_torch
 from cmgan_jax.cli.export_torch import export_weights
 from cmgan_jax.cli.import_torch import Analysis, import_weights
 from cmgan_jax.diagnosis import origin
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.enhancer import Enhancer
-from cmgan_jax.evaluation.weights import Weights, load, load_checkpoint
+from cmgan_jax.inference.enhancer import Enhancer
+from cmgan_jax.inference.weights import Weights, load, load_checkpoint
 from cmgan_jax.interop.naming import discriminator_to_torch, generator_to_torch
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.interop.torch_writer import write_torch_file
 from cmgan_jax.interop.weights_file import Format, read_weights_file, write_weights_file
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.recipes import from_dict, override, to_dict
-from cmgan_jax.runs import Checkpoint
+from cmgan_jax.runs.folder import Checkpoint
+from cmgan_jax.system import checksums
 from cmgan_jax.training.checkpoint import read_run
 from cmgan_jax.training.position import Position
 

@@ -11,8 +11,7 @@ from jax import Array
 
 from cmgan_jax.models.convolution import convolve
 from cmgan_jax.models.depthwise import depthwise
-from cmgan_jax.models.dropout import Dropout, row_numbers
-from cmgan_jax.models.layers import BatchNorm, Conv, InstanceNorm, LayerNorm, PReLU
+from cmgan_jax.models.layers import BatchNorm, Conv, Dropout, InstanceNorm, LayerNorm, PReLU, row_numbers
 from cmgan_jax.shapes import AXIS
 
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import json
 import math
 import random
 
-from cmgan_jax.training.meter import Meter
+from cmgan_jax.training.position import Meter
 
 
 def test_means_and_counts_by_hand() -> None:

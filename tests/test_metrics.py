@@ -9,7 +9,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from cmgan_jax.evaluation import composite, intelligibility, metrics
+from cmgan_jax.metrics import composite_scores, intelligibility, measures
 
 
 def speechlike(seconds: float, seed: int = 0, rate: int = 16_000) -> np.ndarray:
@@ -32,16 +32,16 @@ def test_published_figures(shared, system):
     for row in rows:
         clean, rate = soundfile.read(folder / "clean" / f"{row['name']}.flac")
         estimate, _ = soundfile.read(folder / system / f"{row['name']}.flac")
-        pesq = metrics.pesq(clean, estimate, rate)
-        of = metrics.parts(clean, estimate, rate)
-        scores = composite.combine(pesq, of)
+        pesq = measures.pesq(clean, estimate, rate)
+        of = measures.parts(clean, estimate, rate)
+        scores = composite_scores.combine(pesq, of)
         found = {
             "pesq": pesq,
             "csig": scores.csig,
             "cbak": scores.cbak,
             "covl": scores.covl,
             "ssnr": of.ssnr,
-            "stoi": metrics.stoi(clean, estimate, rate),
+            "stoi": measures.stoi(clean, estimate, rate),
         }
         # Six decimals are printed: the rest of the tolerance is other machines' rounding.
         wrong = {k: (v, row[k]) for k, v in found.items() if abs(v - float(row[k])) > 2e-6}
@@ -54,15 +54,15 @@ def test_published_scale_hides_spectral_slopes(shared):
     folder = shared / "voicebank" / "test"
     clean, _ = soundfile.read(folder / "clean" / "p232_052.flac")
     estimate, _ = soundfile.read(folder / "published" / "p232_052.flac")
-    right, published = (metrics.parts(clean, estimate, published_scale=flag) for flag in (False, True))
+    right, published = (measures.parts(clean, estimate, published_scale=flag) for flag in (False, True))
     assert 0.15 < 0.009 * (right.wss - published.wss) < 0.24
     assert (published.ssnr, published.llr) == pytest.approx((right.ssnr, right.llr), abs=1e-9)
-    high = metrics.composite(clean, estimate, 2.0, published_scale=True)
-    low = metrics.composite(clean, estimate, 2.0)
+    high = measures.composite(clean, estimate, 2.0, published_scale=True)
+    low = measures.composite(clean, estimate, 2.0)
     assert high.cbak - low.cbak == pytest.approx(0.007 * (right.wss - published.wss))
 
 
-def loop_parts(clean: np.ndarray, estimate: np.ndarray, rate: int) -> composite.Parts:
+def loop_parts(clean: np.ndarray, estimate: np.ndarray, rate: int) -> composite_scores.Parts:
     """Hu and Loizou's three parts one frame at a time, from their definitions."""
     length, order = round(0.03 * rate), 16 if rate >= 10_000 else 10
     step, bins = length // 4, 1
@@ -87,7 +87,7 @@ def loop_parts(clean: np.ndarray, estimate: np.ndarray, rate: int) -> composite.
             fits.append(a @ toeplitz @ a)
         llrs.append(np.log(fits[1] / fits[0]))
     trim = [np.mean(sorted(x)[: round(0.95 * len(x))]) for x in (llrs, slopes)]
-    return composite.Parts(float(np.mean(snrs)), float(trim[0]), float(trim[1]))
+    return composite_scores.Parts(float(np.mean(snrs)), float(trim[0]), float(trim[1]))
 
 
 def loop_slope(clean: np.ndarray, estimate: np.ndarray, rate: int, bins: int) -> float:
@@ -96,7 +96,7 @@ def loop_slope(clean: np.ndarray, estimate: np.ndarray, rate: int, bins: int) ->
     for frame in (clean, estimate):
         power = np.abs(np.fft.fft(frame, 2 * bins)[:bins]) ** 2
         levels = []
-        for centre, width in zip(composite._CENTRES, composite._BANDWIDTHS, strict=True):
+        for centre, width in zip(composite_scores._CENTRES, composite_scores._BANDWIDTHS, strict=True):
             distance = np.arange(bins) - int(centre / (rate / 2) * bins)
             shape = 70 / width * np.exp(-11 * (distance / (width / (rate / 2) * bins)) ** 2)
             shape[shape <= np.exp(-30 / 4.606)] = 0
@@ -126,13 +126,13 @@ def test_parts_equal_the_frame_by_frame_definition(rate):
     clean = speechlike(1.5, rate=rate)
     estimate = clean + 0.01 * np.random.default_rng(1).normal(size=clean.size)
     estimate[rate : rate + rate // 10] = 0
-    found, expected = metrics.parts(clean, estimate, rate), loop_parts(clean, estimate, rate)
+    found, expected = measures.parts(clean, estimate, rate), loop_parts(clean, estimate, rate)
     np.testing.assert_allclose(
         (found.ssnr, found.llr, found.wss), (expected.ssnr, expected.llr, expected.wss), rtol=1e-6
     )
-    assert metrics.segmental_snr(clean, estimate, rate) == found.ssnr
-    assert metrics.log_likelihood_ratio(clean, estimate, rate) == found.llr
-    assert metrics.weighted_spectral_slope(clean, estimate, rate) == found.wss
+    assert measures.segmental_snr(clean, estimate, rate) == found.ssnr
+    assert measures.log_likelihood_ratio(clean, estimate, rate) == found.llr
+    assert measures.weighted_spectral_slope(clean, estimate, rate) == found.wss
 
 
 def loop_stoi(clean: np.ndarray, estimate: np.ndarray, extended: bool) -> float:
@@ -173,7 +173,7 @@ def loop_stoi(clean: np.ndarray, estimate: np.ndarray, extended: bool) -> float:
 def test_intelligibility_equals_the_definition_in_loops(extended):
     clean = speechlike(1.5, rate=10_000) + 1e-7 * np.random.default_rng(2).normal(size=15_000)
     estimate = clean + 0.03 * np.random.default_rng(1).normal(size=clean.size)
-    measure = metrics.estoi if extended else metrics.stoi
+    measure = measures.estoi if extended else measures.stoi
     found = measure(clean, estimate, 10_000)
     assert found == pytest.approx(loop_stoi(clean, estimate, extended), abs=1e-9)
     assert 0.1 < found < 0.99
@@ -185,8 +185,8 @@ def test_intelligibility_of_noise_equals_pystoi():
     rng = np.random.default_rng(0)
     clean = rng.normal(size=30_000)
     estimate = clean + rng.normal(size=30_000)
-    assert metrics.stoi(clean, estimate, 10_000) == pytest.approx(0.489006182503, abs=1e-9)
-    assert metrics.estoi(clean, estimate, 10_000) == pytest.approx(0.475864418578, abs=1e-9)
+    assert measures.stoi(clean, estimate, 10_000) == pytest.approx(0.489006182503, abs=1e-9)
+    assert measures.estoi(clean, estimate, 10_000) == pytest.approx(0.475864418578, abs=1e-9)
 
 
 @pytest.mark.parametrize("steady", [0, 1])
@@ -210,29 +210,29 @@ def test_resampling_equals_scipy(rate):
 def test_pesq_of_a_perfect_copy_and_of_nothing():
     # ITU-T P.862.1 and P.862.2: the raw maximum 4.5 maps to 4.549 (narrow) and 4.644 (wide band).
     audio = np.random.default_rng(0).normal(size=16_000)
-    assert metrics.pesq(audio, audio) == pytest.approx(4.644, abs=1e-3)
-    assert metrics.pesq(audio, audio, mode="nb") == pytest.approx(4.549, abs=1e-3)
+    assert measures.pesq(audio, audio) == pytest.approx(4.644, abs=1e-3)
+    assert measures.pesq(audio, audio, mode="nb") == pytest.approx(4.549, abs=1e-3)
     with pytest.raises(ValueError, match="No utterances detected"):
-        metrics.pesq(0 * audio, audio)
+        measures.pesq(0 * audio, audio)
     with pytest.raises(ValueError, match="1/4 of a second"):
-        metrics.pesq(audio[:1000], audio[:1000])
+        measures.pesq(audio[:1000], audio[:1000])
 
 
 def test_silence_and_length():
     # From the definitions: frames of which nothing is left have the noise energy of the signal, 0 dB; a silent
     # band correlates with nothing, 0; no number exists where the clean signal is silent or too short.
     audio = np.random.default_rng(0).normal(size=16_000)
-    of = metrics.parts(audio, 0 * audio)
+    of = measures.parts(audio, 0 * audio)
     assert of.ssnr == pytest.approx(0.0, abs=1e-9)
     assert np.isfinite([of.llr, of.wss]).all()
-    assert metrics.stoi(audio, 0 * audio) == 0 == metrics.estoi(audio, 0 * audio)
+    assert measures.stoi(audio, 0 * audio) == 0 == measures.estoi(audio, 0 * audio)
     with pytest.raises(ValueError, match="silent"):
-        metrics.parts(0 * audio, audio)
+        measures.parts(0 * audio, audio)
     with pytest.raises(ValueError, match="599 samples, an analysis takes 600"):
-        metrics.parts(audio[:599], audio[:599])
+        measures.parts(audio[:599], audio[:599])
     for samples in (0, 100, 3000):
         with pytest.raises(ValueError, match="active speech"):
-            metrics.stoi(audio[:samples], audio[:samples])
+            measures.stoi(audio[:samples], audio[:samples])
 
 
 @pytest.mark.parametrize("rate", [16_000, 48_000])
@@ -241,36 +241,36 @@ def test_a_pure_tone_is_predicted_without_a_numerical_accident(rate):
     # fitted to rounding is no predictor.
     t = np.arange(16_000)
     slow, fast = np.sin(0.001 * t), np.sin(0.05 * t)
-    assert metrics.parts(slow, slow, rate) == composite.Parts(35.0, 0.0, 0.0)
+    assert measures.parts(slow, slow, rate) == composite_scores.Parts(35.0, 0.0, 0.0)
     # Nothing can fit worse than by the energy of the frame, amplified by an inverse filter (at most 2 ** 16).
-    assert 0 <= metrics.log_likelihood_ratio(slow, fast, rate) < np.log(2**32 / composite.RESIDUAL_FLOOR)
+    assert 0 <= measures.log_likelihood_ratio(slow, fast, rate) < np.log(2**32 / composite_scores.RESIDUAL_FLOOR)
 
 
 def test_si_sdr_of_orthogonal_noise_is_the_power_ratio():
     # sin and cos over whole periods are orthogonal: the ratio of powers, 0.5 : 0.005, is 20 dB.
     t = np.arange(16000) / 16000
     clean, noise = np.sin(2 * np.pi * 50 * t), 0.1 * np.cos(2 * np.pi * 50 * t)
-    assert metrics.si_sdr(clean, clean + noise) == pytest.approx(20.0, abs=1e-9)
+    assert measures.si_sdr(clean, clean + noise) == pytest.approx(20.0, abs=1e-9)
 
 
 def test_si_sdr_ignores_scale_and_batches_over_leading_axes():
     # From the definition: a projection does not depend on the length of what it projects on.
     rng = np.random.default_rng(0)
     clean, noise = rng.normal(size=(2, 3, 4000))
-    single = [float(metrics.si_sdr(c, c + n)) for c, n in zip(clean, noise, strict=True)]
-    np.testing.assert_allclose(metrics.si_sdr(5 * clean, -0.3 * (clean + noise)), single, atol=1e-9)
+    single = [float(measures.si_sdr(c, c + n)) for c, n in zip(clean, noise, strict=True)]
+    np.testing.assert_allclose(measures.si_sdr(5 * clean, -0.3 * (clean + noise)), single, atol=1e-9)
 
 
 def test_si_sdr_where_the_ratio_has_no_value():
     clean = np.sin(np.arange(100.0))
-    assert metrics.si_sdr(clean, clean) == np.inf
-    assert np.isnan(metrics.si_sdr(clean, 0 * clean))
-    assert np.isnan(metrics.si_sdr(0 * clean, clean))
+    assert measures.si_sdr(clean, clean) == np.inf
+    assert np.isnan(measures.si_sdr(clean, 0 * clean))
+    assert np.isnan(measures.si_sdr(0 * clean, clean))
     with pytest.raises(ValueError, match="must be equal"):
-        metrics.si_sdr(clean, clean[:-1])
+        measures.si_sdr(clean, clean[:-1])
 
 
 def test_metrics_do_not_import_jax():
     # A measure must run in any process, and start in a fraction of the time that jax takes.
-    code = "import sys, cmgan_jax.evaluation.metrics; sys.exit('jax' in sys.modules)"
+    code = "import sys, cmgan_jax.metrics.measures; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,9 +17,9 @@ from test_enhance_cli import processor
 from cmgan_jax.cli import _cli
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.files import Job, enhance_file, refuse_torn
-from cmgan_jax.evaluation.sink import Sink
-from cmgan_jax.outputs import refuse_file, refuse_folder, write_text
+from cmgan_jax.inference.files import Job, enhance_file, refuse_torn
+from cmgan_jax.inference.sink import Sink
+from cmgan_jax.system.outputs import refuse_file, refuse_folder, write_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -122,7 +122,7 @@ def test_ctrl_c_in_a_callback_of_the_library_is_not_lost(
 
 def test_what_is_written_to_standard_output_stays_in_its_file(tmp_path: Path) -> None:
     """`--json /dev/stdout > file`: the file must not be replaced under what is printed next."""
-    code = "from cmgan_jax.outputs import *; write_text(Path('/dev/stdout'), 'first '); print('second')"
+    code = "from cmgan_jax.system.outputs import *; write_text(Path('/dev/stdout'), 'first '); print('second')"
     with (tmp_path / "file").open("w") as out:
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=out, check=True)
     assert (tmp_path / "file").read_text() == "first second\n"

@@ -159,7 +159,7 @@ def test_a_run_folder_needs_orbax(tmp_path: Path) -> None:
     (tmp_path / "x.wav").touch()
     words = ("enhance", "--checkpoint", ".", "--out", "out", "x.wav")
     # As damaged is refused what has no checksums; the reader is asked for after that.
-    before = without("orbax") + "; import cmgan_jax.evaluation.weights as w; w.refuse_damaged = lambda path: None"
+    before = without("orbax") + "; import cmgan_jax.inference.weights as w; w.refuse_damaged = lambda path: None"
     done = cmgan(*words, before=before, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "training needs more packages: pip install 'cmgan-jax[train]'\n")
 
@@ -183,7 +183,7 @@ from cmgan_jax import Enhancer, load, metrics
 print(Enhancer.__module__, load.__module__, metrics.__name__)
 """
     done = python(program)
-    modules = "cmgan_jax.evaluation.enhancer cmgan_jax.evaluation.weights cmgan_jax.evaluation.metrics"
+    modules = "cmgan_jax.inference.enhancer cmgan_jax.inference.weights cmgan_jax.metrics.measures"
     assert done.stdout.splitlines() == ["[]", modules], done.stderr
 
 

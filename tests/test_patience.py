@@ -2,7 +2,7 @@
 
 import time
 
-from cmgan_jax.patience import told_while
+from cmgan_jax.system.progress import told_while
 
 
 def test_what_takes_long_is_told_of_at_growing_intervals() -> None:

@@ -19,9 +19,9 @@ import pytest
 import soundfile
 
 from cmgan_jax.errors import UserError
-from cmgan_jax.scoring import pesq_pool, pesq_worker
-from cmgan_jax.scoring.pesq_pool import PesqPool
-from cmgan_jax.scoring.pesq_score import SILENT_RMS, Failure, gate
+from cmgan_jax.metrics import scoring_pool, scoring_worker
+from cmgan_jax.metrics.pesq_score import SILENT_RMS, Failure, gate
+from cmgan_jax.metrics.scoring_pool import PesqPool
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16_000
@@ -163,16 +163,16 @@ def test_every_error_of_the_package_has_a_name(monkeypatch: pytest.MonkeyPatch, 
         raise error
 
     monkeypatch.setattr(pesq, "pesq", fail)
-    assert pesq_worker.measure(RATE, "wb", CLEAN, NOISY) == (outcome, 0)
+    assert scoring_worker.measure(RATE, "wb", CLEAN, NOISY) == (outcome, 0)
 
 
 def test_a_number_that_no_opinion_score_can_be_is_none(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pesq, "pesq", lambda *_: 7.0)
-    assert pesq_worker.measure(RATE, "wb", CLEAN, NOISY) == ("undefined", 0)
+    assert scoring_worker.measure(RATE, "wb", CLEAN, NOISY) == ("undefined", 0)
 
 
 def test_every_outcome_of_a_worker_is_a_failure_with_that_name():
-    assert [Failure(outcome) for outcome in pesq_worker.OUTCOMES[1:]]
+    assert [Failure(outcome) for outcome in scoring_worker.OUTCOMES[1:]]
 
 
 def test_no_speech_is_the_package_s_no_utterances(pool: PesqPool):
@@ -286,7 +286,7 @@ def test_closing_is_quick_with_work_pending_and_leaves_nothing():
 def test_no_worker_outlives_a_parent_that_is_killed(state: str):
     # Four minutes of audio: 4 s of work on an idle core, in which the worker does not look at its socket.
     program = (
-        "import time, numpy as np; from cmgan_jax.scoring.pesq_pool import PesqPool\n"
+        "import time, numpy as np; from cmgan_jax.metrics.scoring_pool import PesqPool\n"
         "noise = np.random.default_rng(0).normal(size=240 * 16_000).astype(np.float32)\n"
         "pool = PesqPool(1, time_limit=60)\n"
         f"future = pool.score(noise, noise) if {state == 'busy'} else None\n"
@@ -307,13 +307,13 @@ def test_no_worker_outlives_a_parent_that_is_killed(state: str):
 
 def test_a_worker_ends_with_its_socket(tmp_path: Path):
     # The way out where the kernel has no parent-death signal. Started from elsewhere, as from a run's folder.
-    command = [sys.executable, "-P", pesq_worker.__file__, str(os.getpid()), "0"]
-    ours, theirs = pesq_pool.socket.socketpair()
+    command = [sys.executable, "-P", scoring_worker.__file__, str(os.getpid()), "0"]
+    ours, theirs = scoring_pool.socket.socketpair()
     with ours, theirs:
         worker = subprocess.Popen(command, stdin=theirs.fileno(), cwd=tmp_path)
         theirs.close()
-        assert ours.recv(64) == pesq_worker.REPLY.pack(0, 0.0)
-        ours.sendall(pesq_worker.REQUEST.pack(RATE, 1, 100))  # and goes away in the middle of a request
+        assert ours.recv(64) == scoring_worker.REPLY.pack(0, 0.0)
+        ours.sendall(scoring_worker.REQUEST.pack(RATE, 1, 100))  # and goes away in the middle of a request
         ours.close()
         assert worker.wait(timeout=10) == 0
 
@@ -321,7 +321,7 @@ def test_a_worker_ends_with_its_socket(tmp_path: Path):
 def break_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
     program = tmp_path / "worker.py"
     program.write_text(text)
-    monkeypatch.setattr(pesq_worker, "__file__", str(program))
+    monkeypatch.setattr(scoring_worker, "__file__", str(program))
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_workers_that_do_not_start_are_reported_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, reason: str, limit: float
 ):
     break_workers(monkeypatch, tmp_path, text)
-    monkeypatch.setattr(pesq_pool, "START_LIMIT", limit)
+    monkeypatch.setattr(scoring_pool, "START_LIMIT", limit)
     with pytest.raises(UserError, match=reason):
         PesqPool(2, time_limit=1)
 
@@ -349,7 +349,7 @@ def test_a_program_that_cannot_be_run_is_reported(monkeypatch: pytest.MonkeyPatc
 
 
 def test_attempts_to_replace_workers_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(pesq_pool, "PAUSES", (0.0, 0.01, 0.02))
+    monkeypatch.setattr(scoring_pool, "PAUSES", (0.0, 0.01, 0.02))
     with PesqPool(2, time_limit=30) as pool:
         starts = tmp_path / "starts"
         break_workers(monkeypatch, tmp_path, f"open({str(starts)!r}, 'a').write('x')")
@@ -365,7 +365,7 @@ def test_attempts_to_replace_workers_are_bounded(monkeypatch: pytest.MonkeyPatch
                 future.result(timeout=20)
         with pytest.raises(UserError, match="does not start"):
             pool.score(CLEAN, NOISY).result(timeout=0)
-        assert starts.read_text() == "x" * 2 * len(pesq_pool.PAUSES)
+        assert starts.read_text() == "x" * 2 * len(scoring_pool.PAUSES)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from cmgan_jax.config import Policy, TargetConfig
 from cmgan_jax.errors import UserError
-from cmgan_jax.scoring.pesq_score import Failure, Score, failed
+from cmgan_jax.metrics.pesq_score import Failure, Score, failed
 from cmgan_jax.training import pesq_targets
 from cmgan_jax.training.pesq_targets import (
     INJECT_BATCH_FAILURES,

@@ -22,7 +22,7 @@ from cmgan_jax.data import audio, mixing, pipeline
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.corpus import Clip, Corpus, CorpusSource, Pair
 from cmgan_jax.data.inspection import open_corpus
-from cmgan_jax.data.lookahead import Lookahead
+from cmgan_jax.data.pipeline import Lookahead
 from cmgan_jax.recipes import make_config, override
 
 RATE = 16_000

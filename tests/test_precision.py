@@ -18,13 +18,13 @@ from jax import Array
 from cmgan_jax.benchmarking.material import make_corpus, make_crops
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.enhancer import Enhancer
+from cmgan_jax.inference.enhancer import Enhancer
 from cmgan_jax.models.attention import attend
 from cmgan_jax.models.convolution import convolve
 from cmgan_jax.models.depthwise import depthwise
 from cmgan_jax.models.layers import BatchNorm, Dense, InstanceNorm, LayerNorm, PReLU
 from cmgan_jax.recipes import make_config, override
-from cmgan_jax.runs import Checkpoint
+from cmgan_jax.runs.folder import Checkpoint
 from cmgan_jax.shapes import AXIS
 from cmgan_jax.training.checkpoint import read_run
 from cmgan_jax.training.display import Display

@@ -13,10 +13,11 @@ import soundfile
 import soxr
 
 from cmgan_jax.cli._cli import run
-from cmgan_jax.data import audio, manifest, prepare_voicebank, prompts
-from cmgan_jax.data.prepare_demo import Plan, prepare_demo
-from cmgan_jax.data.synthetic_noise import make_noise
-from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
+from cmgan_jax.data import audio, manifest
+from cmgan_jax.data.prepare import prompts, voicebank
+from cmgan_jax.data.prepare.demo import Plan, prepare_demo
+from cmgan_jax.data.prepare.synthetic_noise import make_noise
+from cmgan_jax.data.prepare.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.errors import UserError
 
 SMALL = Plan(
@@ -27,7 +28,7 @@ SMALL = Plan(
     speakers=2,
     utterances=4,
 )
-convert = prepare_voicebank.prepare_voicebank
+convert = voicebank.prepare_voicebank
 SETS = {
     "train": ("clean_trainset_28spk_wav", "noisy_trainset_28spk_wav"),
     "test": ("clean_testset_wav", "noisy_testset_wav"),

@@ -18,7 +18,7 @@ from cmgan_jax.data import audio, layout, manifest
 from cmgan_jax.data.conversion import decode
 from cmgan_jax.data.corpus import CorpusSource
 from cmgan_jax.data.inspection import open_corpus
-from cmgan_jax.data.prepare_own import Prepared, prepare
+from cmgan_jax.data.prepare.own import Prepared, prepare
 from cmgan_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -289,7 +289,7 @@ def test_a_kill_leaves_nothing_half_done_and_the_next_call_goes_on(tmp_path, lab
     program = f"""
 import os, sys
 from pathlib import Path
-from cmgan_jax.data.prepare_own import prepare
+from cmgan_jax.data.prepare.own import prepare
 def progress(label, done, total):
     if f"{{label}} {{done}}" == {label!r}:
         os.kill(os.getpid(), 9)
@@ -322,7 +322,7 @@ def test_a_full_disk_is_an_error_of_the_disk_and_the_next_call_goes_on(tmp_path)
     program = """
 import resource, signal, sys
 from pathlib import Path
-from cmgan_jax.data.prepare_own import prepare
+from cmgan_jax.data.prepare.own import prepare
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 prepare("pairs", Path(sys.argv[1]), Path(sys.argv[2]))

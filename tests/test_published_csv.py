@@ -7,8 +7,8 @@ import pytest
 from published_logs import COLLAPSING, epoch_csv, ordinary, six, skipped, step_csv, text_log, training
 
 from cmgan_jax.diagnosis.history import History
-from cmgan_jax.diagnosis.published import read_history
 from cmgan_jax.diagnosis.published_csv import parse_csv
+from cmgan_jax.diagnosis.published_training import read_history
 
 TRAINING = training(ordinary(12), COLLAPSING)
 

@@ -12,8 +12,8 @@ from published_logs import exact, ordinary, six, skipped, text_log, training
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import losses_of
 from cmgan_jax.diagnosis.numerals import style_of, whole
-from cmgan_jax.diagnosis.published import LARGEST_TEXT, read_logs, read_text
 from cmgan_jax.diagnosis.published_log import parse_log
+from cmgan_jax.diagnosis.published_training import LARGEST_TEXT, read_logs, read_text
 from cmgan_jax.errors import UserError
 
 STEP = "GPU: 0, Epoch 16, Step 1500, loss: 0.109, disc_loss: 0.000004\n"

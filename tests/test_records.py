@@ -12,7 +12,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import RecordWriter
 
-from cmgan_jax.outputs import plain, write_json
+from cmgan_jax.system.outputs import plain, write_json
 from cmgan_jax.training.records import METRICS, Recorder, read_metrics
 
 

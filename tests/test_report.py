@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from cmgan_jax.evaluation import report, spectrogram
+from cmgan_jax.evaluation import report
 from cmgan_jax.evaluation.evaluation import Case, Evaluation, assemble
 from cmgan_jax.evaluation.scores import METRICS, FileScores
+from cmgan_jax.report import spectrogram
 
 RATE = 16_000
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from webdriver import Browser
 
-from cmgan_jax.evaluation import literature, report
+from cmgan_jax.evaluation import published, report
 from cmgan_jax.evaluation.evaluation import Case, assemble
 from cmgan_jax.evaluation.scores import METRICS, FileScores
 
@@ -56,7 +56,7 @@ def page(tmp_path_factory) -> Path:
     result = assemble([Case(name, paths) for name in pesq], scores)
     source = {"version": "1", "source": {"clean": HOSTILE}}
     with pytest.MonkeyPatch.context() as patch:  # as if it were the test set, so that the literature has a table
-        patch.setattr(literature, "is_voicebank_test", lambda _: True)
+        patch.setattr(published, "is_voicebank_test", lambda _: True)
         html = report.build(result, published_scale=False, source=source, audio_files=4).html
     (folder / "index.html").write_text(html, encoding="utf-8")
     return folder / "index.html"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cmgan_jax.config import SpectralConfig
-from cmgan_jax.evaluation.enhance import WindowConfig, layout
-from cmgan_jax.evaluation.rooms import PROGRAM_SECONDS, Room, rooms
-from cmgan_jax.evaluation.windows import Layout
+from cmgan_jax.inference.buckets import PROGRAM_SECONDS, Room, rooms
+from cmgan_jax.inference.enhance import WindowConfig, layout
+from cmgan_jax.inference.windows import Layout
 
 RATE = 16_000
 WHOLE = layout(WindowConfig(batch=1), SpectralConfig())

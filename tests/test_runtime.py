@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cmgan_jax.cores import free_cores
 from cmgan_jax.runtime import CACHE_VARIABLE, FEW_CORES
+from cmgan_jax.system.cores import free_cores
 
 PREPARED = """
 import os

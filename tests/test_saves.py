@@ -17,7 +17,7 @@ from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.diagnosis.origin import describe
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override
-from cmgan_jax.runs import find, steps_in
+from cmgan_jax.runs.folder import find, steps_in
 from cmgan_jax.training import loop
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.launch import Wishes, launch

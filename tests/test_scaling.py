@@ -19,8 +19,8 @@ from cmgan_jax.benchmarking.scaling import Point, efficiency, plan, point_rows
 from cmgan_jax.cli import scaling
 from cmgan_jax.cli.scaling import Arguments, checked, from_figures
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import plain
 from cmgan_jax.recipes import make_config, override
+from cmgan_jax.system.outputs import plain
 from cmgan_jax.training.state import random_state
 
 SMALLEST = override(make_config("recommended", "tiny"), {"generator.blocks": 0, "generator.dense_depth": 0})

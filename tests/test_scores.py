@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from cmgan_jax.evaluation import metrics, scores
-from cmgan_jax.scoring.pesq_pool import PesqPool
+from cmgan_jax.evaluation import scores
+from cmgan_jax.metrics import measures
+from cmgan_jax.metrics.scoring_pool import PesqPool
 
 RATE = scores.RATE
 COMPOSITE = ("pesq", "csig", "cbak", "covl")
@@ -37,20 +38,20 @@ def test_a_pair_gets_every_measure(pool):
     found = scores.score_pair(clean, estimate, pool, name="a", narrow=True)
     assert (found.name, found.reasons, found.notes) == ("a", {}, ())
     assert tuple(found.values) == (*scores.METRICS, scores.NARROW)
-    wide, of = metrics.pesq(clean, estimate), metrics.parts(clean, estimate)
-    opinions = metrics.composite(clean, estimate, wide)
+    wide, of = measures.pesq(clean, estimate), measures.parts(clean, estimate)
+    opinions = measures.composite(clean, estimate, wide)
     expected = {
         "pesq": wide,
-        "pesq_nb": metrics.pesq(clean, estimate, mode="nb"),
+        "pesq_nb": measures.pesq(clean, estimate, mode="nb"),
         "csig": opinions.csig,
         "cbak": opinions.cbak,
         "covl": opinions.covl,
         "ssnr": of.ssnr,
         "llr": of.llr,
         "wss": of.wss,
-        "stoi": metrics.stoi(clean, estimate),
-        "estoi": metrics.estoi(clean, estimate),
-        "si_sdr": float(metrics.si_sdr(clean, estimate)),
+        "stoi": measures.stoi(clean, estimate),
+        "estoi": measures.estoi(clean, estimate),
+        "si_sdr": float(measures.si_sdr(clean, estimate)),
     }
     assert found.values == pytest.approx(expected, abs=1e-6)
 

@@ -10,8 +10,8 @@ import pytest
 from cmgan_jax.comparison.outcome import Run
 from cmgan_jax.errors import UserError
 from cmgan_jax.models.generator import Generator
-from cmgan_jax.outputs import write_json
 from cmgan_jax.recipes import make_config
+from cmgan_jax.system.outputs import write_json
 from experiments import sizes
 from experiments.sizes import CANDIDATES, Cost, Train, config_of, measure, read_costs, runs_of, table
 

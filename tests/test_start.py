@@ -26,12 +26,12 @@ from cmgan_jax.data.pipeline import validation_crops
 from cmgan_jax.diagnosis import origin, report
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.weights import load, load_checkpoint
+from cmgan_jax.inference.weights import load, load_checkpoint
 from cmgan_jax.interop.naming import discriminator_to_torch, generator_to_torch
 from cmgan_jax.interop.torch_writer import write_torch_file
 from cmgan_jax.interop.weights_file import read_weights_file, write_weights_file
 from cmgan_jax.recipes import make_config, override
-from cmgan_jax.runs import find
+from cmgan_jax.runs.folder import find
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.launch import Wishes, launch, refuse_occupied
 from cmgan_jax.training.loop import Outcome

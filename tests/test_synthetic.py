@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from pesq import pesq
 
-from cmgan_jax.data.synthetic_noise import KINDS, coloured, make_noise, unit_rms
-from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
+from cmgan_jax.data.prepare.synthetic_noise import KINDS, coloured, make_noise, unit_rms
+from cmgan_jax.data.prepare.synthetic_speech import make_speakers, synthesise
 
 SPEAKERS = make_speakers(4)
 VOICES = [synthesise(2.0, speaker, index) for index, speaker in enumerate(SPEAKERS)]

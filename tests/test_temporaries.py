@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmgan_jax import temporaries
 from cmgan_jax.data import audio
+from cmgan_jax.system import temporaries
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from recordings import make_pairs
 
-from cmgan_jax import patience
 from cmgan_jax.cli.train import find_corpus, parse
 from cmgan_jax.config import Config
 from cmgan_jax.data import audio
@@ -26,7 +25,8 @@ from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override, to_dict
-from cmgan_jax.runs import Checkpoint, find, steps_in
+from cmgan_jax.runs.folder import Checkpoint, find, steps_in
+from cmgan_jax.system import progress as patience
 from cmgan_jax.training import loop
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.launch import Wishes, launch, refuse_other_division

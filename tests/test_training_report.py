@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from run_records import made_up
 
+from cmgan_jax.diagnosis.finding import Verdict
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.rules import judge
-from cmgan_jax.diagnosis.verdict import Verdict
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training import pictures, report
 

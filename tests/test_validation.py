@@ -7,12 +7,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cmgan_jax import checksums
 from cmgan_jax.data.pipeline import Crops
-from cmgan_jax.outputs import write_json
+from cmgan_jax.metrics.pesq_score import Failure, Score, failed
+from cmgan_jax.metrics.scoring_pool import PesqPool
 from cmgan_jax.recipes import make_config
-from cmgan_jax.scoring.pesq_pool import PesqPool
-from cmgan_jax.scoring.pesq_score import Failure, Score, failed
+from cmgan_jax.system import checksums
+from cmgan_jax.system.outputs import write_json
 from cmgan_jax.training import validation
 from cmgan_jax.training.position import Position
 from cmgan_jax.training.selection import improves, kept_best

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 
-from cmgan_jax import webpage
+from cmgan_jax.report import webpage
 
 
 def test_texts_cannot_become_tags() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmgan_jax.evaluation.windows import Layout, WindowedStream
+from cmgan_jax.inference.windows import Layout, WindowedStream
 
 LAYOUT = Layout(length=80, edge=10, fade=10, hop=5, batch=2, whole=120)
 

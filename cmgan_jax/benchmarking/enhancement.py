@@ -13,8 +13,8 @@ from cmgan_jax.benchmarking.clock import Timing
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.memory import peak_rss, reset_peak
 from cmgan_jax.config import Config
-from cmgan_jax.evaluation.enhance import WindowConfig, enhance_padded, layout, network
-from cmgan_jax.evaluation.processor import Processor
+from cmgan_jax.inference.enhance import WindowConfig, enhance_padded, layout, network
+from cmgan_jax.inference.processor import Processor
 from cmgan_jax.training.state import initialise
 
 SHORTEST, LONGEST = 2.0, 6.0

@@ -9,8 +9,8 @@ from cmgan_jax.data import audio
 from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.pipeline import Crops
-from cmgan_jax.data.synthetic_noise import make_noise
-from cmgan_jax.data.synthetic_speech import make_speakers, synthesise
+from cmgan_jax.data.prepare.synthetic_noise import make_noise
+from cmgan_jax.data.prepare.synthetic_speech import make_speakers, synthesise
 
 SPEAKERS = 4
 TAKES = 2

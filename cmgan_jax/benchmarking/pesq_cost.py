@@ -7,9 +7,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from cmgan_jax.benchmarking.material import make_crops
-from cmgan_jax.cores import free_cores
-from cmgan_jax.scoring.pesq_pool import PesqPool
-from cmgan_jax.scoring.pesq_score import Score
+from cmgan_jax.metrics.pesq_score import Score
+from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.system.cores import free_cores
 
 SCORES = 16
 """Scores of a batch of the paper."""

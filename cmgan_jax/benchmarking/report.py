@@ -14,7 +14,7 @@ from cmgan_jax.benchmarking.ceilings import Ceilings
 from cmgan_jax.benchmarking.clock import Timing, ratio
 from cmgan_jax.benchmarking.pesq_cost import SCORES, PesqCost
 from cmgan_jax.benchmarking.work import Work
-from cmgan_jax.cores import free_cores
+from cmgan_jax.system.cores import free_cores
 
 OURS = "jax"
 HIDDEN = 1.02

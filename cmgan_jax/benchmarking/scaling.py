@@ -11,17 +11,17 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from cmgan_jax import temporaries
 from cmgan_jax.benchmarking.clock import Timing, alternate
 from cmgan_jax.benchmarking.collectives import read_trace, seconds_in
 from cmgan_jax.benchmarking.material import make_corpus
 from cmgan_jax.benchmarking.prediction import OneDevice, Prediction
 from cmgan_jax.benchmarking.report import median
 from cmgan_jax.benchmarking.workload import Workload
-from cmgan_jax.charts import Axis, Series, line_chart
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import training_batches
-from cmgan_jax.webpage import chart_grid, document, section, table, verdicts
+from cmgan_jax.report.charts import Axis, Series, line_chart
+from cmgan_jax.report.webpage import chart_grid, document, section, table, verdicts
+from cmgan_jax.system import temporaries
 
 PROFILED = 2
 """Steps of the profile that the share of collectives is read from."""

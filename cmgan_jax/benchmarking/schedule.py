@@ -17,8 +17,8 @@ from cmgan_jax.benchmarking.clock import Timing, in_turns, ratio
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.workload import SwitchedScorer
 from cmgan_jax.config import Config
-from cmgan_jax.cores import free_cores
 from cmgan_jax.data.pipeline import Crops
+from cmgan_jax.system.cores import free_cores
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import NetState, TrainState
 from cmgan_jax.training.stepper import Stepper

@@ -17,9 +17,9 @@ from cmgan_jax.benchmarking.clock import Sample
 from cmgan_jax.benchmarking.collectives import Collective, collectives
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
+from cmgan_jax.metrics.pesq_score import Score
 from cmgan_jax.models.generator import Generator
 from cmgan_jax.precision import as_configured
-from cmgan_jax.scoring.pesq_score import Score
 from cmgan_jax.spectral import frame_count
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.pesq_targets import PendingTargets, TargetScorer

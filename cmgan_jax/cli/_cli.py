@@ -9,8 +9,9 @@ from functools import partial
 from types import TracebackType
 from typing import NoReturn
 
-from cmgan_jax import extras, signals, streams
+from cmgan_jax import extras
 from cmgan_jax.errors import UserError, lacks_memory, printable
+from cmgan_jax.system import signals, streams
 
 USER_ERROR = 2
 """Exit status after something that the user can mend; the command-line parser uses the same."""

@@ -14,8 +14,8 @@ import jax
 
 from cmgan_jax.cli._cli import explain
 from cmgan_jax.errors import UserError, lacks_memory
-from cmgan_jax.patience import told_while
-from cmgan_jax.signals import Stopped
+from cmgan_jax.system.progress import told_while
+from cmgan_jax.system.signals import Stopped
 from cmgan_jax.training.hosts import ALONE, Hosts
 
 HOST_GONE = 75

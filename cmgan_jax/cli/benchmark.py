@@ -10,7 +10,6 @@ import jax
 import tyro
 from rich.console import Console
 
-from cmgan_jax import temporaries
 from cmgan_jax.benchmarking import report
 from cmgan_jax.benchmarking.baseline import Baseline, Nobody, Way, find_baseline
 from cmgan_jax.benchmarking.ceilings import Ceilings, measure_ceilings
@@ -29,10 +28,11 @@ from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
 from cmgan_jax.data.pipeline import training_batches
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.enhance import WindowConfig, layout
-from cmgan_jax.outputs import refuse_file, refuse_folder, write_json
+from cmgan_jax.inference.enhance import WindowConfig, layout
 from cmgan_jax.recipes import make_config
 from cmgan_jax.runtime import find_devices, fresh_programs, prepare_programs, share_device
+from cmgan_jax.system import temporaries
+from cmgan_jax.system.outputs import refuse_file, refuse_folder, write_json
 
 Part = Literal["train", "pesq", "schedule", "enhance"]
 WIDTH = 140

@@ -25,9 +25,9 @@ from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, pl
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import refuse_folder, refuse_undecodable, write_json, write_text
 from cmgan_jax.recipes import PRESETS, make_config
 from cmgan_jax.runtime import cache_programs, find_devices, prepare_devices, prepare_programs
+from cmgan_jax.system.outputs import refuse_folder, refuse_undecodable, write_json, write_text
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.start import read_start
 

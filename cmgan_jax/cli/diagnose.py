@@ -11,10 +11,10 @@ from rich.table import Table
 
 from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.diagnosis import page, report, terminal
-from cmgan_jax.diagnosis.published import read_history
-from cmgan_jax.diagnosis.verdict import CODES
+from cmgan_jax.diagnosis.finding import CODES
+from cmgan_jax.diagnosis.published_training import read_history
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import refuse_file, write_text
+from cmgan_jax.system.outputs import refuse_file, write_text
 
 COLLAPSED = 3
 """Exit status where validation PESQ collapsed."""

@@ -10,9 +10,9 @@ import tyro
 from cmgan_jax.cli._terminal import terminal_bar
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.errors import printable
-from cmgan_jax.evaluation.enhance import WindowConfig
-from cmgan_jax.evaluation.enhancer import Enhancer
-from cmgan_jax.evaluation.files import Done, Job, enhance_file, left_out, plan, seconds_of
+from cmgan_jax.inference.enhance import WindowConfig
+from cmgan_jax.inference.enhancer import Enhancer
+from cmgan_jax.inference.files import Done, Job, enhance_file, left_out, plan, seconds_of
 from cmgan_jax.runtime import cache_programs, find_devices, prepare_programs
 
 SOME_FAILED = 1

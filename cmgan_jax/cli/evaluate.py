@@ -20,23 +20,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import numpy as np
 import tyro
 
-from cmgan_jax import signals, temporaries
 from cmgan_jax.cli._terminal import PLAIN_SECONDS, table_console, terminal_bar
-from cmgan_jax.cores import free_cores
 from cmgan_jax.data import audio
-from cmgan_jax.data.folders import files_below
-from cmgan_jax.data.kinds import RECORDINGS
+from cmgan_jax.data.folders import RECORDINGS, files_below
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation import report, tables
 from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, evaluate, match_files, passed_over
-from cmgan_jax.evaluation.processor import NOT_FINITE
 from cmgan_jax.evaluation.scores import TIME_LIMIT
-from cmgan_jax.outputs import refuse_file, refuse_folder, refuse_same, write_json, write_text
-from cmgan_jax.scoring.pesq_pool import PesqPool
+from cmgan_jax.inference.processor import NOT_FINITE
+from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.system import signals, temporaries
+from cmgan_jax.system.cores import free_cores
+from cmgan_jax.system.outputs import refuse_file, refuse_folder, refuse_same, write_json, write_text
 from cmgan_jax.version import find_version
 
 if TYPE_CHECKING:
-    from cmgan_jax.evaluation.enhancer import Enhancer
+    from cmgan_jax.inference.enhancer import Enhancer
 
 INCOMPLETE = 1
 """Exit status where a file lacks a score."""
@@ -145,8 +144,8 @@ def check(arguments: Arguments) -> None:
 
 def load_enhancer(checkpoint: Path, step: int | None, noisy: Path) -> "Enhancer":
     """The model of a checkpoint, for the recordings of a folder; here and nowhere else jax starts."""
-    from cmgan_jax.evaluation.enhancer import Enhancer
-    from cmgan_jax.evaluation.files import seconds_of
+    from cmgan_jax.inference.enhancer import Enhancer
+    from cmgan_jax.inference.files import seconds_of
     from cmgan_jax.runtime import cache_programs, find_devices, prepare_programs
 
     prepare_programs()

@@ -12,13 +12,13 @@ from jax import Array, export
 
 from cmgan_jax import extras
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.artefact import write_artefact
-from cmgan_jax.evaluation.enhance import WindowConfig, enhanced_rows, network, variables_of
-from cmgan_jax.evaluation.weights import Weights, load
+from cmgan_jax.inference.enhance import WindowConfig, enhanced_rows, network, variables_of
+from cmgan_jax.inference.export import write_artefact
+from cmgan_jax.inference.weights import Weights, load
 from cmgan_jax.models import kernels
-from cmgan_jax.outputs import refuse_file
 from cmgan_jax.recipes import to_dict
 from cmgan_jax.runtime import find_devices, prepare_programs
+from cmgan_jax.system.outputs import refuse_file
 from cmgan_jax.training import provenance
 
 Platform = Literal["cpu", "cuda", "rocm", "tpu"]
@@ -26,7 +26,7 @@ Platform = Literal["cpu", "cuda", "rocm", "tpu"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write an enhancer as a jax.export artefact, see cmgan_jax/evaluation/artefact.py; `load_artefact` reads it."""
+    """Write an enhancer as a jax.export artefact, see cmgan_jax/inference/export.py; `load_artefact` reads it."""
 
     checkpoint: Path
     """Run folder, checkpoint, or a file of weights, PyTorch's or safetensors."""

@@ -6,12 +6,12 @@ from pathlib import Path
 import tyro
 
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.weights import load_checkpoint
+from cmgan_jax.inference.weights import load_checkpoint
 from cmgan_jax.interop.naming import discriminator_to_torch, generator_to_torch
 from cmgan_jax.interop.weights_file import SUFFIXES, Format, write_weights_file
-from cmgan_jax.outputs import refuse_folder
 from cmgan_jax.recipes import to_dict
 from cmgan_jax.runtime import find_devices, prepare_programs
+from cmgan_jax.system.outputs import refuse_folder
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,15 @@ import tyro
 from cmgan_jax.config import Config, DiscriminatorConfig, SpectralConfig
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.weights import of_file
+from cmgan_jax.inference.weights import of_file
 from cmgan_jax.interop.naming import discriminator_from_torch
 from cmgan_jax.interop.weights_file import WeightsFile, read_weights_file
 from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.outputs import refuse_folder, refuse_undecodable, settle, write_json
 from cmgan_jax.recipes import from_dict, to_dict
-from cmgan_jax.runs import ABOUT
+from cmgan_jax.runs.folder import ABOUT
 from cmgan_jax.runtime import find_devices, prepare_programs
 from cmgan_jax.spectral import frame_count
+from cmgan_jax.system.outputs import refuse_folder, refuse_undecodable, settle, write_json
 from cmgan_jax.training import provenance
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.position import Position

@@ -13,7 +13,7 @@ from rich.table import Table
 from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.diagnosis import origin
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import plain
+from cmgan_jax.system.outputs import plain
 
 WIDTH = 120
 

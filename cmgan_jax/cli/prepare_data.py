@@ -10,10 +10,10 @@ import tyro
 
 from cmgan_jax.cli._terminal import PLAIN_SECONDS, terminal_bar
 from cmgan_jax.data import manifest
-from cmgan_jax.data.prepare_demo import prepare_demo
-from cmgan_jax.data.prepare_own import Kind, prepare
-from cmgan_jax.data.prepare_voicebank import prepare_voicebank
-from cmgan_jax.outputs import refuse_folder
+from cmgan_jax.data.prepare.demo import prepare_demo
+from cmgan_jax.data.prepare.own import Kind, prepare
+from cmgan_jax.data.prepare.voicebank import prepare_voicebank
+from cmgan_jax.system.outputs import refuse_folder
 
 SOME_FAILED = 1
 """Exit status when at least one recording could not be used; the others are."""

@@ -18,9 +18,9 @@ from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import refuse_file, refuse_same, write_json, write_text
 from cmgan_jax.recipes import make_config
 from cmgan_jax.runtime import find_devices, fresh_programs, prepare_devices, prepare_programs
+from cmgan_jax.system.outputs import refuse_file, refuse_same, write_json, write_text
 from cmgan_jax.training.state import random_state
 
 WIDTH = 140

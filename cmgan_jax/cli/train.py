@@ -17,14 +17,14 @@ from cmgan_jax.config import Config
 from cmgan_jax.config_check import check
 from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
-from cmgan_jax.data.prepare_demo import prepare_demo
+from cmgan_jax.data.prepare.demo import prepare_demo
 from cmgan_jax.errors import UserError
 from cmgan_jax.models import kernels
-from cmgan_jax.outputs import refuse_folder, refuse_undecodable
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config, to_dict
-from cmgan_jax.run_records import METRICS
-from cmgan_jax.runs import KEEP, find, is_run, read_about, steps_in
+from cmgan_jax.runs.folder import KEEP, find, is_run, read_about, steps_in
+from cmgan_jax.runs.records import METRICS
 from cmgan_jax.runtime import cache_programs, find_devices, prepare_devices, prepare_programs
+from cmgan_jax.system.outputs import refuse_folder, refuse_undecodable
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
 from cmgan_jax.training.identity import start_difference

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cmgan_jax.errors import UserError, lacks_memory
-from cmgan_jax.outputs import write_json
-from cmgan_jax.runs import is_run
+from cmgan_jax.runs.folder import is_run
+from cmgan_jax.system.outputs import write_json
 from cmgan_jax.training.divergence import Diverged
 
 NAME = "failure.json"

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from cmgan_jax import run_records
 from cmgan_jax.comparison import failure
 from cmgan_jax.errors import UserError
-from cmgan_jax.run_records import numbers_in_words
-from cmgan_jax.runs import ABOUT, is_run, read_about
+from cmgan_jax.runs import records as run_records
+from cmgan_jax.runs.folder import ABOUT, is_run, read_about
+from cmgan_jax.runs.records import numbers_in_words
 
 LAST = 3
 """Epochs, from the end, whose mean is a run's result: one epoch alone is noise."""

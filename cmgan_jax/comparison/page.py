@@ -5,12 +5,12 @@ from html import escape
 
 import numpy as np
 
-from cmgan_jax import webpage
-from cmgan_jax.charts import Axis, Series, line_chart
 from cmgan_jax.comparison import tables
 from cmgan_jax.comparison.conclusion import Finding, by_chance
 from cmgan_jax.comparison.likeness import changes_in_words, unequal
 from cmgan_jax.comparison.outcome import Run
+from cmgan_jax.report import webpage
+from cmgan_jax.report.charts import Axis, Series, line_chart
 from cmgan_jax.training.identity import fields_of
 
 CURVES = {

@@ -10,13 +10,13 @@ from typing import Any
 
 import jax
 
-from cmgan_jax import run_records
 from cmgan_jax.comparison import failure
 from cmgan_jax.comparison.study import Item
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
-from cmgan_jax.runs import is_run, read_about
+from cmgan_jax.runs import records as run_records
+from cmgan_jax.runs.folder import is_run, read_about
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.identity import HOST, differences
 from cmgan_jax.training.launch import Wishes, asked, launch

@@ -11,12 +11,11 @@ import numpy as np
 import soundfile
 
 from cmgan_jax.data import g722
-from cmgan_jax.data.audio_errors import AudioError, library_reason, system_error
 from cmgan_jax.data.containers.parts import COPY_AGAIN
-from cmgan_jax.data.kinds import FOREIGN, NAMED, RECORDINGS
-from cmgan_jax.data.recording import RATES, Recording
-from cmgan_jax.outputs import remove, settle
-from cmgan_jax.temporaries import beside
+from cmgan_jax.data.folders import FOREIGN, NAMED, RECORDINGS
+from cmgan_jax.data.recording import RATES, AudioError, Recording, library_reason, system_error
+from cmgan_jax.system.outputs import remove, settle
+from cmgan_jax.system.temporaries import beside
 
 __all__ = (
     "LOUDEST", "RATES", "AudioError", "AudioInfo", "Recording", "beside", "blocks", "library_reason",

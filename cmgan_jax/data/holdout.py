@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from cmgan_jax.config import Config
-from cmgan_jax.data import speakers
+from cmgan_jax.data import sources as speakers
 from cmgan_jax.data.corpus import Clip, Pair, plural
 from cmgan_jax.data.identity import together
 from cmgan_jax.data.layout import Listing
-from cmgan_jax.data.recordings import recording
+from cmgan_jax.data.sources import recording
 from cmgan_jax.errors import UserError
 
 ItemT = TypeVar("ItemT", Pair, Clip)

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cmgan_jax.data import speakers
+from cmgan_jax.data import sources
 from cmgan_jax.data.corpus import Clip, CorpusSource, Kind, Pair, Problem
-from cmgan_jax.data.folders import by_name, walk
-from cmgan_jax.data.kinds import RECORDINGS
+from cmgan_jax.data.folders import RECORDINGS, by_name, walk
 from cmgan_jax.errors import UserError, printable
 
 _LAYOUTS = (
@@ -38,7 +37,7 @@ class Listing:
         validation: pairs of DIR/validation.
         test: pairs of DIR/test.
         problems: files without a partner, or with two, and folders that cannot be read.
-        passed_over: how many files are no recordings, by suffix (see `folders.Found`).
+        passed_over: how many files are no sources, by suffix (see `folders.Found`).
     """
 
     kind: Kind
@@ -160,7 +159,7 @@ def _pairs(folder: Path, passed_over: Counter[str]) -> tuple[tuple[Pair, ...], t
     if not sides["clean"] and not sides["noisy"]:
         raise UserError(f"{folder}/clean and {folder}/noisy hold no audio ({' '.join(RECORDINGS)})")
     pairs = tuple(
-        Pair(name, path, sides["noisy"][name], 0, *speakers.labels(name))
+        Pair(name, path, sides["noisy"][name], 0, *sources.labels(name))
         for name, path in sides["clean"].items()
         if name in sides["noisy"]
     )
@@ -186,7 +185,7 @@ def _clips(folders: tuple[Path, ...], passed_over: Counter[str]) -> tuple[tuple[
             if real in seen:
                 continue
             seen.add(real)
-            clips[prefix + inner] = Clip(prefix + inner, path, 0, *speakers.labels(inner, own))
+            clips[prefix + inner] = Clip(prefix + inner, path, 0, *sources.labels(inner, own))
     return tuple(clips[name] for name in sorted(clips)), tuple(problems)
 
 

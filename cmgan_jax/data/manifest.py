@@ -16,8 +16,8 @@ import numpy as np
 from cmgan_jax.data import audio
 from cmgan_jax.data.folders import composed
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import settle
-from cmgan_jax.temporaries import beside
+from cmgan_jax.system.outputs import settle
+from cmgan_jax.system.temporaries import beside
 
 NAME = "manifest.json"
 FORMAT = 1

@@ -3,13 +3,15 @@
 Training is one endless stream of items. Which item stands at an index, and every draw made for it, depend on the
 seed and that index only; batch k holds the items from k · batch on. So a step can be reached without the steps
 before it, and neither the number of threads nor of devices nor of hosts changes what is learnt from.
+
+Batches of which the next one may be seen before it is taken.
 """
 
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import grain
 import numpy as np
@@ -224,3 +226,34 @@ def _order(items: int, seed: int, passes: int) -> np.ndarray:
 def _unsigned(seed: int) -> int:
     """Seeds may be negative, numpy's may not."""
     return seed % 2**64
+
+
+class Lookahead:
+    """An iterator of batches; its state is that of what was taken, whatever was looked at.
+
+    Args:
+        batches: of `pipeline.training_batches`; nobody else takes from it.
+    """
+
+    def __init__(self, batches: grain.DatasetIterator):
+        self._batches = batches
+        self._ahead: tuple[dict[str, Any], Crops] | None = None
+
+    def look(self) -> Crops:
+        """The batch that `take` gives next. Raises what the iterator's `next` does."""
+        if self._ahead is None:
+            self._ahead = self._batches.get_state(), next(self._batches)
+        return self._ahead[1]
+
+    def take(self) -> Crops:
+        """The next batch. Raises what the iterator's `next` does."""
+        batch, self._ahead = self.look(), None
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """Ready for JSON: the number of batches taken."""
+        return self._batches.get_state() if self._ahead is None else self._ahead[0]
+
+    def close(self) -> None:
+        """End the iterator's threads."""
+        self._batches.close()

@@ -1,4 +1,7 @@
-"""A recording that is open for reading: all that its file holds, however many streams of one kind that are."""
+"""A recording that is open for reading: all that its file holds, however many streams of one kind that are.
+
+What goes wrong with a file of audio, in words for people.
+"""
 
 import os
 import re
@@ -13,9 +16,35 @@ import numpy as np
 import soundfile
 
 from cmgan_jax.data import containers
-from cmgan_jax.data.audio_errors import AudioError, library_reason, system_error
 from cmgan_jax.data.containers.parts import CONVERT, COPY_AGAIN, ContainerError, Part, Reader, Spliced
-from cmgan_jax.signals import held
+from cmgan_jax.errors import UserError, printable
+from cmgan_jax.system.signals import held
+
+
+class AudioError(UserError):
+    """A file that cannot be read or written as audio.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it, without the path.
+    """
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"{printable(path)}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def system_error(path: Path, error: OSError) -> AudioError:
+    """An error of the file system as one of this file."""
+    return AudioError(path, error.strerror or str(error))
+
+
+def library_reason(error: soundfile.SoundFileError) -> str:
+    """What libsndfile says, without the file's name."""
+    text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return text.removeprefix("Error : ").rstrip(".")
+
 
 RATES = (1_000, 768_000)
 """Lowest and highest sample rate in Hz that is believed: another one is a damaged header, and costs hours or memory."""

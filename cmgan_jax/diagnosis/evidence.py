@@ -7,7 +7,7 @@ import numpy as np
 
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import Losses, losses_of
-from cmgan_jax.run_records import numbers_in_words
+from cmgan_jax.runs.records import numbers_in_words
 
 Stand = Literal["shown", "compatible", "against", "unknown", "on", "off"]
 

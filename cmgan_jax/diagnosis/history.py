@@ -13,11 +13,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from cmgan_jax import run_records
-from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
-from cmgan_jax.run_records import METRICS
-from cmgan_jax.runs import ABOUT, SET_ASIDE, read_about
+from cmgan_jax.runs import records as run_records
+from cmgan_jax.runs.folder import ABOUT, SET_ASIDE, read_about, started
+from cmgan_jax.runs.records import METRICS
 
 __all__ = ["METRICS", "Columns", "History", "Source", "columns", "flat"]
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cmgan_jax.diagnosis.finding import Thresholds
 from cmgan_jax.diagnosis.history import History
-from cmgan_jax.diagnosis.verdict import Thresholds
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 Zeros = Literal["none", "skipped", "unclear"]

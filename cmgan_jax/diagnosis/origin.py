@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from cmgan_jax import checksums
 from cmgan_jax.diagnosis.history import METRICS, History, flat
-from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop import foreign
 from cmgan_jax.recipes import PRESETS, RECIPES, make_config, to_dict
-from cmgan_jax.runs import ABOUT, BEST, KEEP, LATEST, read_about, read_record, steps_in
+from cmgan_jax.runs.folder import ABOUT, BEST, KEEP, LATEST, read_about, read_record, started, steps_in
+from cmgan_jax.system import checksums
 
 HEAD, OLD = "published_head", "published_2022"
 TIME = "loss.time_reference"

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cmgan_jax.charts import Axis, Series, line_chart
+from cmgan_jax.diagnosis.finding import CODES, Level
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.terminal import cell, columns, finding_line, sentences
-from cmgan_jax.diagnosis.verdict import CODES, Level
-from cmgan_jax.webpage import chart_grid, document, section, table, verdicts
+from cmgan_jax.report.charts import Axis, Series, line_chart
+from cmgan_jax.report.webpage import chart_grid, document, section, table, verdicts
 
 KINDS: dict[Level, str] = {"collapse": "bad", "fault": "bad", "sign": "warn", "unknown": "warn", "good": "good"}
 

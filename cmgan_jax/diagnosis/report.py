@@ -9,7 +9,7 @@ from cmgan_jax.diagnosis.evidence import cannot_tell, findings, interval
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import Losses, failing_samples, losses_of
 from cmgan_jax.diagnosis.rules import CODES, judge
-from cmgan_jax.outputs import plain
+from cmgan_jax.system.outputs import plain
 
 BATCHES = (1, 2, 4, 8, 16)
 """Batches for which a share of skipped updates is turned into one of failing samples."""

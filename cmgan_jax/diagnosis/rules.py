@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 from cmgan_jax.diagnosis import training_rules, validation_rules
+from cmgan_jax.diagnosis.finding import CODES, Code, Thresholds, Verdict
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import losses_of
 from cmgan_jax.diagnosis.validation_rules import is_early, known_pesq, steps_made
-from cmgan_jax.diagnosis.verdict import CODES, Code, Thresholds, Verdict
 
 __all__ = ["CODES", "RULES", "Code", "Thresholds", "Verdict", "judge"]
 

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from cmgan_jax.diagnosis.verdict import CODES
+from cmgan_jax.diagnosis.finding import CODES
 
 COLOURS = {"collapse": "bold red", "fault": "red", "sign": "yellow", "unknown": "yellow", "good": "green"}
 STANDS = {

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from cmgan_jax.diagnosis.finding import Thresholds, Verdict
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import failing_samples, losses_of
 from cmgan_jax.diagnosis.validation_rules import is_early, last_third, steps_made
-from cmgan_jax.diagnosis.verdict import Thresholds, Verdict
-from cmgan_jax.run_records import numbers_in_words
+from cmgan_jax.runs.records import numbers_in_words
 
 POLICY = "targets.policy"
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from cmgan_jax.diagnosis.finding import Thresholds, Verdict
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.trend import SPAN, Fall, deepest, fall_of
-from cmgan_jax.diagnosis.verdict import Thresholds, Verdict
 
 NEW_LOW = "since epoch {} it lies between {:.2f} and {:.2f}"
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from cmgan_jax.data.folders import by_name, count_text, files_below, walk
-from cmgan_jax.data.kinds import NAMED, RECORDINGS, lossless
+from cmgan_jax.data.folders import NAMED, RECORDINGS, by_name, count_text, files_below, lossless, walk
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation.scores import METRICS, NARROW, FileScores, Pair, score_files
 from cmgan_jax.evaluation.summary import Summary, summarise
-from cmgan_jax.scoring.pesq_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import PesqPool
 
 CLEAN, NOISY, ENHANCED = "clean", "noisy", "enhanced"
 """The reference, and the two systems that have a place of their own."""

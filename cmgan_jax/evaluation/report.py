@@ -25,10 +25,11 @@ import soundfile
 import soxr
 
 from cmgan_jax.data import audio, manifest
-from cmgan_jax.evaluation import literature, spectrogram, tables
+from cmgan_jax.evaluation import published, tables
 from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, Group, input_snr
 from cmgan_jax.evaluation.scores import LOWER_IS_BETTER, METRICS, NARROW, RATE
 from cmgan_jax.evaluation.summary import Summary
+from cmgan_jax.report import spectrogram
 
 LONGEST_SECONDS = 60.0
 """Seconds of a file that the page holds, from its start."""
@@ -125,7 +126,7 @@ def _content(
         "range": spectrogram.RANGE_DB,
         "rate": RATE,
         "files": [_file(evaluation, i, i in heard) for i in order],
-        "literature": _literature() if literature.is_voicebank_test(evaluation) else None,
+        "literature": _literature() if published.is_voicebank_test(evaluation) else None,
     }
 
 
@@ -156,9 +157,9 @@ def _file(evaluation: Evaluation, i: int, heard: bool) -> dict[str, Any]:
 
 def _literature() -> dict[str, Any]:
     return {
-        "metrics": literature.METRICS,
-        "rows": [asdict(row) for row in literature.PUBLISHED],
-        "note": literature.NOTE,
+        "metrics": published.METRICS,
+        "rows": [asdict(row) for row in published.PUBLISHED],
+        "note": published.NOTE,
     }
 
 

@@ -26,9 +26,9 @@ import numpy as np
 import soxr
 
 from cmgan_jax.data import audio
-from cmgan_jax.evaluation import composite, intelligibility, metrics
-from cmgan_jax.scoring.pesq_pool import PesqPool
-from cmgan_jax.scoring.pesq_score import SILENT_RMS, Failure, Score
+from cmgan_jax.metrics import composite_scores, intelligibility, measures
+from cmgan_jax.metrics.pesq_score import SILENT_RMS, Failure, Score
+from cmgan_jax.metrics.scoring_pool import PesqPool
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ LEVEL_TOLERANCE = 40.0
 LARGEST = 10.0
 """Magnitude of samples that no recording in [-1, 1] has, also not one that is far too loud."""
 METRICS = ("pesq", "csig", "cbak", "covl", "ssnr", "stoi", "estoi", "si_sdr", "llr", "wss")
-"""What is measured, in the order of tables; `cmgan_jax.evaluation.metrics` has ranges and units."""
+"""What is measured, in the order of tables; `cmgan_jax.metrics.measures` has ranges and units."""
 NARROW = "pesq_nb"
 """Narrow-band PESQ, measured where it is asked for."""
 LOWER_IS_BETTER = ("llr", "wss")
@@ -112,7 +112,7 @@ def score_pair(
         estimate: float [S'] in [-1, 1].
         pool: for PESQ, at 16 kHz.
         name: of the pair.
-        published_scale: CSIG, CBAK, COVL and WSS as the published code computes them; see `metrics.parts`.
+        published_scale: CSIG, CBAK, COVL and WSS as the published code computes them; see `measures.parts`.
         narrow: measure narrow-band PESQ too, which takes as long as the wide-band one.
 
     Returns:
@@ -133,12 +133,12 @@ def score_pair(
     wide = pool.score(clean, estimate, "wb")
     narrow_band = pool.score(clean, estimate, "nb") if narrow else None
     found: dict[str, float | str] = {}
-    of = _attempt(lambda: metrics.parts(clean, estimate, RATE, published_scale=published_scale))
+    of = _attempt(lambda: measures.parts(clean, estimate, RATE, published_scale=published_scale))
     found |= {name: of if isinstance(of, str) else getattr(of, name) for name in ("ssnr", "llr", "wss")}
     bands = _attempt(lambda: intelligibility.envelopes(clean, estimate, RATE))
     found["stoi"] = bands if isinstance(bands, str) else intelligibility.stoi(bands)
     found["estoi"] = bands if isinstance(bands, str) else intelligibility.estoi(bands)
-    found["si_sdr"] = _explain_si_sdr(float(metrics.si_sdr(clean, estimate)))
+    found["si_sdr"] = _explain_si_sdr(float(measures.si_sdr(clean, estimate)))
     found["pesq"] = _outcome(wide.result())
     if narrow_band is not None:
         found[NARROW] = _outcome(narrow_band.result())
@@ -269,7 +269,7 @@ def _outcome(score: Score) -> float | str:
     return score.pesq if score.failure is None else f"PESQ {_PESQ_REASONS[score.failure]}"
 
 
-def _composite(pesq: float | str, of: metrics.Parts | str) -> dict[str, float | str]:
-    if isinstance(pesq, float) and isinstance(of, metrics.Parts):
-        return asdict(composite.combine(pesq, of))
+def _composite(pesq: float | str, of: measures.Parts | str) -> dict[str, float | str]:
+    if isinstance(pesq, float) and isinstance(of, measures.Parts):
+        return asdict(composite_scores.combine(pesq, of))
     return dict.fromkeys(("csig", "cbak", "covl"), pesq if isinstance(pesq, str) else str(of))

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cmgan_jax.errors import printable
-from cmgan_jax.evaluation import literature
+from cmgan_jax.evaluation import published
 from cmgan_jax.evaluation.evaluation import ENHANCED, NOISY, Evaluation, input_snr
 from cmgan_jax.evaluation.evaluation import Group as Files
 from cmgan_jax.evaluation.scores import LOWER_IS_BETTER, METRICS, NARROW
@@ -95,7 +95,7 @@ def show(evaluation: Evaluation, console: Console, *, published_scale: bool, det
             pieces.append(_group_table(title, groups, evaluation, console))
         if detail:
             pieces += [_table(group, evaluation, console) for group in groups]
-    if literature.is_voicebank_test(evaluation):
+    if published.is_voicebank_test(evaluation):
         pieces.append(_literature(evaluation, console))
     pieces.append(
         Text(f"mean ± standard deviation [95 % bootstrap interval of the mean]; {scale_name(published_scale)}")
@@ -186,7 +186,7 @@ def document(evaluation: Evaluation, *, published_scale: bool, about: Mapping[st
             }
             for group in evaluation.groups
         ],
-        "voicebank_test_set": literature.is_voicebank_test(evaluation),
+        "voicebank_test_set": published.is_voicebank_test(evaluation),
     }
 
 
@@ -290,15 +290,15 @@ def _group_table(title: str, groups: list[Files], evaluation: Evaluation, consol
 
 def _literature(evaluation: Evaluation, console: Console) -> Table:
     table = _new_table("VoiceBank+DEMAND test set: published figures beside this result", console)
-    table.caption = literature.NOTE
+    table.caption = published.NOTE
     table.caption_justify = "left"
     table.add_column("system", no_wrap=True)
-    for metric in literature.METRICS:
+    for metric in published.METRICS:
         table.add_column(LABELS[metric].label, justify="right", no_wrap=True)
-    for row in literature.PUBLISHED:
+    for row in published.PUBLISHED:
         cells = ["–" if value is None else f"{value:.2f}" for value in row.values]
         table.add_row(f"{row.name} ({row.year})" if row.year else row.name, *cells)
     means = evaluation.whole.summaries[ENHANCED].statistics
-    cells = ["–" if (mean := means[metric].mean) is None else f"{mean:.2f}" for metric in literature.METRICS]
+    cells = ["–" if (mean := means[metric].mean) is None else f"{mean:.2f}" for metric in published.METRICS]
     table.add_row("this result", *cells, style="bold" if console.is_terminal else "")
     return table

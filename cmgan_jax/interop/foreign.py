@@ -92,7 +92,7 @@ def described_archive(names: Sequence[str]) -> str | None:
     if names and all(name.endswith(".npy") for name in names):
         return f"it is an archive of NumPy arrays (npz); {_SAVE}"
     if "about.json" in names and any(name.endswith(".jax") for name in names):
-        return "it is an enhancer of cmgan export stablehlo, which cmgan_jax.evaluation.artefact.load_artefact runs"
+        return "it is an enhancer of cmgan export stablehlo, which cmgan_jax.inference.export.load_artefact runs"
     if any(name.endswith(".weights.h5") for name in names):
         return f"it is a model of Keras; {_ONLY}"
     within = [name for name in names if name.lower().endswith(_WEIGHTS) or PurePath(name).name == "ckpt"]

@@ -17,7 +17,7 @@ import numpy as np
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop.torch_file import NOTE
 from cmgan_jax.interop.torch_pickle import ORDERED_DICT, STORAGES, TENSOR
-from cmgan_jax.outputs import settle
+from cmgan_jax.system.outputs import settle
 
 _ROOT = "archive"
 _ALIGNMENT = 64  # as torch.save does, so that torch can map the tensors into memory

@@ -13,8 +13,7 @@ from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop import foreign
 from cmgan_jax.interop.safetensors_file import is_safetensors, read_safetensors, safetensors_bytes
-from cmgan_jax.interop.torch_file import ZIP, read_torch_file_and_note
-from cmgan_jax.interop.torch_legacy import is_legacy
+from cmgan_jax.interop.torch_file import ZIP, is_legacy, read_torch_file_and_note
 from cmgan_jax.interop.torch_writer import write_torch_file, write_whole
 from cmgan_jax.recipes import from_dict
 

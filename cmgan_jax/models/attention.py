@@ -11,8 +11,7 @@ from jax import Array
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models import kernels
 from cmgan_jax.models.chunks import chunk_elements, equal_parts, kept
-from cmgan_jax.models.dropout import Dropout
-from cmgan_jax.models.layers import Dense, LayerNorm
+from cmgan_jax.models.layers import Dense, Dropout, LayerNorm
 from cmgan_jax.models.relative import (
     joined_rows,
     product,

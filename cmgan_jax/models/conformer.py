@@ -14,8 +14,7 @@ from cmgan_jax.models import kernels
 from cmgan_jax.models.attention import RelativeAttention
 from cmgan_jax.models.chunks import Chunks, kept
 from cmgan_jax.models.depthwise import depthwise
-from cmgan_jax.models.dropout import Dropout, row_numbers
-from cmgan_jax.models.layers import BatchNorm, Dense, LayerNorm, uniform_bias
+from cmgan_jax.models.layers import BatchNorm, Dense, Dropout, LayerNorm, row_numbers, uniform_bias
 
 HALF = 0.5
 """What a feed-forward counts beside its input."""

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cmgan_jax.config import DiscriminatorConfig
-from cmgan_jax.models.dropout import Dropout, row_numbers
-from cmgan_jax.models.layers import InstanceNorm, PReLU, uniform_bias, uniform_kernel
+from cmgan_jax.models.layers import Dropout, InstanceNorm, PReLU, row_numbers, uniform_bias, uniform_kernel
 from cmgan_jax.shapes import check_shape
 
 NORM_EPSILON = 1e-12

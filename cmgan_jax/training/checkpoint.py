@@ -17,13 +17,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from cmgan_jax import checksums
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import settle, sync
-from cmgan_jax.runs import BEST, KEEP, LATEST, Checkpoint, steps_in
-from cmgan_jax.runs import newest_whole as newest_whole
-from cmgan_jax.runs import read_run as read_run
+from cmgan_jax.runs.folder import BEST, KEEP, LATEST, Checkpoint, steps_in
+from cmgan_jax.runs.folder import newest_whole as newest_whole
+from cmgan_jax.runs.folder import read_run as read_run
+from cmgan_jax.system import checksums
+from cmgan_jax.system.outputs import settle, sync
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
 

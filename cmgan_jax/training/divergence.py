@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import replacing
-from cmgan_jax.runs import LATEST, SET_ASIDE, steps_in
+from cmgan_jax.runs.folder import LATEST, SET_ASIDE, steps_in
+from cmgan_jax.system.outputs import replacing
 
 WATCHED = ("generator_loss", "generator_gradient_norm", "discriminator_loss", "discriminator_gradient_norm")
 """Numbers of a step that must be finite."""

@@ -4,7 +4,7 @@ import signal
 from contextlib import ExitStack
 from types import FrameType, TracebackType
 
-from cmgan_jax import signals
+from cmgan_jax.system import signals
 
 _KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 

@@ -14,9 +14,9 @@ from cmgan_jax.config_check import check
 from cmgan_jax.data.corpus import Corpus, sizes
 from cmgan_jax.data.holdout import noise_held_out_before
 from cmgan_jax.errors import UserError
-from cmgan_jax.outputs import write_json
 from cmgan_jax.recipes import to_dict
-from cmgan_jax.runs import ABOUT, is_run, read_about
+from cmgan_jax.runs.folder import ABOUT, is_run, read_about
+from cmgan_jax.system.outputs import write_json
 from cmgan_jax.training import checkpoint, lock, provenance
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts

@@ -14,30 +14,28 @@ import numpy as np
 
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
-from cmgan_jax.data.lookahead import Lookahead
 from cmgan_jax.data.pipeline import (
     Crops,
+    Lookahead,
     names_of_batch,
     steps_per_epoch,
     training_batches,
     validation_crops,
     validation_files,
 )
-from cmgan_jax.diagnosis.started import started
 from cmgan_jax.errors import UserError
-from cmgan_jax.patience import told_while
-from cmgan_jax.runs import LATEST, steps_in
-from cmgan_jax.training import sentences
+from cmgan_jax.runs.folder import LATEST, started, steps_in
+from cmgan_jax.system.progress import told_while
+from cmgan_jax.training import display as sentences
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.divergence import Diverged, account, is_finite
 from cmgan_jax.training.hosts import NONE, Wish
 from cmgan_jax.training.interruption import Interruption
-from cmgan_jax.training.meter import Meter
 from cmgan_jax.training.observer import Observer
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.pesq_targets import TargetScorer
-from cmgan_jax.training.position import Position
+from cmgan_jax.training.position import Meter, Position
 from cmgan_jax.training.provenance import digest
 from cmgan_jax.training.records import Recorder, Silence
 from cmgan_jax.training.selection import improves, kept_best

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from cmgan_jax.config import Config
+from cmgan_jax.diagnosis.finding import Verdict
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.rules import judge
-from cmgan_jax.diagnosis.verdict import Verdict
-from cmgan_jax.outputs import write_json, write_text
+from cmgan_jax.system.outputs import write_json, write_text
 from cmgan_jax.training import pictures, report
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.records import Recorder

@@ -17,11 +17,11 @@ import numpy as np
 from jax.profiler import TraceAnnotation
 
 from cmgan_jax.config import Policy, TargetConfig
-from cmgan_jax.cores import free_cores
 from cmgan_jax.errors import UserError
-from cmgan_jax.scoring.pesq_pool import PesqPool
-from cmgan_jax.scoring.pesq_score import Failure, Score, failed
+from cmgan_jax.metrics.pesq_score import Failure, Score, failed
+from cmgan_jax.metrics.scoring_pool import PesqPool
 from cmgan_jax.shapes import check_shape
+from cmgan_jax.system.cores import free_cores
 from cmgan_jax.training.hosts import ALONE, NONE, Hosts, Wish
 
 UNKNOWN = 0.5

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cmgan_jax.evaluation import spectrogram
-from cmgan_jax.outputs import replacing
+from cmgan_jax.report import spectrogram
+from cmgan_jax.system.outputs import replacing
 
 FOLDER = "report"
 SECONDS = 4.0

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cmgan_jax import webpage
-from cmgan_jax.charts import Axis, Series, line_chart, scatter
 from cmgan_jax.config import Config
+from cmgan_jax.diagnosis.finding import Level, Verdict
 from cmgan_jax.diagnosis.history import Columns, History
-from cmgan_jax.diagnosis.verdict import Level, Verdict
+from cmgan_jax.report import webpage
+from cmgan_jax.report.charts import Axis, Series, line_chart, scatter
 
 PAGE = "report.html"
 

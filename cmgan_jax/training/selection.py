@@ -4,8 +4,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from cmgan_jax import checksums
-from cmgan_jax.runs import BEST, Checkpoint, read_run, steps_in
+from cmgan_jax.runs.folder import BEST, Checkpoint, read_run, steps_in
+from cmgan_jax.system import checksums
 from cmgan_jax.training.position import Position
 
 

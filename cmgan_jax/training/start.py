@@ -10,11 +10,11 @@ import jax.numpy as jnp
 
 from cmgan_jax.config import Config, DiscriminatorConfig
 from cmgan_jax.errors import UserError
-from cmgan_jax.evaluation.weights import load_checkpoint, of_file
+from cmgan_jax.inference.weights import load_checkpoint, of_file
 from cmgan_jax.interop.naming import discriminator_from_torch
 from cmgan_jax.interop.weights_file import WeightsFile, read_weights_file
 from cmgan_jax.recipes import PRESETS, flatten, make_config
-from cmgan_jax.runs import expanded
+from cmgan_jax.runs.folder import expanded
 from cmgan_jax.training.provenance import digest
 from cmgan_jax.training.state import TrainState, initialise_around, start_training
 

@@ -12,13 +12,13 @@ from jax import Array
 
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
-from cmgan_jax.evaluation.enhance import enhance
-from cmgan_jax.evaluation.metrics import si_sdr
 from cmgan_jax.evaluation.scores import TIME_LIMIT
+from cmgan_jax.inference.enhance import enhance
+from cmgan_jax.metrics.measures import si_sdr
+from cmgan_jax.metrics.scoring_pool import PesqPool, Score
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.models.generator import Generator
 from cmgan_jax.precision import as_configured
-from cmgan_jax.scoring.pesq_pool import PesqPool, Score
 from cmgan_jax.spectral import istft, magnitude, uncompress
 from cmgan_jax.training.health import Pairs, bias_and_error, rank_correlation
 from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss

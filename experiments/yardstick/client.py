@@ -15,12 +15,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from cmgan_jax import temporaries
 from cmgan_jax.benchmarking.clock import Gone, Sample
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import to_dict
+from cmgan_jax.system import temporaries
 
 VARIABLE = "CMGAN_TORCH_PYTHON"
 """Environment variable: an interpreter that has PyTorch, where this one has not."""

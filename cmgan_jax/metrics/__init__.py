@@ -1,0 +1,1 @@
+"""Measures of an estimate against clean speech, and the processes that compute them."""

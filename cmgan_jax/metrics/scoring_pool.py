@@ -1,0 +1,330 @@
+"""PESQ in a pool of threads, each of which drives a worker process of its own.
+
+The pesq package holds the interpreter's lock, keeps global state, and some signals kill its process or could hang it.
+In a worker process none of that reaches the caller: a fault costs the one score that it happened in, within a time
+limit, and the worker is replaced. A thread here only waits on a socket, which leaves the lock to others.
+"""
+
+import contextlib
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+
+from cmgan_jax.errors import UserError
+from cmgan_jax.metrics import scoring_worker
+from cmgan_jax.metrics.pesq_score import Failure, Score, failed, gate
+from cmgan_jax.metrics.scoring_worker import MODES, OUTCOMES, REPLY, REQUEST
+from cmgan_jax.shapes import check_shape
+
+Mode = Literal["wb", "nb"]
+
+START_LIMIT = 60.0
+"""Seconds that a worker may take to start."""
+PAUSES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds before each attempt to replace a worker; then its thread gives up, and with the last thread the pool."""
+MEMORY_LIMIT = 2 << 30
+"""Bytes of address space of a worker. Two seconds of audio take 120 MB, four minutes 380 MB."""
+
+# Beside scoring in all cores, threads inside a worker only take time from one another.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class PesqPool:
+    """Scores pairs of signals in worker processes; use it as a context manager, or `close` it.
+
+    It never forks the calling process, which may hold a GPU, and none of its workers outlives that process.
+
+    Args:
+        workers: worker processes, a thread each.
+        time_limit: seconds that one score may take.
+        sample_rate: 16,000 Hz, or 8,000 in narrow band.
+        mode: `wb`, wide band (P.862.2), or `nb`, narrow band (P.862.1).
+        memory_limit: bytes of address space of a worker (Linux); 0: unlimited.
+        annotate: names the time of a score in a profile, as `jax.profiler.TraceAnnotation` does; evaluation has no jax.
+
+    Raises:
+        UserError: numbers that cannot work, or workers that do not start.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        time_limit: float,
+        sample_rate: int = 16_000,
+        mode: Mode = "wb",
+        memory_limit: int = MEMORY_LIMIT,
+        annotate: Callable[[str], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    ):
+        if workers < 1:
+            raise UserError(f"PESQ cannot be scored by {workers} workers: at least 1 is needed")
+        if not time_limit > 0:
+            raise UserError(f"the time limit of a PESQ score is {time_limit} s: it must be positive")
+        _check_mode(mode, sample_rate)
+        self.sample_rate = sample_rate
+        self.mode: Mode = mode
+        self._time_limit = time_limit
+        self._memory_limit = memory_limit
+        self._annotate = annotate
+        self._lock = threading.Lock()  # held to queue, to drain the queue, and to change the list of workers
+        self._closing = threading.Event()
+        self._jobs: queue.SimpleQueue[tuple[Future[Score], bytes, float] | None] = queue.SimpleQueue()
+        self._workers: list[_Worker | None] = [None] * workers
+        self._serving = workers  # threads that have not given up
+        self._broken: UserError | None = None
+        started: list[Future[None]] = [Future() for _ in range(workers)]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(slot, future), name=f"pesq-{slot}", daemon=True)
+            for slot, future in enumerate(started)
+        ]
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            for thread in self._threads:
+                thread.start()
+            for future in started:
+                future.result()
+            undo.pop_all()
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the workers that there are now."""
+        with self._lock:
+            return tuple(worker.process.pid for worker in self._workers if worker is not None)
+
+    def score(
+        self, clean: np.ndarray, estimate: np.ndarray, mode: Mode | None = None, time_limit: float | None = None
+    ) -> Future[Score]:
+        """Score one pair. The signals are copied: the caller may change them at once.
+
+        Args:
+            clean: float32[S] in [-1, 1], at its recorded level; the level of the estimate does not matter.
+            estimate: float32[S].
+            mode: another mode than the pool's.
+            time_limit: another limit than the pool's, in seconds.
+
+        Returns:
+            A future that always ends: with a score, cancelled if the pool is closed before, or with a
+            `UserError` if no worker can be started any more.
+
+        Raises:
+            ValueError: shapes are not [S] and [S].
+            UserError: the mode does not go with the sample rate.
+            RuntimeError: the pool is closed.
+        """
+        mode = mode or self.mode
+        _check_mode(mode, self.sample_rate)
+        check_shape("clean", clean.shape, ("S",))
+        check_shape("estimate", estimate.shape, clean.shape)
+        clean, estimate = (np.ascontiguousarray(x, dtype="<f4") for x in (clean, estimate))
+        future: Future[Score] = Future()
+        failure = gate(clean, estimate, self.sample_rate)
+        header = REQUEST.pack(self.sample_rate, MODES.index(mode), clean.size)
+        with self._lock:
+            if self._closing.is_set():
+                raise RuntimeError("the PESQ pool is closed")
+            if failure is not None:
+                future.set_result(failed(failure))
+            elif self._broken is not None:
+                future.set_exception(self._broken)
+            else:
+                message = b"".join((header, clean.data, estimate.data))
+                self._jobs.put((future, message, time_limit or self._time_limit))
+        return future
+
+    def score_batch(self, clean: np.ndarray, estimate: np.ndarray, mode: Mode | None = None) -> list[Future[Score]]:
+        """Score pairs [B, S] and [B, S]; see `score`."""
+        check_shape("clean", clean.shape, ("B", "S"))
+        check_shape("estimate", estimate.shape, clean.shape)
+        return [self.score(*pair, mode) for pair in zip(clean, estimate, strict=True)]
+
+    def close(self) -> None:
+        """End the workers now and cancel what they have not scored. Closing twice does no harm."""
+        with self._lock:
+            self._closing.set()
+            for future, *_ in self._drain():
+                future.cancel()
+            for worker in self._workers:
+                if worker is not None:
+                    worker.process.kill()
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _serve(self, slot: int, started: Future[None]) -> None:
+        """Life of a thread: start a worker, have it score, replace it when it fails."""
+        # Linux ends a worker with the *thread* that started it: so every worker is started here, none by a caller.
+        try:
+            worker = self._start(slot)
+        except UserError as error:
+            started.set_exception(error)
+            return
+        started.set_result(None)
+        while worker is not None and (job := self._jobs.get()) is not None:
+            future, message, time_limit = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            with self._annotate("PESQ"):  # In a profile, beside what the devices do meanwhile.
+                score = worker.ask(message, time_limit)
+            if self._closing.is_set() and score.failure is Failure.worker_crash:
+                future.set_exception(CancelledError())
+            else:
+                future.set_result(score)
+            if score.failure in (Failure.timeout, Failure.worker_crash):
+                self._end(slot)
+                worker = self._restart(slot)
+        self._end(slot)
+
+    def _start(self, slot: int) -> "_Worker | None":
+        """A worker that is ready; None if the pool is being closed."""
+        with self._lock:
+            if self._closing.is_set():
+                return None
+            worker = self._workers[slot] = _Worker(self._memory_limit)
+        failure = worker.wait(START_LIMIT).failure
+        if failure is None:
+            return worker
+        self._end(slot)
+        if self._closing.is_set():
+            return None
+        if failure is Failure.timeout:
+            reason = f"nothing came from it in {START_LIMIT:.0f} s; is the machine overloaded?"
+        elif worker.process.returncode == scoring_worker.NO_PESQ:
+            reason = f"the package `pesq` cannot be imported by {sys.executable}; `pip install pesq==0.0.4`"
+        else:
+            reason = (
+                f"it ended with status {worker.process.returncode}; is there memory left (its limit is "
+                f"{self._memory_limit >> 20} MiB, 0: none), and does `{sys.executable} -c 'import pesq'` work?"
+            )
+        raise UserError(f"a PESQ worker process does not start: {reason}")
+
+    def _restart(self, slot: int) -> "_Worker | None":
+        """A new worker in place of one that failed; None if that is given up, or the pool is being closed."""
+        reason: UserError | None = None
+        for pause in PAUSES:
+            if self._closing.wait(pause):
+                return None
+            try:
+                return self._start(slot)
+            except UserError as error:
+                reason = error
+        with self._lock:
+            self._serving -= 1
+            if self._serving == 0:
+                self._broken = reason
+                for future, *_ in self._drain():
+                    if future.set_running_or_notify_cancel():
+                        future.set_exception(reason)
+        return None
+
+    def _end(self, slot: int) -> None:
+        with self._lock:
+            worker, self._workers[slot] = self._workers[slot], None
+        if worker is not None:
+            worker.end()
+
+    def _drain(self) -> Iterator[tuple[Future[Score], bytes, float]]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (job := self._jobs.get_nowait()) is not None:
+                    yield job
+
+
+class _Worker:
+    """A worker process and the socket to it.
+
+    Raises:
+        UserError: the process cannot be started.
+    """
+
+    def __init__(self, memory_limit: int):
+        ours, theirs = socket.socketpair()
+        # By its path, and without that path's folder or the working directory among those to import from: the
+        # worker starts the same from anywhere. A process group of its own: the terminal's Ctrl-C and Ctrl-Z are
+        # the parent's to handle.
+        command = [sys.executable, "-P", scoring_worker.__file__, str(os.getpid()), str(memory_limit)]
+        with theirs:
+            try:
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=os.environ | _ONE_THREAD,
+                    process_group=0,
+                )
+            except OSError as error:
+                ours.close()
+                raise UserError(
+                    f"a PESQ worker process does not start: {error}; are there processes, memory and open "
+                    "files left (`ulimit -a`)?"
+                ) from error
+        self._socket = ours
+
+    def ask(self, message: bytes, limit: float) -> Score:
+        """Send a request and wait for its answer, for both together `limit` seconds."""
+        began = time.monotonic()
+        self._socket.settimeout(limit)
+        try:
+            self._socket.sendall(message)
+        except TimeoutError:
+            return failed(Failure.timeout, time.monotonic() - began)
+        except OSError:
+            return failed(Failure.worker_crash, time.monotonic() - began)
+        return self.wait(limit, began)
+
+    def wait(self, limit: float, began: float | None = None) -> Score:
+        """Wait for an answer until `limit` seconds after `began` (now)."""
+        began = time.monotonic() if began is None else began
+        answer = b""
+        while len(answer) < REPLY.size:
+            # Not 0, which would mean "do not wait" and raise something else.
+            self._socket.settimeout(max(began + limit - time.monotonic(), 1e-4))
+            try:
+                part = self._socket.recv(REPLY.size - len(answer))
+            except TimeoutError:
+                return failed(Failure.timeout, time.monotonic() - began)
+            except OSError:
+                part = b""
+            if not part:
+                return failed(Failure.worker_crash, time.monotonic() - began)
+            answer += part
+        outcome, value = REPLY.unpack(answer)
+        seconds = time.monotonic() - began
+        if OUTCOMES[outcome] == "ok":
+            return Score(value, None, seconds)
+        return failed(Failure(OUTCOMES[outcome]), seconds)
+
+    def end(self) -> None:
+        """Kill the process, whatever state it is in, and leave no zombie."""
+        self.process.kill()
+        # A process in an uninterruptible wait of the kernel's dies when that ends; nobody can wait for that.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=5.0)
+        self._socket.close()
+
+
+def _check_mode(mode: str, sample_rate: int) -> None:
+    if (sample_rate, mode) not in ((16_000, "wb"), (16_000, "nb"), (8_000, "nb")):
+        raise UserError(
+            f"PESQ is not defined for mode {mode!r} at {sample_rate} Hz: wb needs 16000 Hz, nb 16000 or 8000 Hz"
+        )

@@ -1,1 +1,0 @@
-"""PESQ in worker processes, for training targets and for evaluation."""
