@@ -1,6 +1,6 @@
-"""Every number of the project, in frozen dataclasses; `config_check` refuses those that cannot work.
+"""Every setting of the project, in frozen dataclasses; `config_check` refuses those that cannot work.
 
-The text under a field is also its help on the command line. `recipes.py` gives the numbers their names.
+The text under a field is also its help on the command line. `recipes.py` gives the settings their names.
 """
 
 import math
@@ -98,7 +98,7 @@ class LossConfig:
     time: float = 0.2
     """Weight of the waveforms' absolute error."""
     adversarial: float = 0.05
-    """Weight of the metric discriminator's verdict."""
+    """Weight of the adversarial term."""
     time_reference: Reference = "normalised"
     """Clean waveform of the time loss; `unnormalised` is the published head's defect, which
     lowers the output gain."""
@@ -203,15 +203,15 @@ class HealthConfig:
     """What the metric-GAN is asked about itself while it trains."""
 
     measure: bool = True
-    """Measure calibration and the adversarial share, pass verdicts, and write report.html; without it the losses,
+    """Measure calibration and the adversarial share, pass findings, and write report.html; without it the losses,
     shares and waits remain."""
     window: int = 256
     """Valid scores in the sliding window of bias, error and rank correlation."""
     adversarial_every: int = 200
     """Steps between measurements of the adversarial term's share of the generator's gradient, two backward passes
     each; 0: never."""
-    judge_every: int = 25
-    """Step records between verdicts, beside those of each epoch's end; 0: none."""
+    diagnose_every: int = 25
+    """Step records between findings, beside those of each epoch's end; 0: none."""
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ def check(config: Config) -> None:
             config.health.adversarial_every,
             "0 (never) or more",
         ),
-        (config.health.judge_every >= 0, "health.judge-every", config.health.judge_every, "0 (none) or more"),
+        (config.health.diagnose_every >= 0, "health.diagnose-every", config.health.diagnose_every, "0 (none) or more"),
     ]
     _refuse([(name, value, right) for fits, name, value, right in rules if not fits])
 

@@ -15,7 +15,7 @@ from cmgan_jax.config import SpectralConfig
 from cmgan_jax.shapes import check_shape
 
 
-def level(noisy: Array) -> Array:
+def unit_rms_gain(noisy: Array) -> Array:
     """Factor that brings each waveform to a root mean square of 1; silence keeps its level.
 
     Args:

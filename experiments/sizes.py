@@ -29,8 +29,8 @@ from cmgan_jax.cli._cli import run
 from cmgan_jax.cli.train import Arguments as TrainArguments
 from cmgan_jax.cli.train import find_corpus
 from cmgan_jax.comparison import schedule
-from cmgan_jax.comparison.outcome import Run, read_runs
-from cmgan_jax.comparison.study import Item, Variant, plan
+from cmgan_jax.comparison.outcome import FinishedRun, read_runs
+from cmgan_jax.comparison.study import PlannedRun, Variant, plan
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
@@ -54,13 +54,13 @@ EPOCHS = 3
 _WIDE = {"generator.channels": 24, "generator.heads": 2, "generator.feed_forward_factor": 4, "generator.kernel": 31}
 CANDIDATES = (
     Variant("small"),
-    Variant("narrow", numbers=_WIDE),
-    Variant("three-blocks", numbers={"generator.channels": 24, "generator.blocks": 3, "generator.heads": 3}),
-    Variant("one-block", numbers={"generator.channels": 44, "generator.blocks": 1}),
-    Variant("17-bins", numbers={"generator.channels": 36, "generator.early_strides": (2, 2, 2)}),
-    Variant("stride-4", numbers={"generator.early_strides": (4,)}),
-    Variant("shallow", numbers={"generator.dense_depth": 2, "generator.channels": 36}),
-    Variant("wide-output", numbers={"generator.output_channels": 0}),
+    Variant("narrow", values=_WIDE),
+    Variant("three-blocks", values={"generator.channels": 24, "generator.blocks": 3, "generator.heads": 3}),
+    Variant("one-block", values={"generator.channels": 44, "generator.blocks": 1}),
+    Variant("17-bins", values={"generator.channels": 36, "generator.early_strides": (2, 2, 2)}),
+    Variant("stride-4", values={"generator.early_strides": (4,)}),
+    Variant("shallow", values={"generator.dense_depth": 2, "generator.channels": 36}),
+    Variant("wide-output", values={"generator.output_channels": 0}),
 )
 """Changes to preset `small`."""
 
@@ -128,7 +128,7 @@ class Report:
 
 def config_of(candidate: Variant, base: Config) -> Config:
     """The config of a candidate."""
-    return override(base, candidate.numbers)
+    return override(base, candidate.values)
 
 
 def measure(config: Config) -> Cost:
@@ -162,10 +162,12 @@ def _stepping(config: Config, placement: Placement, state: TrainState) -> Callab
         generator, average, stats, _ = steps.backward(
             now.generator, now.average, now.discriminator, forward, parts, rate
         )
-        judge = replace(now.discriminator, batch_stats=stats)
-        judge, _ = steps.update(judge, *magnitudes, half, half, placement.replicate(np.asarray(True)), rate)
-        networks.append(replace(now, generator=generator, average=average, discriminator=judge))
-        return jax.block_until_ready(judge.params)
+        discriminator = replace(now.discriminator, batch_stats=stats)
+        discriminator, _ = steps.update(
+            discriminator, *magnitudes, half, half, placement.replicate(np.asarray(True)), rate
+        )
+        networks.append(replace(now, generator=generator, average=average, discriminator=discriminator))
+        return jax.block_until_ready(discriminator.params)
 
     return step
 
@@ -194,7 +196,7 @@ def read_costs(path: Path) -> dict[str, Cost]:
         raise UserError(f"{path} holds no costs ({error}); make it with `experiments.sizes measure --out`") from error
 
 
-def runs_of(arguments: Train, costs: dict[str, Cost]) -> list[Item]:
+def runs_of(arguments: Train, costs: dict[str, Cost]) -> list[PlannedRun]:
     """Every training: as many steps as the processor time allows.
 
     Raises:
@@ -207,7 +209,7 @@ def runs_of(arguments: Train, costs: dict[str, Cost]) -> list[Item]:
     if min(steps.values()) < 1:
         raise UserError(f"--seconds {arguments.seconds} is too little for {EPOCHS} steps of every candidate")
     variants = [
-        replace(candidate, numbers=candidate.numbers | {"epochs": EPOCHS, "steps_per_epoch": steps[candidate.name]})
+        replace(candidate, numbers=candidate.values | {"epochs": EPOCHS, "steps_per_epoch": steps[candidate.name]})
         for candidate in CANDIDATES
     ]
     return plan(variants, arguments.seeds, arguments.config, arguments.out)
@@ -234,7 +236,7 @@ def train(arguments: Train) -> int:
     return 128 + ended.interrupted if ended.interrupted else int(bool(ended.failed))
 
 
-def table(costs: dict[str, Cost], runs: list[Run]) -> str:
+def table(costs: dict[str, Cost], runs: list[FinishedRun]) -> str:
     """The candidates with their costs and, where they were trained, the last validation, in Markdown."""
     lines = [
         "| candidate | parameters | GMAC a second | real-time factor | processor s a step | audio s a processor s "

@@ -39,7 +39,7 @@ def _programs_go_with_their_module() -> Iterator[None]:
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is traced: Python runs `views` once a trace of the forward program, `apply_gradient` of the other two."""
+    """What is traced: Python runs `features` once a trace of the forward program, `apply_gradient` of the other two."""
     from cmgan_jax.training import steps
 
     names: list[str] = []
@@ -51,6 +51,6 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    for name in ("views", "apply_gradient"):
+    for name in ("features", "apply_gradient"):
         monkeypatch.setattr(steps, name, counting(getattr(steps, name)))
     return names

@@ -31,7 +31,7 @@ def made_up(epochs: int = 8, windows: int = 12, log_every: int = 10, seed: int =
                     "rank_correlation": float(np.tanh(at) * 0.8 + rng.normal(0, 0.02)),
                     "window_error": float(0.3 * np.exp(-at) + 0.05),
                     "window_bias": float(0.2 * np.exp(-at)),
-                    "clean_verdict": float(1 - 0.5 * np.exp(-at)),
+                    "clean_score": float(1 - 0.5 * np.exp(-at)),
                     "target_spread": float(0.1 + rng.normal(0, 0.01)),
                     "level_db": float(-0.5 * at),
                     "generator_gradient_norm": float(rng.lognormal(0, 0.3)),

@@ -13,7 +13,7 @@ from jax import Array
 from cmgan_jax.config import GeneratorConfig
 from cmgan_jax.models import chunks, relative
 from cmgan_jax.models.attention import RelativeAttention, attend
-from cmgan_jax.models.layers import row_numbers
+from cmgan_jax.models.layers import row_indices
 from cmgan_jax.models.relative import relative_gradients, relative_scores, shift
 
 SEQUENCES, HEADS, POSITIONS, WIDTH = 7, 2, 5, 3
@@ -89,11 +89,11 @@ def test_attend_equals_the_gathered_form(
 def test_in_bfloat16_both_forms_round_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """By pair, scores are rounded on their way through memory, to 8 bits: half a unit of the last is 2 ** -9."""
     query, distances = jnp.asarray(normal(2, 3, 9, 4), jnp.bfloat16), jnp.asarray(normal(17, 4))
-    of_scores = jnp.asarray(normal(2, 3, 9, 9), jnp.bfloat16)
+    d_scores = jnp.asarray(normal(2, 3, 9, 9), jnp.bfloat16)
     found = {}
     for name, where in (("distance", (jax.default_backend(),)), ("pair", ())):
         monkeypatch.setattr(relative, "BY_DISTANCE", where)
-        found[name] = relative_scores(query, distances), *relative_gradients(of_scores, query, distances)
+        found[name] = relative_scores(query, distances), *relative_gradients(d_scores, query, distances)
     assert all(leaf.dtype == jnp.float32 for leaf in (*found["distance"], *found["pair"]))
     exact, rounded = found["distance"][0], found["pair"][0]
     np.testing.assert_array_equal(rounded, exact.astype(jnp.bfloat16).astype(jnp.float32))
@@ -106,7 +106,7 @@ def test_module_clamps_distances_and_orders_heads_and_halves() -> None:
     channels, positions, limit = HEADS * WIDTH, 6, 2
     module = RelativeAttention(GeneratorConfig(channels=channels, heads=HEADS, max_distance=limit, dropout=0.0))
     x = normal(2, positions, channels) * 3 + 1
-    numbers = row_numbers(len(x), None)
+    numbers = row_indices(len(x), None)
 
     def apply(module: RelativeAttention, x: Array) -> Array:
         return module(x, numbers, module.distances(positions), False)

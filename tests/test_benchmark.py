@@ -22,7 +22,7 @@ from cmgan_jax.benchmarking.health_cost import health_table, measure_health
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.benchmarking.memory import device_peak, peak_rss
 from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
-from cmgan_jax.benchmarking.report import Row
+from cmgan_jax.benchmarking.report import BenchmarkRow
 from cmgan_jax.benchmarking.workload import PROGRAMS, SwitchedScorer, Workload
 from cmgan_jax.cli import benchmark
 from cmgan_jax.cli.benchmark import Arguments
@@ -145,13 +145,13 @@ def test_pesq_cost_is_measured() -> None:
 
 
 def test_health_is_reckoned_by_how_often_each_part_is_paid() -> None:
-    """Two passes of 1 s every 4th step, verdicts every 2 · 3 steps, beside steps of 10 s."""
-    often = override(SMALLEST, {"health.adversarial_every": 4, "health.judge_every": 2, "log_every": 3})
+    """Two passes of 1 s every 4th step, findings every 2 · 3 steps, beside steps of 10 s."""
+    often = override(SMALLEST, {"health.adversarial_every": 4, "health.diagnose_every": 2, "log_every": 3})
     cost = measure_health(often, generator=1.0, step=10.0, repeats=2)
     assert cost.passes == 2.0
-    assert 0 < cost.window < cost.verdicts
-    assert cost.share == pytest.approx((cost.window + cost.verdicts / 6 + 2.0 / 4) / 10)
-    never = override(SMALLEST, {"health.adversarial_every": 0, "health.judge_every": 0})
+    assert 0 < cost.window < cost.findings
+    assert cost.share == pytest.approx((cost.window + cost.findings / 6 + 2.0 / 4) / 10)
+    never = override(SMALLEST, {"health.adversarial_every": 0, "health.diagnose_every": 0})
     cost = measure_health(never, generator=1.0, step=10.0, repeats=2)
     assert cost.share == pytest.approx(cost.window / 10)
     console = Console(width=120, record=True, file=io.StringIO())
@@ -171,8 +171,8 @@ def shown(table: Table) -> str:
     return console.export_text()
 
 
-def row(side: str, program: str, seconds: float) -> Row:
-    return Row(side, program, PROGRAMS[program], "fp32", 2, Timing((seconds,) * 3), floor=0.1)
+def row(side: str, program: str, seconds: float) -> BenchmarkRow:
+    return BenchmarkRow(side, program, PROGRAMS[program], "fp32", 2, Timing((seconds,) * 3), floor=0.1)
 
 
 def test_rows_know_their_figures() -> None:

@@ -23,7 +23,7 @@ from cmgan_jax.system import checksums
 from cmgan_jax.training.checkpoint import CheckpointStore, restore
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
-from experiments.endurance import sample
+from experiments.soak_test import sample
 
 CONFIG = make_config("recommended", "tiny")
 

@@ -13,9 +13,9 @@ import pytest
 from cmgan_jax.comparison import page, tables
 from cmgan_jax.comparison.conclusion import Rules, better, by_chance, conclude
 from cmgan_jax.comparison.likeness import changes_in_words, unequal
-from cmgan_jax.comparison.outcome import Interval, Run, difference, interval, measures, read_runs, summary
+from cmgan_jax.comparison.outcome import FinishedRun, Interval, difference, interval, measures, read_runs, summary
 from cmgan_jax.comparison.schedule import is_complete
-from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, plan
+from cmgan_jax.comparison.study import STUDIES, PlannedRun, Variant, parse_variant, plan
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.pesq_score import Score
 from cmgan_jax.recipes import make_config, override, to_dict
@@ -24,9 +24,9 @@ from cmgan_jax.training.pesq_targets import fill
 BASE = make_config("recommended", "tiny")
 
 
-def run_of(variant: str, seed: int, pesq: list[float], planned: int | None = None, **train: float) -> Run:
+def run_of(variant: str, seed: int, pesq: list[float], planned: int | None = None, **train: float) -> FinishedRun:
     epochs = [{"epoch": i + 1, "train": train, "validation": {"pesq": value}} for i, value in enumerate(pesq)]
-    return Run(variant, seed, epochs, planned or len(pesq), {})
+    return FinishedRun(variant, seed, epochs, planned or len(pesq), {})
 
 
 def test_every_policy_meets_every_failure() -> None:
@@ -77,9 +77,9 @@ def test_malformed_variants_are_refused(words: str) -> None:
         ((Variant("a"),), (1, 1), "1 given twice"),
         ((Variant("a"),), (), "none given"),
         ((Variant("a", "magic"),), (0,), "unknown recipe"),
-        ((Variant("a", numbers={"epoch": 3}),), (0,), "no such number"),
-        ((Variant("a", numbers={"epochs": "many"}),), (0,), "must be like"),
-        ((Variant("a", numbers={"epochs": 0}),), (0,), "variant a: .*--epochs is 0"),
+        ((Variant("a", values={"epoch": 3}),), (0,), "no such number"),
+        ((Variant("a", values={"epochs": "many"}),), (0,), "must be like"),
+        ((Variant("a", values={"epochs": 0}),), (0,), "variant a: .*--epochs is 0"),
     ],
 )
 def test_plans_that_cannot_work_are_refused(
@@ -114,12 +114,12 @@ def test_measures_by_hand() -> None:
 # --- epochs without a whole PESQ ---------------------------------------------------------------------------
 
 
-def scored_run(variant: str, seed: int, *epochs: dict[str, Any]) -> Run:
+def scored_run(variant: str, seed: int, *epochs: dict[str, Any]) -> FinishedRun:
     records = [
         {"epoch": number, "validation": {"scored": 6, "files": 6} | of, "noisy": {"pesq": 1.9, "scored": 6}}
         for number, of in enumerate(epochs, 1)
     ]
-    return Run(variant, seed, records, len(records), {})
+    return FinishedRun(variant, seed, records, len(records), {})
 
 
 WHOLE: dict[str, Any] = {"pesq": 2.5}
@@ -212,8 +212,10 @@ def test_epochs_count_once_and_by_their_number(tmp_path: Path) -> None:
     assert twice.pesq.tolist() == [2.0, 2.4, 2.2]
     assert short.lacks == "seed 1 is at epoch 2 of 3"
     assert lost.lacks == "seed 2 has no whole PESQ in epoch 2 of 3 (its record is lost)"
-    assert is_complete(Item("recommended", override(BASE, {"epochs": 3}), tmp_path / "recommended" / "seed-2"))
-    assert not is_complete(Item("recommended", override(BASE, {"epochs": 3}), tmp_path / "recommended" / "seed-1"))
+    assert is_complete(PlannedRun("recommended", override(BASE, {"epochs": 3}), tmp_path / "recommended" / "seed-2"))
+    assert not is_complete(
+        PlannedRun("recommended", override(BASE, {"epochs": 3}), tmp_path / "recommended" / "seed-1")
+    )
 
 
 # --- runs that are not alike -------------------------------------------------------------------------------
@@ -223,8 +225,8 @@ def stored(out: Path, seed: int, scores: Sequence[tuple[int, float]], **about: A
     """A run folder of the variant `recommended`; `about` holds `epochs`, `loss_time`, and fields of run.json."""
     folder = out / "recommended" / f"seed-{seed}"
     folder.mkdir(parents=True)
-    numbers = {"seed": seed, "epochs": about.pop("epochs", 2), "loss.time": about.pop("loss_time", 0.2)}
-    (folder / "run.json").write_text(json.dumps({"config": to_dict(override(BASE, numbers))} | about))
+    values = {"seed": seed, "epochs": about.pop("epochs", 2), "loss.time": about.pop("loss_time", 0.2)}
+    (folder / "run.json").write_text(json.dumps({"config": to_dict(override(BASE, values))} | about))
     records = [
         {"kind": "epoch", "step": 4 * number, "epoch": number, "train": {}, "validation": {"pesq": pesq}}
         for number, pesq in scores
@@ -345,8 +347,8 @@ def test_tables_regenerate_from_run_folders(tmp_path: Path) -> None:
             for i, value in enumerate(pesq)
         ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-        assert is_complete(Item("recommended", config, folder))
-        assert not is_complete(Item("recommended", override(config, {"epochs": 3}), folder))
+        assert is_complete(PlannedRun("recommended", config, folder))
+        assert not is_complete(PlannedRun("recommended", override(config, {"epochs": 3}), folder))
     runs = read_runs(tmp_path)
     assert summary(runs)["recommended"]["best"].mean == pytest.approx((2.1 + 2.5) / 2)
     content = tables.as_json(runs, conclude(runs), Rules())
@@ -368,8 +370,8 @@ def test_cells() -> None:
 def test_page_groups_by_failures_and_marks_a_collapse() -> None:
     failing = to_dict(override(BASE, {"targets.inject_failures": 0.2}))
     good, bad = [2.2, 2.3, 2.4], [2.0, 2.9, 2.0]
-    runs = [Run("recommended", 0, run_of("", 0, good).epochs, 3, to_dict(BASE))]
-    runs += [Run("skip-samples-20", seed, run_of("", 0, bad).epochs, 3, failing) for seed in (0, 1)]
+    runs = [FinishedRun("recommended", 0, run_of("", 0, good).epochs, 3, to_dict(BASE))]
+    runs += [FinishedRun("skip-samples-20", seed, run_of("", 0, bad).epochs, 3, failing) for seed in (0, 1)]
     html = page.build(runs, conclude(runs))
     assert html.index("No score made to fail") < html.index("Made to fail: 20% of scores")
     assert '<li class="bad">skip-samples-20 collapses' in html

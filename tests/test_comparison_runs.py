@@ -1,4 +1,4 @@
-"""Comparisons from the command line: what a stop, a failure, other numbers and other variants do to them.
+"""Comparisons from the command line: what a stop, a failure, other values and other variants do to them.
 
 Everything runs but the steps: `Training` stands in their place, and writes what a run writes.
 """
@@ -70,8 +70,8 @@ class Training:
         try:
             for epoch in range(config.epochs):
                 validation = {"pesq": 2.0 + 0.1 * epoch, "si_sdr": 9.0, "loss": 0.1, "scored": 2, "files": 2}
-                numbers = {"epoch": epoch + 1, "train": {}, "validation": validation, "noisy": {"pesq": 1.9}}
-                recorder.record("epoch", 3 * epoch + 3, numbers)
+                values = {"epoch": epoch + 1, "train": {}, "validation": validation, "noisy": {"pesq": 1.9}}
+                recorder.record("epoch", 3 * epoch + 3, values)
                 if folder.parent.name in self.ends:
                     raise self.ends[folder.parent.name]
         finally:

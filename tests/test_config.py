@@ -106,7 +106,7 @@ def test_every_recipe_works_at_every_size(recipe: str, preset: str) -> None:
 
 
 def test_the_smallest_that_is_allowed_works() -> None:
-    """At the bounds of the rules every shape fits, from the waveform to the verdict; traced, not computed."""
+    """At the bounds of the rules every shape fits, from the waveform to the finding; traced, not computed."""
     smallest = {
         "spectral.n_fft": 32,
         "spectral.hop": 16,
@@ -126,10 +126,10 @@ def test_the_smallest_that_is_allowed_works() -> None:
     def step(audio: jax.Array) -> Any:
         spectrum = stft(audio, config.spectral)
         enhanced, _ = Generator(config.generator).init_with_output(jax.random.key(0), spectrum)
-        verdict, _ = Discriminator(config.discriminator).init_with_output(
+        finding, _ = Discriminator(config.discriminator).init_with_output(
             jax.random.key(0), magnitude(spectrum), magnitude(enhanced)
         )
-        return istft(enhanced, config.spectral), verdict
+        return istft(enhanced, config.spectral), finding
 
-    audio, verdict = jax.eval_shape(step, jax.ShapeDtypeStruct((1, config.crop_samples), jnp.float32))
-    assert (audio.shape, verdict.shape) == ((1, config.crop_samples), (1,))
+    audio, finding = jax.eval_shape(step, jax.ShapeDtypeStruct((1, config.crop_samples), jnp.float32))
+    assert (audio.shape, finding.shape) == ((1, config.crop_samples), (1,))

@@ -1,4 +1,4 @@
-"""The diagnosis as a program: logs of every kind in, verdicts, status and a page out."""
+"""The diagnosis as a program: logs of every kind in, findings, status and a page out."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def diagnosis(path: Path) -> dict[str, Any]:
 
 
 def codes(content: dict[str, Any]) -> list[str]:
-    return [verdict["code"] for verdict in content["verdicts"]]
+    return [finding["code"] for finding in content["findings"]]
 
 
 @pytest.mark.parametrize("form", ["exact", "six", "csv"])
@@ -93,7 +93,7 @@ def test_the_account_s_log(tmp_path: Path) -> None:
     assert content["shares"]["disc_loss_zero"] == 0
     assert content["shares"]["disc_loss_lowest_not_zero"] == pytest.approx(3e-6)
     assert content["shares"]["disc_loss_highest"] == pytest.approx(0.063)
-    assert "since epoch 7" in content["verdicts"][0]["text"]
+    assert "since epoch 7" in content["findings"][0]["text"]
 
 
 def test_failing_samples_from_skipped_batches(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_losses_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     of.generator[5, 2] = np.nan
     content = diagnosis(store(tmp_path, of, "exact"))
     assert codes(content) == ["non_finite"]
-    assert "epoch 5, step 1500" in content["verdicts"][0]["text"]
+    assert "epoch 5, step 1500" in content["findings"][0]["text"]
 
 
 # --- defects -----------------------------------------------------------------------------------------------
@@ -177,8 +177,8 @@ def make_run(folder: Path, **numbers: Any) -> Path:
 def test_a_run_is_judged_by_its_records_and_its_numbers(tmp_path: Path) -> None:
     content = diagnosis(make_run(tmp_path / "run", discriminator_update=0.8, valid_share=0.98, failures={"timeout": 1}))
     assert codes(content) == ["skipped_updates", "scores_failing"]
-    assert "policy skip" in content["verdicts"][0]["text"]
-    assert "timeout 39" in content["verdicts"][1]["text"]
+    assert "policy skip" in content["findings"][0]["text"]
+    assert "timeout 39" in content["findings"][1]["text"]
     assert content["shares"]["disc_loss_zero"] == pytest.approx(0.2)
     assert content["source"]["recipe"] == "published_2022"
     assert [row["epoch"] for row in content["epochs"]] == [1, 2, 3, 4]
@@ -199,8 +199,8 @@ def test_records_that_say_that_something_is_wrong(tmp_path: Path) -> None:
         make_run(tmp_path / "run", not_finite=1080, discriminator_update=0.1, discriminator_loss_zero=0)
     )
     assert codes(content) == ["non_finite"]
-    assert "1080 steps" in content["verdicts"][0]["text"]
-    assert "90.00% of the discriminator's updates" in content["verdicts"][0]["text"]
+    assert "1080 steps" in content["findings"][0]["text"]
+    assert "90.00% of the discriminator's updates" in content["findings"][0]["text"]
 
 
 def test_a_run_that_stopped_for_it_is_no_healthy_one(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_run_that_stopped_for_it_is_no_healthy_one(tmp_path: Path) -> None:
     set_aside(folder, {"clean": np.zeros((1, 2))}, step=412)
     content = diagnosis(folder)
     assert codes(content) == ["non_finite"]
-    assert "stopped at step 412" in content["verdicts"][0]["text"]
+    assert "stopped at step 412" in content["findings"][0]["text"]
 
 
 def test_epochs_show_how_many_files_were_scored(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_losses_of_epochs_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     (tmp_path / "epoch.csv").write_text(epoch_csv(of))
     content = diagnosis(tmp_path / "epoch.csv")
     assert codes(content) == ["non_finite"]
-    assert "the validation loss is no finite number in epoch 4" in content["verdicts"][0]["text"]
+    assert "the validation loss is no finite number in epoch 4" in content["findings"][0]["text"]
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

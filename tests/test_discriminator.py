@@ -82,12 +82,12 @@ def test_training_moves_every_vector_and_evaluation_none() -> None:
     model = Discriminator(SMALL)
     shapes = jax.eval_shape(model.init, jax.random.key(0), clean, other)
     variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
-    verdict, trained = jax.jit(
+    finding, trained = jax.jit(
         lambda v: model.apply(v, clean, other, True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(1)})
     )(variables)
     evaluated, kept = jax.jit(lambda v: model.apply(v, clean, other, mutable=["batch_stats"]))(variables)
-    assert verdict.shape == evaluated.shape == (3,)
-    assert ((verdict > 0) & (verdict < 1)).all()
+    assert finding.shape == evaluated.shape == (3,)
+    assert ((finding > 0) & (finding < 1)).all()
     before, after, same = (
         jax.tree.leaves(tree) for tree in (variables["batch_stats"], trained["batch_stats"], kept["batch_stats"])
     )
@@ -101,7 +101,7 @@ def test_training_moves_every_vector_and_evaluation_none() -> None:
     ("clean", "other", "words"),
     [
         ((16, 16), (16, 16), r"clean magnitude has shape \[16, 16\], expected \[B, T, F\]"),
-        ((1, 16, 16), (1, 16, 17), r"judged magnitude has shape \[1, 16, 17\], expected \[1, 16, 16\]"),
+        ((1, 16, 16), (1, 16, 17), r"scored magnitude has shape \[1, 16, 17\], expected \[1, 16, 16\]"),
         ((1, 15, 16), (1, 15, 16), r"\[1, 15, 16\].*16 frames"),
     ],
 )

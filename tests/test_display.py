@@ -26,7 +26,7 @@ NUMBERS = {
 
 
 def progress(step: int = 3) -> Progress:
-    return Progress(epoch=0, epochs=2, step=step, steps=8, seconds_left=65.0, numbers=NUMBERS)
+    return Progress(epoch=0, epochs=2, step=step, steps=8, seconds_left=65.0, values=NUMBERS)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from cmgan_jax.runs.folder import Checkpoint, steps_in
 from cmgan_jax.training import checkpoint
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.divergence import Diverged
-from cmgan_jax.training.launch import Wishes, launch
+from cmgan_jax.training.launch import RunOptions, launch
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.records import read_metrics
 
@@ -74,7 +74,7 @@ def one(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train_alone(config: Config, folder: Path, out: Path, resume: bool = False) -> int:
     source = {"data": str(folder), "speech": [], "noise": [], "skip_bad": False}
     corpus = open_corpus(CorpusSource(data=folder), config)
-    return launch(config, corpus, Wishes(out, devices=4, resume=resume), Display(), source).step
+    return launch(config, corpus, RunOptions(out, devices=4, resume=resume), Display(), source).step
 
 
 Start = Callable[..., list["subprocess.Popen[str]"]]

@@ -15,9 +15,9 @@ from cmgan_jax.training import divergence, stepper
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.divergence import WATCHED, Diverged
-from cmgan_jax.training.launch import Wishes, launch
+from cmgan_jax.training.launch import RunOptions, launch
 from cmgan_jax.training.records import read_metrics
-from experiments.torture import make_corpus
+from experiments.kill_test import make_corpus
 
 CONFIG = override(
     make_config("recommended", "tiny"),
@@ -59,7 +59,7 @@ def test_it_stops_with_the_last_good_checkpoint_and_the_batch(
     monkeypatch.setattr(stepper, "rate_factor", lambda config, epoch: 1e18)
     out = tmp_path / "run"
     with pytest.raises(Diverged) as stopped:
-        launch(CONFIG, corpus, Wishes(out, devices=1), Display())
+        launch(CONFIG, corpus, RunOptions(out, devices=1), Display())
     assert stopped.value.status == 3
     assert [record["not_finite"] for record in read_metrics(out, "step")] == [0, 1, 2]
     assert f"last good checkpoint:  {out / 'latest' / '1'}\n" in str(stopped.value)

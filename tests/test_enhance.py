@@ -1,4 +1,4 @@
-"""Waveforms through the generator: levels, rooms, windows, silence. Tiny random networks; no speech needed."""
+"""Waveforms through the generator: levels, buckets, windows, silence. Tiny random networks; no speech needed."""
 
 from functools import cache
 from typing import Any, cast
@@ -15,7 +15,7 @@ from cmgan_jax.inference.enhance import WindowConfig, clamp_distances, enhance, 
 from cmgan_jax.inference.pieces import enhance_pieces, gain, pad
 from cmgan_jax.models.generator import BLOCKS, Generator, split_blocks
 from cmgan_jax.recipes import make_config
-from cmgan_jax.spectral import compress, istft, level, stft, uncompress
+from cmgan_jax.spectral import compress, istft, stft, uncompress, unit_rms_gain
 
 CONFIG = make_config("recommended", "tiny")
 # Rooms of 1 s, 1/2 s and 1/4 s: programs that the tests share, for a compile takes seconds.
@@ -82,7 +82,7 @@ def test_faint_and_loud_levels_are_finite() -> None:
     # Squares of 1e-40 vanish and those of 1e30 overflow in single precision.
     for peak in (1e-40, 1e30):
         assert np.isfinite(enhance(random_variables(), np.full(500, peak, np.float32), CONFIG, SHORT)).all()
-    assert gain(noise(1_000)) == pytest.approx(float(level(jnp.asarray(noise(1_000)))[0]), rel=1e-6)
+    assert gain(noise(1_000)) == pytest.approx(float(unit_rms_gain(jnp.asarray(noise(1_000)))[0]), rel=1e-6)
 
 
 def test_what_is_no_waveform_is_refused() -> None:
@@ -102,7 +102,7 @@ def test_padding_repeats_what_is_too_short_to_reflect() -> None:
 
 def test_pieces_share_a_batch_and_change_nothing_in_each_other() -> None:
     shapes = network(random_variables(), CONFIG, WindowConfig(whole=0.5, window=0.5, batch=3))
-    assert shapes.rooms == ((1, 2_000), (1, 4_000), (1, 8_000), (3, 8_000))
+    assert shapes.buckets == ((1, 2_000), (1, 4_000), (1, 8_000), (3, 8_000))
     pieces = [noise(8_000), np.zeros(50, np.float32), noise(5_321, 2)]
     together = enhance_pieces(shapes, pieces)
     for piece, found in zip(pieces, together, strict=True):
@@ -129,7 +129,7 @@ def test_few_programs_for_files_of_any_length(monkeypatch: pytest.MonkeyPatch) -
             np.testing.assert_allclose(enhance(random_variables(), audio, CONFIG, windows), audio, atol=1e-6)
         kinds = {str(kind) for kind in traced}
         assert len(kinds) <= 4
-        assert len(kinds) == len(network(random_variables(), CONFIG, windows).rooms)
+        assert len(kinds) == len(network(random_variables(), CONFIG, windows).buckets)
 
 
 def test_the_programs_that_jax_compiles_are_counted_too() -> None:

@@ -61,7 +61,9 @@ def test_ours_runs_and_counts_memory() -> None:
 
 def test_part_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "make_config", lambda recipe, preset: SMALLEST)
-    wishes = Arguments(part=("enhance",), batch=(4,), window=(1.0,), window_batch=(1,), minutes=0.1, files=2, repeats=1)
-    found = json.loads(json.dumps(plain(benchmark.measure(wishes, Console(file=io.StringIO())))))
+    options = Arguments(
+        part=("enhance",), batch=(4,), window=(1.0,), window_batch=(1,), minutes=0.1, files=2, repeats=1
+    )
+    found = json.loads(json.dumps(plain(benchmark.measure(options, Console(file=io.StringIO())))))
     assert [row["material"] for row in found["enhancement"]] == ["a long file", "short files"]
     assert [row["audio"] for row in found["enhancement"]] == [6.0, 8.0]

@@ -1,4 +1,4 @@
-"""Whether the discriminator knows what it judges: rank correlation, bias and error, over a window that is saved."""
+"""Whether the discriminator knows what it scores: rank correlation, bias and error, over a window that is saved."""
 
 import json
 import math

@@ -116,7 +116,7 @@ def test_sound_files_have_none(tmp_path: Path) -> None:
     # A sneeze in a silent file is noise enough.
     audio.write(tmp_path / "d.wav", np.concatenate([np.zeros(7000), noise(1000)]), RATE)
     for path in sorted(tmp_path.iterdir()):
-        assert measure(path, RATE) == inspection.Measured(8000), path
+        assert measure(path, RATE) == inspection.FileMeasurement(8000), path
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cmgan_jax.cli import _cli, evaluate, export, export_torch, import_torch, prepare_data
-from experiments import endurance, torture
+from experiments import kill_test, soak_test
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,11 +81,15 @@ def test_before_a_corpus_is_read(place: Path, command: str, said: str) -> None:
         (prepare_data, "voicebank data --out file/x", "--out file/x: {}/file is no folder"),
         (prepare_data, "demo --out file/x", "--out file/x: {}/file is no folder"),
         (import_torch, "--generator weights.pt --out caf\udce9", "--out caf\\udce9: its name is no UTF-8"),
-        (torture, "--kills-a-run 0", "--kills-a-run 0: it must be 1 or more"),
-        (torture, "--save-every often", "--save-every is often: it must be"),
-        (torture, "--out thesis", "--out thesis: it would be deleted, and holds what is not of this program (chapter"),
-        (endurance, "--out thesis", "--out thesis: it would be deleted"),
-        (endurance, "--growth -1", "--growth -1.0: it must be 0 or more"),
+        (kill_test, "--kills-a-run 0", "--kills-a-run 0: it must be 1 or more"),
+        (kill_test, "--save-every often", "--save-every is often: it must be"),
+        (
+            kill_test,
+            "--out thesis",
+            "--out thesis: it would be deleted, and holds what is not of this program (chapter",
+        ),
+        (soak_test, "--out thesis", "--out thesis: it would be deleted"),
+        (soak_test, "--growth -1", "--growth -1.0: it must be 0 or more"),
     ],
 )
 def test_before_anything_is_loaded_or_deleted(

@@ -11,7 +11,7 @@ from jax import Array
 
 from cmgan_jax.models.convolution import convolve
 from cmgan_jax.models.depthwise import depthwise
-from cmgan_jax.models.layers import BatchNorm, Conv, Dropout, InstanceNorm, LayerNorm, PReLU, row_numbers
+from cmgan_jax.models.layers import BatchNorm, Conv, Dropout, InstanceNorm, LayerNorm, PReLU, row_indices
 from cmgan_jax.shapes import AXIS
 
 RNG = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_convolution_has_the_derivative_of_the_plain_form(
 
 
 def kept(seed: int, x: np.ndarray, rate: float = 0.2) -> np.ndarray:
-    numbers = row_numbers(len(x), None)
+    numbers = row_indices(len(x), None)
     return np.asarray(Dropout(rate).apply({}, x, numbers, True, rngs={"dropout": jax.random.key(seed)}))
 
 
@@ -112,7 +112,7 @@ def test_dropout_keeps_the_share_and_the_expectation() -> None:
 
 def test_dropout_is_off_in_evaluation_and_at_rate_0() -> None:
     x = normal(3, 4)
-    numbers = row_numbers(len(x), None)
+    numbers = row_indices(len(x), None)
     np.testing.assert_array_equal(Dropout(0.2).apply({}, x, numbers, False), x)
     np.testing.assert_array_equal(Dropout(0.0).apply({}, x, numbers, True), x)
 
@@ -122,7 +122,7 @@ def test_dropout_does_not_depend_on_the_number_of_devices() -> None:
     key = jax.random.key(3)
 
     def drop(rows: Array, key: Array) -> Any:
-        return Dropout(0.5).apply({}, rows, row_numbers(len(rows), AXIS), True, rngs={"dropout": key})
+        return Dropout(0.5).apply({}, rows, row_indices(len(rows), AXIS), True, rngs={"dropout": key})
 
     spread = jax.pmap(drop, AXIS, in_axes=(0, None))
     np.testing.assert_array_equal(np.reshape(spread(x.reshape(4, 2, 5, 3), key), x.shape), kept(3, x, 0.5))

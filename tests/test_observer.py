@@ -1,4 +1,4 @@
-"""Verdicts while a run goes on: each announced once, those of now in a file, and a full disk stops nothing."""
+"""Findings while a run goes on: each announced once, those of now in a file, and a full disk stops nothing."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from cmgan_jax.training.observer import Observer
 from cmgan_jax.training.records import Recorder, read_metrics
 from cmgan_jax.training.validation import Held
 
-CONFIG = override(make_config("recommended", "demo"), {"health.judge_every": 6})
+CONFIG = override(make_config("recommended", "demo"), {"health.diagnose_every": 6})
 CLEAN = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
 
 
@@ -52,7 +52,7 @@ def files() -> list[tuple[str, np.ndarray, np.ndarray]]:
 def test_a_verdict_is_said_once_and_the_present_ones_are_filed(tmp_path: Path) -> None:
     notes = Notes()
     watch(tmp_path, notes)
-    said = read_metrics(tmp_path, "verdict")
+    said = read_metrics(tmp_path, "finding")
     codes = [record["code"] for record in said]
     assert len(codes) == len(set(codes)) == len(notes.said)
     assert {"pesq_collapse", "skipped_updates", "scores_failing"} <= set(codes)
@@ -62,8 +62,8 @@ def test_a_verdict_is_said_once_and_the_present_ones_are_filed(tmp_path: Path) -
     assert at["skipped_updates"] <= 120 < at["pesq_collapse"] <= 8 * 120
     now = json.loads((tmp_path / "health.json").read_text())
     assert now["step"] == 8 * 120
-    assert now["verdicts"][0]["code"] == "pesq_collapse"
-    assert now["verdicts"][0]["level"] == "collapse"
+    assert now["findings"][0]["code"] == "pesq_collapse"
+    assert now["findings"][0]["level"] == "collapse"
     page = (tmp_path / "report.html").read_text()
     assert "[pesq_collapse]" in page
     assert [f"<h3>{name}</h3>" in page for name, _, _ in files()] == [True, False, True]
@@ -108,7 +108,7 @@ def test_nothing_is_done_where_health_is_off(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, 0)
     held = Held({"clean": CLEAN[None], "noisy": CLEAN[None]}, files())
     watching = Observer(tmp_path, config, recorder, Notes(), held)
-    watching.after_window(config.log_every * config.health.judge_every)
+    watching.after_window(config.log_every * config.health.diagnose_every)
     watching.after_epoch(3, 1, {})
     recorder.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "tensorboard"]

@@ -16,7 +16,7 @@ from cmgan_jax.interop.naming import discriminator_from_torch, generator_from_to
 from cmgan_jax.interop.torch_file import read_torch_file
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.models.generator import Generator
-from cmgan_jax.spectral import compress, istft, level, magnitude, stft, uncompress
+from cmgan_jax.spectral import compress, istft, magnitude, stft, uncompress, unit_rms_gain
 from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import start_network
@@ -59,7 +59,7 @@ def assert_near(found: Any, expected: Any, tolerance: float) -> None:
 
 def test_level_and_spectra(reference: tuple[Numbers, Any, Any, Any, Any]) -> None:
     numbers = reference[0]
-    factor = level(numbers["noisy"])
+    factor = unit_rms_gain(numbers["noisy"])
     assert_near(factor[:, 0], numbers["scale"], 1e-6)
     # Compression amplifies rounding where a bin is nearly 0, so spectra are compared uncompressed, and by audio.
     for name, order in (("noisy", (0, 1, 2)), ("clean", (0, 2, 1))):
@@ -89,7 +89,7 @@ def test_discriminator_in_evaluation(reference: tuple[Numbers, Any, Any, Any, An
 
 def test_losses_and_gradient_of_a_training_forward(reference: tuple[Numbers, Any, Any, Any, Any]) -> None:
     numbers, config, variables, judge_config, judge = reference
-    factor = level(numbers["noisy"][:1])
+    factor = unit_rms_gain(numbers["noisy"][:1])
     clean_audio = numbers["clean"][:1]
     # The same spectra as the reference's: from audio, rounding near 0 would be amplified.
     noisy = jnp.asarray(complex_of(numbers["noisy_spec"])[:1])
@@ -101,14 +101,14 @@ def test_losses_and_gradient_of_a_training_forward(reference: tuple[Numbers, Any
         )
         audio = istft(uncompress(spectrum, SPECTRAL), SPECTRAL)
         estimate = magnitude(spectrum)
-        verdict = Discriminator(judge_config).apply(judge, magnitude(clean), estimate)
-        assert isinstance(verdict, jax.Array)
+        finding = Discriminator(judge_config).apply(judge, magnitude(clean), estimate)
+        assert isinstance(finding, jax.Array)
         terms = {
             "loss_ri": ri_loss(spectrum, clean),
             "loss_mag": magnitude_loss(estimate, magnitude(clean)),
             "loss_time_unnormalised_clean": time_loss(audio, clean_audio),
             "loss_time_normalised_clean": time_loss(audio, clean_audio * factor),
-            "loss_gan": adversarial_loss(verdict),
+            "loss_gan": adversarial_loss(finding),
         }
         # The published head's total: the un-normalised clean in the time loss.
         w = LossConfig()

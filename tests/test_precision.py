@@ -28,7 +28,7 @@ from cmgan_jax.runs.folder import Checkpoint
 from cmgan_jax.shapes import AXIS
 from cmgan_jax.training.checkpoint import read_run
 from cmgan_jax.training.display import Display
-from cmgan_jax.training.launch import Wishes, launch
+from cmgan_jax.training.launch import RunOptions, launch
 from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.state import RUN_ONCE, initialise
 from cmgan_jax.training.steps import discriminator_gradient, generator_backward, generator_forward, generator_gradient
@@ -159,7 +159,7 @@ def test_estimates_and_losses_are_near(passes: dict[str, Any]) -> None:
     for name in [name for name in exact[3] if "loss" in name]:
         one, other = found[3][name], exact[3][name]
         if name == "loss_adversarial" or "discriminator" in name:
-            # The root of a mean of squares over few verdicts is off by no more than they are.
+            # The root of a mean of squares over few findings is off by no more than they are.
             np.testing.assert_allclose(np.sqrt(one), np.sqrt(other), atol=4 * ROUNDING, err_msg=name)
         else:
             # Means over many values, whose errors cancel but for a bias.
@@ -185,13 +185,13 @@ def test_a_run_keeps_its_state_and_may_change_its_precision(traced: list[str], t
     whole = override(SMALL, {"generator.blocks": 0})
     halves = replace(whole, precision="bf16")
     corpus, out = make_corpus(tmp_path / "corpus", halves), tmp_path / "run"
-    launch(halves, corpus, Wishes(out, devices=1), Display())
-    assert traced == ["views", "apply_gradient", "apply_gradient"]
+    launch(halves, corpus, RunOptions(out, devices=1), Display())
+    assert traced == ["features", "apply_gradient", "apply_gradient"]
     noisy = make_crops(1, SMALL.data.crop_seconds, 16_000)["noisy"][0]
     enhancer = Enhancer.from_checkpoint(out)
     assert enhancer.weights.config.precision == "bf16"
     assert 0 < distance(enhancer.enhance(noisy, 16_000), noisy) < np.inf
-    launch(replace(whole, epochs=2), corpus, Wishes(out, devices=1, resume=True), Display())
+    launch(replace(whole, epochs=2), corpus, RunOptions(out, devices=1, resume=True), Display())
     assert [record["generator_update"] for record in read_metrics(out, "step")] == [1.0] * 4
     for step, precision in ((2, "bf16"), (4, "fp32")):
         checkpoint = Checkpoint(out, "latest", step)

@@ -15,12 +15,12 @@ import soxr
 from cmgan_jax.cli._cli import run
 from cmgan_jax.data import audio, manifest
 from cmgan_jax.data.prepare import prompts, voicebank
-from cmgan_jax.data.prepare.demo import Plan, prepare_demo
+from cmgan_jax.data.prepare.demo import DemoPlan, prepare_demo
 from cmgan_jax.data.prepare.synthetic_noise import make_noise
 from cmgan_jax.data.prepare.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.errors import UserError
 
-SMALL = Plan(
+SMALL = DemoPlan(
     noise={"pink": 1, "babble": 1},
     noise_seconds=1.0,
     validation={"pink": 1, "babble": 1, "hum": 2},

@@ -28,8 +28,8 @@ def test_recipes_say_how_and_presets_how_large() -> None:
             assert not set(how) & set(size)
             made = make_config(recipe, preset)
             assert (made.recipe, made.preset) == (recipe, preset)
-            numbers = flatten(made)
-            assert all(numbers[path] == value for path, value in (how | size).items())
+            values = flatten(made)
+            assert all(values[path] == value for path, value in (how | size).items())
     assert differing(make_config(), Config()) == set(RECIPES["recommended"])
 
 
@@ -56,9 +56,9 @@ def test_a_config_survives_json() -> None:
         ({"loss": 0.5}, r"config\.loss .*0\.5"),
     ],
 )
-def test_fields_of_another_version_are_refused(numbers: dict[str, object], words: str) -> None:
+def test_fields_of_another_version_are_refused(values: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        from_dict(numbers)
+        from_dict(values)
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_fields_of_another_version_are_refused(numbers: dict[str, object], words
         ({"targets": {"late_discriminator": True}}, False),
     ],
 )
-def test_fields_of_earlier_versions_are_left_out(numbers: dict[str, object], same: bool) -> None:
+def test_fields_of_earlier_versions_are_left_out(values: dict[str, object], same: bool) -> None:
     """The model can be used in any case; a run with a value that computes something else is another run."""
-    assert from_dict(numbers) == Config()
-    lines = differences({"config": to_dict(Config())}, {"config": numbers})
+    assert from_dict(values) == Config()
+    lines = differences({"config": to_dict(Config())}, {"config": values})
     gone = "targets.late_discriminator: the run has True, and this version has no such option"
     assert lines == ([] if same else [gone])
 

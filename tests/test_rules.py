@@ -1,4 +1,4 @@
-"""Verdicts: for each rule a synthetic history that fires it, and one that must not."""
+"""Findings: for each rule a synthetic history that fires it, and one that must not."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 
 from cmgan_jax.diagnosis.evidence import cannot_tell
 from cmgan_jax.diagnosis.history import History, Source
-from cmgan_jax.diagnosis.rules import CODES, RULES, Thresholds, judge
+from cmgan_jax.diagnosis.rules import CODES, RULES, Thresholds, apply_rules
 
 STEPS, EPOCHS = 60, 12
 
@@ -51,14 +51,14 @@ def epochs(**changed: Any) -> dict[str, np.ndarray]:
 
 
 def run(numbers: Any = None, epoch: Any = None, **step: Any) -> History:
-    return History(Source("run", numbers=numbers or {}), steps(**step), epochs(**(epoch or {})))
+    return History(Source("run", settings=numbers or {}), steps(**step), epochs(**(epoch or {})))
 
 
 def text_of(history: History, code: str) -> str:
-    """What the one verdict says; no other may be there."""
-    verdicts = judge(history)
-    assert [verdict.code for verdict in verdicts] == [code]
-    return verdicts[0].text
+    """What the one finding says; no other may be there."""
+    findings = apply_rules(history)
+    assert [finding.code for finding in findings] == [code]
+    return findings[0].text
 
 
 def test_nothing_is_said_of_a_healthy_run() -> None:
@@ -79,7 +79,7 @@ SIGNS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "the generator's updates": ("non_finite", {"generator_update": 0.1}, "90.00% of the generator's"),
     "scores by reason alone": ("scores_failing", {"valid_share": np.nan, "failures.timeout": 2.0}, "timeout 120"),
-    "clean speech": ("discriminator_miscalibrated", {"clean_verdict": 0.3}, "clean speech 0.30"),
+    "clean speech": ("discriminator_miscalibrated", {"clean_score": 0.3}, "clean speech 0.30"),
 }
 
 
@@ -103,14 +103,14 @@ def test_skipped_updates_are_not_called_otherwise() -> None:
     assert text_of(run(discriminator_update=0.9, discriminator_loss_zero=0.1), "skipped_updates")
     # No other policy leaves one out, whatever else an early revision did not record.
     unknown = {"discriminator_loss_zero": np.nan, "discriminator_loss_small": np.nan, "discriminator_update": 0.9}
-    codes = [of.code for of in judge(run({"targets.policy": "mask"}, **unknown))]
+    codes = [of.code for of in apply_rules(run({"targets.policy": "mask"}, **unknown))]
     assert "non_finite" in codes
 
 
 def test_few_windows_of_many_steps_are_enough() -> None:
     """A run that records every 300 steps has four records after 1200."""
     few = {name: of[:4] for name, of in steps(step=300 * np.arange(1, STEPS + 1), discriminator_loss_zero=1.0).items()}
-    assert [of.code for of in judge(History(Source(), few, epochs()))] == ["skipped_updates"]
+    assert [of.code for of in apply_rules(History(Source(), few, epochs()))] == ["skipped_updates"]
 
 
 def epoch_records(*validations: dict[str, Any], **noisy: Any) -> History:
@@ -149,7 +149,7 @@ def test_what_validation_lacks_is_named(validations: list[dict[str, Any]], code:
 def test_a_mean_over_some_files_has_no_part_in_a_collapse() -> None:
     """Two easy files of six score 3.4 in epoch 4; over all six nothing fell."""
     part = {"pesq": 3.4, "scored": 2}
-    assert [of.code for of in judge(epoch_records(*4 * [{}], part, *4 * [{}]))] == ["scores_failing"]
+    assert [of.code for of in apply_rules(epoch_records(*4 * [{}], part, *4 * [{}]))] == ["scores_failing"]
     # Where two cannot be scored even noisy, four are all.
     assert text_of(epoch_records(*5 * [{"scored": 4}], scored=4), "healthy")
 
@@ -245,7 +245,7 @@ FALL = [2.15, 2.05, 2.2, 2.0, 2.1, 2.12]
 
 def test_the_account_s_collapse() -> None:
     history = run(epoch={"validation__pesq": RISE + FALL, "validation__rank_correlation": 0.35})
-    collapse, divergence = judge(history)
+    collapse, divergence = apply_rules(history)
     assert (collapse.code, divergence.code) == ("pesq_collapse", "loss_pesq_divergence")
     # The last three epochs have a mean of 2.0733, and 2.64 - 2.0733 = 0.567.
     for part in ("best was 2.64 (epoch 6)", "epochs 10 to 12", "0.57 below", "since epoch 7", "2.00 and 2.20"):
@@ -267,7 +267,7 @@ def test_a_collapse_is_named_while_it_happens(known: int) -> None:
 
     def codes(count: int) -> list[str]:
         columns = {name: of[:count] for name, of in epochs(validation__pesq=pesq).items()}
-        return [verdict.code for verdict in judge(History(Source(), steps(), columns))]
+        return [finding.code for finding in apply_rules(History(Source(), steps(), columns))]
 
     assert "pesq_collapse" in codes(known)
     assert codes(6) == ["healthy"]
@@ -292,7 +292,7 @@ def test_noise_is_no_collapse(noise: float, allowed: int) -> None:
     for i in range(150):
         pesq = noisy(rng, (8, 30, 120)[i % 3], noise)
         columns = {"epoch": 1 + np.arange(pesq.size), "validation.pesq": pesq}
-        alarms += judge(History(Source(), steps(), columns))[0].code == "pesq_collapse"
+        alarms += apply_rules(History(Source(), steps(), columns))[0].code == "pesq_collapse"
     assert alarms <= allowed
 
 
@@ -304,7 +304,7 @@ def test_a_collapse_is_seen_through_noise() -> None:
         pesq = np.concatenate([np.linspace(2.45, 2.64, 7), fallen])
         pesq = pesq + rng.normal(0, 0.03, pesq.size)
         columns = {"epoch": 1 + np.arange(pesq.size), "validation.pesq": pesq}
-        assert judge(History(Source(), steps(), columns))[0].code == "pesq_collapse"
+        assert apply_rules(History(Source(), steps(), columns))[0].code == "pesq_collapse"
 
 
 # --- how much is enough ------------------------------------------------------------------------------------
@@ -326,8 +326,8 @@ def test_a_run_that_has_hardly_begun_is_not_judged_by_what_it_cannot_know() -> N
         step=np.arange(STEPS), level_db=-6.0, target_spread=0.001, calibration_error=0.5, rank_correlation=0.0
     )
     assert text_of(History(Source(), early, {}), "too_little_data")
-    policy = Source(numbers={"targets.policy": "batch_mean"})
-    assert [of.code for of in judge(History(policy, early, {}))] == ["targets_constant", "too_little_data"]
+    policy = Source(settings={"targets.policy": "batch_mean"})
+    assert [of.code for of in apply_rules(History(policy, early, {}))] == ["targets_constant", "too_little_data"]
 
 
 def test_without_pesq_healthy_says_what_it_does_not_cover() -> None:
@@ -335,4 +335,4 @@ def test_without_pesq_healthy_says_what_it_does_not_cover() -> None:
 
 
 def test_thresholds_can_be_chosen() -> None:
-    assert judge(run(level_db=-3.6), Thresholds(level_db=4.0))[0].code == "healthy"
+    assert apply_rules(run(level_db=-3.6), Thresholds(level_db=4.0))[0].code == "healthy"

@@ -20,7 +20,7 @@ from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs.folder import find, steps_in
 from cmgan_jax.training import loop
 from cmgan_jax.training.display import Display, Progress
-from cmgan_jax.training.launch import Wishes, launch
+from cmgan_jax.training.launch import RunOptions, launch
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.records import read_metrics
 
@@ -34,7 +34,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def train(corpus: Corpus, out: Path, config: Config, display: Display, resume: bool = False) -> Outcome:
-    return launch(config, corpus, Wishes(out, devices=2, resume=resume), display)
+    return launch(config, corpus, RunOptions(out, devices=2, resume=resume), display)
 
 
 class Scripted(Display):
@@ -53,7 +53,7 @@ class Scripted(Display):
         def scored(*arguments: Any) -> Any:
             found, value = score_files(*arguments), next(script)
             lacking = {"complete": False, "pesq_partial": 4.0, "scored": 1, "unscored": {"p4_001": "timeout"}}
-            return found._replace(numbers=found.numbers | {"pesq": value} | (lacking if value is None else {}))
+            return found._replace(numbers=found.summary | {"pesq": value} | (lacking if value is None else {}))
 
         patch.setattr(loop, "score_files", scored)
 

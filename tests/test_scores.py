@@ -152,8 +152,8 @@ def test_files_are_scored_in_order_and_the_unreadable_named(pool, tmp_path):
     def pairs():
         for name in names:
             taken.append(name)
-            yield scores.Pair(name, tmp_path / "clean.wav", tmp_path / f"{name}.wav")
-        yield scores.Pair("arrays", clean, noisy(clean))
+            yield scores.FilePair(name, tmp_path / "clean.wav", tmp_path / f"{name}.wav")
+        yield scores.FilePair("arrays", clean, noisy(clean))
 
     results = scores.score_files(pairs(), pool)
     good = next(results)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import pytest
 
-from cmgan_jax.comparison.outcome import Run
+from cmgan_jax.comparison.outcome import FinishedRun
 from cmgan_jax.errors import UserError
 from cmgan_jax.models.generator import Generator
 from cmgan_jax.recipes import make_config
@@ -62,9 +62,9 @@ def test_costs_survive_their_file(tmp_path: Path) -> None:
 def test_the_table_has_costs_and_the_mean_over_seeds_of_the_last_validation() -> None:
     """By hand: 8.192 s of audio in 0.5 processor seconds are 16.4; PESQ (2.0 + 2.1) / 2; without runs a dash."""
 
-    def ended(seed: int, pesq: float | None) -> Run:
+    def ended(seed: int, pesq: float | None) -> FinishedRun:
         first = {"epoch": 1, "validation": {"pesq": 1.0, "si_sdr": 1.0, "loss": 1.0}}
-        return Run(
+        return FinishedRun(
             "small", seed, [first, {"epoch": 2, "validation": {"pesq": pesq, "si_sdr": 12.0, "loss": 0.2}}], 2, {}
         )
 

@@ -14,11 +14,11 @@ from cmgan_jax.spectral import (
     compress,
     frame_count,
     istft,
-    level,
     magnitude,
     padded_stft,
     stft,
     uncompress,
+    unit_rms_gain,
     window,
 )
 
@@ -66,9 +66,9 @@ def test_istft_with_frames_is_that_of_the_shorter_spectrum() -> None:
 
 def test_level_makes_the_root_mean_square_1() -> None:
     """By hand: [3, 4, 0, 0] has a mean square of 25 / 4. Silence stays; what is nearly silent does not overflow."""
-    np.testing.assert_allclose(level(jnp.array([[3.0, 4, 0, 0], [0, 0, 0, 0]])), [[0.4], [1]], rtol=1e-6)
+    np.testing.assert_allclose(unit_rms_gain(jnp.array([[3.0, 4, 0, 0], [0, 0, 0, 0]])), [[0.4], [1]], rtol=1e-6)
     faint = jnp.zeros((1, 32_000)).at[0, 7].set(2e-19)
-    assert np.isfinite(level(faint)).all()
+    assert np.isfinite(unit_rms_gain(faint)).all()
 
 
 def test_compression_by_hand_and_back() -> None:
@@ -96,7 +96,7 @@ def total(spectrum: Array) -> Array:
 
 def whole(audio: Array, config: SpectralConfig) -> Array:
     """What a step does to a waveform, with a compression and a magnitude in the path of the gradient."""
-    small = compress(stft(audio * level(audio), config), config)
+    small = compress(stft(audio * unit_rms_gain(audio), config), config)
     return jnp.sum(magnitude(small)) + jnp.sum(istft(uncompress(small, config), config))
 
 
@@ -106,7 +106,7 @@ OF_SPECTRUM: dict[str, Callable[[Array, SpectralConfig], Array]] = {
     "uncompress": lambda z, config: total(uncompress(z, config)),
 }
 OF_AUDIO: dict[str, Callable[[Array, SpectralConfig], Array]] = {
-    "level": lambda audio, config: jnp.sum(level(audio)),
+    "level": lambda audio, config: jnp.sum(unit_rms_gain(audio)),
     "stft": lambda audio, config: total(stft(audio, config)),
     "whole": whole,
 } | {
@@ -160,7 +160,7 @@ def test_what_is_not_a_number_stays_so() -> None:
     assert np.isnan(magnitude(broken)).all()
     assert np.isnan(compress(broken, SpectralConfig())).all()
     assert np.isnan(uncompress(broken, SpectralConfig())).all()
-    assert np.isnan(level(jnp.asarray([[np.nan, 1.0]]))).all()
+    assert np.isnan(unit_rms_gain(jnp.asarray([[np.nan, 1.0]]))).all()
 
 
 def test_an_item_s_spectrum_does_not_depend_on_its_batch() -> None:

@@ -33,11 +33,11 @@ from cmgan_jax.interop.weights_file import read_weights_file, write_weights_file
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs.folder import find
 from cmgan_jax.training.display import Display
-from cmgan_jax.training.launch import Wishes, launch, refuse_occupied
+from cmgan_jax.training.launch import RunOptions, launch, refuse_occupied
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.start import FRESH, SAME, Start, read_start, refuse_misfit
-from cmgan_jax.training.validation import judge_batch
+from cmgan_jax.training.validation import measure_batch
 
 CONFIG = override(make_config("recommended", "tiny"), {"steps_per_epoch": 2, "epochs": 1})
 # So small a rate that the weights stay where they were to seven digits.
@@ -59,10 +59,10 @@ def source_of(data: Path) -> dict[str, Any]:
 
 
 def train(
-    corpus: Corpus, out: Path, config: Config = CONFIG, start: Start | None = None, data: Path = Path(), **wishes: Any
+    corpus: Corpus, out: Path, config: Config = CONFIG, start: Start | None = None, data: Path = Path(), **options: Any
 ) -> Outcome:
     with Display(Console(quiet=True)) as display:
-        wished = Wishes(out, devices=1, **wishes)
+        wished = RunOptions(out, devices=1, **options)
         return launch(config, corpus, wished, display, source=source_of(data), initial=start)
 
 
@@ -131,7 +131,7 @@ def test_a_run_begins_as_good_as_the_model_is(corpus: Corpus, run: Path, forms: 
     state = start.state(STILL)
     judge = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
     crops = validation_crops(corpus, STILL)
-    losses = judge_batch(state.validated, judge, {name: crops[name] for name in ("clean", "noisy")}, config=STILL)
+    losses = measure_batch(state.validated, judge, {name: crops[name] for name in ("clean", "noisy")}, config=STILL)
     (epoch,) = read_metrics(run, "epoch")
     assert float(np.mean(losses.losses["loss"])) == pytest.approx(epoch["validation"]["loss"], rel=1e-5)
     assert int(state.generator.step) == 0
@@ -316,7 +316,7 @@ def test_a_resume_needs_no_start_and_takes_no_other(
 def test_imported_weights_are_not_a_run_to_resume(forms: dict[str, Path]) -> None:
     folder = forms["imported"]
     with pytest.raises(UserError, match=rf"imported, .* fine-tune them .*--start {folder} --out"):
-        refuse_occupied(Wishes(folder, resume=True))
+        refuse_occupied(RunOptions(folder, resume=True))
 
 
 def test_the_file_that_is_exported_of_it_carries_its_average(tuned: Path, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_replicas_stay_equal_and_nothing_compiles_twice(traced: list[str]) -> No
     state = rig.start()
     for seed in range(20):
         state, _ = rig.step(state, batch_of(TINY, seed))
-    assert traced == ["views", "apply_gradient", "apply_gradient"]
+    assert traced == ["features", "apply_gradient", "apply_gradient"]
     for leaf in jax.tree.leaves(state):
         shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
         assert len(shards) == 4
@@ -173,7 +173,7 @@ def test_the_judge_s_dropout_is_of_the_seed_the_step_and_its_purpose() -> None:
         *arguments, state.discriminator, forward, put.replicate(jnp.ones(2)), put.replicate(jnp.float32(RATE))
     )
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(small.seed), 3), 1)
-    verdict, _ = jax.vmap(
+    finding, _ = jax.vmap(
         partial(
             Discriminator(small.discriminator, AXIS).apply,
             train=True,
@@ -187,7 +187,7 @@ def test_the_judge_s_dropout_is_of_the_seed_the_step_and_its_purpose() -> None:
         forward.clean_magnitude,
         forward.estimate_magnitude,
     )
-    expected = np.mean((np.asarray(verdict) - 1.0) ** 2)
+    expected = np.mean((np.asarray(finding) - 1.0) ** 2)
     assert float(metrics["loss_adversarial"]) == pytest.approx(expected, rel=1e-5)
 
 

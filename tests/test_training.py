@@ -29,7 +29,7 @@ from cmgan_jax.runs.folder import Checkpoint, find, steps_in
 from cmgan_jax.system import progress as patience
 from cmgan_jax.training import loop
 from cmgan_jax.training.display import Display, Progress
-from cmgan_jax.training.launch import Wishes, launch, refuse_other_division
+from cmgan_jax.training.launch import RunOptions, launch, refuse_other_division
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.stepper import Stepper
@@ -64,8 +64,10 @@ class Stopper(Display):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train(corpus: Corpus, out: Path, config: Config = CONFIG, display: Display | None = None, **wishes: Any) -> Outcome:
-    return launch(config, corpus, Wishes(out, **wishes), display or Display())
+def train(
+    corpus: Corpus, out: Path, config: Config = CONFIG, display: Display | None = None, **options: Any
+) -> Outcome:
+    return launch(config, corpus, RunOptions(out, **options), display or Display())
 
 
 class Witness(Display):
@@ -124,7 +126,7 @@ def without_timing(records: list[dict[str, Any]]) -> Any:
             return {k: strip(v) for k, v in value.items() if not k.endswith(TIMING)}
         return value
 
-    # Verdicts on waits are the clock's, too; events are of a process, not of the run.
+    # Findings on waits are the clock's, too; events are of a process, not of the run.
     own = [record for record in records if record["kind"] != "event"]
     return [strip(record) for record in own if not record.get("code", "").endswith("_wait")]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from run_records import made_up
 
-from cmgan_jax.diagnosis.finding import Verdict
+from cmgan_jax.diagnosis.finding import Finding
 from cmgan_jax.diagnosis.history import History
-from cmgan_jax.diagnosis.rules import judge
+from cmgan_jax.diagnosis.rules import apply_rules
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training import pictures, report
 
@@ -19,8 +19,8 @@ CONFIG = make_config("recommended", "demo")
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-def page(records: list[dict[str, Any]], verdicts: Any = (), seen: Any = None) -> str:
-    return report.build("demo", CONFIG, records, verdicts, seen or {})
+def page(records: list[dict[str, Any]], findings: Any = (), seen: Any = None) -> str:
+    return report.build("demo", CONFIG, records, findings, seen or {})
 
 
 def test_everything_measured_has_its_curve() -> None:
@@ -38,8 +38,8 @@ def test_everything_measured_has_its_curve() -> None:
 
 def test_nothing_is_fetched_and_nothing_runs() -> None:
     seen = {HOSTILE: {"noisy": b"png"}}
-    hostile = {"kind": "verdict", "step": 3, "code": "non_finite", "text": HOSTILE}
-    text = page([*made_up(), hostile], [Verdict("non_finite", HOSTILE)], seen)
+    hostile = {"kind": "finding", "step": 3, "code": "non_finite", "text": HOSTILE}
+    text = page([*made_up(), hostile], [Finding("non_finite", HOSTILE)], seen)
     assert "default-src 'none'" in text
     assert HOSTILE not in text
     assert "<script" not in text
@@ -50,10 +50,10 @@ def test_nothing_is_fetched_and_nothing_runs() -> None:
 
 def test_verdicts_stand_first_and_what_was_said_stays() -> None:
     records = made_up()
-    verdicts = judge(History.from_records(records))
-    said = {"kind": "verdict", "step": 480, "code": "skipped_updates", "text": "one in ten was left out"}
-    text = page([*records, said], verdicts)
-    assert verdicts[0].code == "pesq_collapse"
+    findings = apply_rules(History.from_records(records))
+    said = {"kind": "finding", "step": 480, "code": "skipped_updates", "text": "one in ten was left out"}
+    text = page([*records, said], findings)
+    assert findings[0].code == "pesq_collapse"
     places = [text.index(what) for what in ("[pesq_collapse]", "step 480: one in ten was left out", "Validation PESQ")]
     assert places == sorted(places)
 

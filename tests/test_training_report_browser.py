@@ -10,7 +10,7 @@ from run_records import made_up
 from webdriver import Browser
 
 from cmgan_jax.diagnosis.history import History
-from cmgan_jax.diagnosis.rules import judge
+from cmgan_jax.diagnosis.rules import apply_rules
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training import pictures, report
 
@@ -33,10 +33,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for epoch in range(1, 9):
         pictures.save_epoch(folder, epoch, [(LONG, clean, clean)], {LONG: clean / epoch}, 16_000)
     records = made_up()
-    said = {"kind": "verdict", "step": 480, "code": "skipped_updates", "text": "one in ten was left out"}
-    verdicts = judge(History.from_records(records))
+    said = {"kind": "finding", "step": 480, "code": "skipped_updates", "text": "one in ten was left out"}
+    findings = apply_rules(History.from_records(records))
     seen = {LONG: pictures.pick(folder, LONG, 8)}
-    html = report.build("run", make_config("recommended", "demo"), [*records, said], verdicts, seen)
+    html = report.build("run", make_config("recommended", "demo"), [*records, said], findings, seen)
     (folder / report.PAGE).write_text(html, encoding="utf-8")
     return folder / report.PAGE
 

@@ -61,7 +61,7 @@ def unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def epoch(*outcomes: Outcome | list[Outcome], left_out: tuple[str, ...] = ()) -> dict[str, Any]:
-    return score_files({}, held(len(outcomes)), CONFIG, pooled(Pool(*outcomes)), left_out).numbers
+    return score_files({}, held(len(outcomes)), CONFIG, pooled(Pool(*outcomes)), left_out).summary
 
 
 def test_an_epoch_that_lacks_a_score_is_incomplete_and_cannot_win() -> None:

@@ -9,7 +9,7 @@ from cmgan_jax.report import webpage
 
 def test_texts_cannot_become_tags() -> None:
     page = webpage.document("<b>t", "<i>s", webpage.section("<u>h", webpage.table(["<a>"], [["<td>x"]])))
-    page += webpage.verdicts([('"x', "<script>alert(1)</script>")])
+    page += webpage.notices([('"x', "<script>alert(1)</script>")])
     for raw in ("<b>t", "<i>s", "<u>h", "<a>", "<td>x<", "<script>"):
         assert raw not in page
     assert "&lt;script&gt;" in page

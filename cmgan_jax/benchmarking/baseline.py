@@ -1,6 +1,6 @@
 """The published PyTorch program, beside which the benchmark measures ours: what is asked of it, and where it is.
 
-It is part of a checkout (`experiments/yardstick/`) and not of an installed package.
+It is part of a checkout (`experiments/pytorch_baseline/`) and not of an installed package.
 """
 
 import sys
@@ -19,7 +19,7 @@ from cmgan_jax.errors import UserError
 
 CHECKOUT = Path(__file__).parents[2]
 """The folder that holds this package; a checkout's has `experiments/`, too."""
-CLIENT = Path("experiments", "yardstick", "client.py")
+CLIENT = Path("experiments", "baseline", "client.py")
 
 
 class Mode(Protocol):
@@ -36,7 +36,7 @@ class Mode(Protocol):
         ...
 
 
-class Yardstick(Protocol):
+class BaselineProcess(Protocol):
     """PyTorch in one mode, in its own process.
 
     Attributes:
@@ -91,12 +91,12 @@ class Baseline(Protocol):
 
     def open(
         self, opened: ExitStack, config: Config, crops: Crops, modes: Sequence[Mode]
-    ) -> tuple[Mapping[Mode, Yardstick], list[str]]:
+    ) -> tuple[Mapping[Mode, BaselineProcess], list[str]]:
         """A process for each mode, to be closed with `opened`; and why some could not begin."""
         ...
 
-    def way(self, yardstick: Yardstick, pieces: list[np.ndarray], batch: int) -> Way:
-        """Windows through a yardstick's generator, so many at once."""
+    def way(self, baseline: BaselineProcess, pieces: list[np.ndarray], batch: int) -> Way:
+        """Windows through a baseline's generator, so many at once."""
         ...
 
 
@@ -112,12 +112,12 @@ class Nobody:
 
     def open(
         self, opened: ExitStack, config: Config, crops: Crops, modes: Sequence[Mode]
-    ) -> tuple[Mapping[Mode, Yardstick], list[str]]:
+    ) -> tuple[Mapping[Mode, BaselineProcess], list[str]]:
         """None."""
         return {}, []
 
-    def way(self, yardstick: Yardstick, pieces: list[np.ndarray], batch: int) -> Way:
-        """Never called: there is no yardstick.
+    def way(self, baseline: BaselineProcess, pieces: list[np.ndarray], batch: int) -> Way:
+        """Never called: there is no baseline.
 
         Raises:
             LookupError: always.
@@ -133,10 +133,10 @@ def find_baseline(checkout: Path = CHECKOUT) -> Baseline:
     """
     if not (checkout / CLIENT).is_file():
         raise UserError(
-            "--against torch: the published program is part of a checkout of the source (experiments/yardstick), "
+            "--against torch: the published program is part of a checkout of the source (experiments/pytorch_baseline), "
             "and not of the installed package; run `python -m experiments.benchmark` in a checkout"
         )
     # A command that pip installed does not look for modules in the checkout by itself.
     if str(checkout) not in sys.path:
         sys.path.insert(0, str(checkout))
-    return cast(Baseline, import_module("experiments.yardstick.client").Published())
+    return cast(Baseline, import_module("experiments.pytorch_baseline.client").Published())

@@ -12,7 +12,7 @@ from rich.table import Table
 from cmgan_jax.benchmarking.clock import in_turns
 from cmgan_jax.config import Config
 from cmgan_jax.diagnosis.history import History
-from cmgan_jax.diagnosis.rules import judge
+from cmgan_jax.diagnosis.rules import apply_rules
 from cmgan_jax.training.health import Pairs, Window
 
 GOAL = 0.01
@@ -21,7 +21,7 @@ RECORDS = 2_000
 """Step records of a long run: 40,000 steps of the paper's, about 14 epochs."""
 EPOCHS = 40
 MADE_UP = (
-    *("generator_loss", "discriminator_loss", "discriminator_loss_min", "discriminator_loss_small", "clean_verdict"),
+    *("generator_loss", "discriminator_loss", "discriminator_loss_min", "discriminator_loss_small", "clean_score"),
     *("valid_share", "target_spread", "pesq", "rank_correlation", "window_bias", "window_error", "level_db"),
     *("generator_gradient_norm", "step_ms"),
 )
@@ -36,7 +36,7 @@ class HealthCost:
 
     Attributes:
         window: bias, error and rank correlation of a full sliding window; every step.
-        verdicts: all rules over the records of a long run; every `judge_every · log_every` steps.
+        findings: all rules over the records of a long run; every `diagnose_every · log_every` steps.
         passes: two backward passes for the adversarial term's share, taken to last as long as two of the generator's
             whole forward and backward; every `adversarial_every` steps.
         step: a training step, for comparison.
@@ -44,7 +44,7 @@ class HealthCost:
     """
 
     window: float
-    verdicts: float
+    findings: float
     passes: float
     step: float
     share: float
@@ -68,18 +68,18 @@ def measure_health(config: Config, generator: float, step: float, repeats: int) 
     timings = in_turns(
         {
             "window": lambda: _seconds(lambda: window.add(crops, health.window), CALLS),
-            "verdicts": lambda: _seconds(lambda: judge(History.from_records(records, as_dict)), 1),
+            "findings": lambda: _seconds(lambda: apply_rules(History.from_records(records, as_dict)), 1),
         },
         repeats,
     )
-    of_window, of_verdicts = (timings[name].median for name in ("window", "verdicts"))
-    judged = health.judge_every * config.log_every
+    of_window, of_findings = (timings[name].median for name in ("window", "findings"))
+    judged = health.diagnose_every * config.log_every
     share = (
         of_window
-        + (of_verdicts / judged if judged else 0.0)
+        + (of_findings / judged if judged else 0.0)
         + (2 * generator / health.adversarial_every if health.adversarial_every else 0.0)
     ) / step
-    return HealthCost(of_window, of_verdicts, 2 * generator, step, share)
+    return HealthCost(of_window, of_findings, 2 * generator, step, share)
 
 
 def synthetic_records(config: Config, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def health_table(cost: HealthCost, config: Config) -> Table:
     health = config.health
     for name, seconds, every in (
         ("sliding window", cost.window, 1),
-        (f"verdicts, {RECORDS:,} records", cost.verdicts, health.judge_every * config.log_every),
+        (f"findings, {RECORDS:,} records", cost.findings, health.diagnose_every * config.log_every),
         ("adversarial share", cost.passes, health.adversarial_every),
     ):
         paid = f"{1e3 * seconds / every:.2f} ms" if every else "–"

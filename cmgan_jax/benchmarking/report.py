@@ -26,7 +26,7 @@ SHARED = 1.3
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchmarkRow:
     """One program at one size on one side.
 
     Attributes:
@@ -117,7 +117,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def timing_table(rows: Sequence[Row], title: str) -> Table:
+def timing_table(rows: Sequence[BenchmarkRow], title: str) -> Table:
     """Every row; where there are rivals, by how much ours is faster (the median of paired ratios)."""
     table = Table(title=title, title_justify="left")
     compared = any(row.side != OURS for row in rows)
@@ -204,7 +204,7 @@ def pesq_table(cost: PesqCost) -> Table:
     return table
 
 
-def hidden(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def hidden(rows: Sequence[BenchmarkRow]) -> list[dict[str, Any]]:
     """For each size, the step with PESQ over the step with a constant; `HIDDEN` is the goal with cores to spare."""
     steps = {(r.side, r.precision, r.batch): r for r in rows if r.program == "step"}
     constants = {(r.side, r.precision, r.batch): r for r in rows if r.program == "constant"}
@@ -216,7 +216,7 @@ def hidden(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _against(rows: Sequence[Row], rival: Row) -> list[str]:
+def _against(rows: Sequence[BenchmarkRow], rival: BenchmarkRow) -> list[str]:
     ours = [r for r in rows if r.side == OURS and (r.program, r.batch) == (rival.program, rival.batch)]
     return [f"{ratio(row.timing, rival.timing):.2f} ({row.precision})" for row in ours]
 

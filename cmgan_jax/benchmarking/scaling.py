@@ -20,7 +20,7 @@ from cmgan_jax.benchmarking.workload import Workload
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import training_batches
 from cmgan_jax.report.charts import Axis, Series, line_chart
-from cmgan_jax.report.webpage import chart_grid, document, section, table, verdicts
+from cmgan_jax.report.webpage import chart_grid, document, notices, section, table
 from cmgan_jax.system import temporaries
 
 PROFILED = 2
@@ -236,7 +236,7 @@ def page(
         line_chart("Efficiency", measured(HEAD.index("efficiency")), devices, Axis("%", low=0.0)),
         line_chart("Waiting for PESQ", measured(HEAD.index("wait PESQ, ms")), devices, Axis("ms a step", low=0.0)),
     ]
-    body = section("What to know first", verdicts([("warn", note) for note in notes])) if notes else ""
+    body = section("What to know first", notices([("warn", note) for note in notes])) if notes else ""
     body += section("Measured", chart_grid(charts) + table(HEAD, rows))
     if predicted:
         count = np.array([p.devices for p in predicted], float)

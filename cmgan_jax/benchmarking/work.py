@@ -124,13 +124,13 @@ def program_work(config: Config, samples: int | None = None) -> dict[str, Work]:
         samples: S of a crop; None: the config's.
 
     Returns:
-        `forward`, one pass of the generator; `generator`, its training pass with the discriminator's verdict and its
+        `forward`, one pass of the generator; `generator`, its training pass with the discriminator's score and its
         gradient; `discriminator`, its update on an estimate and on clean speech; `step`, the last two together.
     """
     frames, bins = frame_count(samples or config.crop_samples, config.spectral), config.spectral.bins
     forward = total(generator_work(config.generator, frames, bins))
-    judge = discriminator_work(config.discriminator, frames, bins)
-    generator, discriminator = forward * TRAINING + judge * FROZEN, judge * (2 * TRAINING)
+    discriminator_pass = discriminator_work(config.discriminator, frames, bins)
+    generator, discriminator = forward * TRAINING + discriminator_pass * FROZEN, discriminator_pass * (2 * TRAINING)
     return {
         "forward": forward,
         "generator": generator,

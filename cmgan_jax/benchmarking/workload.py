@@ -195,8 +195,8 @@ class Workload:
         return generator.params
 
     def _train_discriminator(self) -> Any:
-        judge, metrics = self._update(*self._update_arguments())
-        self._state = replace(self._state, discriminator=judge)
+        discriminator, metrics = self._update(*self._update_arguments())
+        self._state = replace(self._state, discriminator=discriminator)
         return metrics
 
     def _step(self, kind: str) -> Sample:

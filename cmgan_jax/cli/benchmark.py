@@ -19,7 +19,7 @@ from cmgan_jax.benchmarking.health_cost import health_table, measure_health
 from cmgan_jax.benchmarking.material import make_corpus, make_crops
 from cmgan_jax.benchmarking.memory import device_peak, peak_rss
 from cmgan_jax.benchmarking.pesq_cost import measure_pesq
-from cmgan_jax.benchmarking.report import OURS, Row, Setup
+from cmgan_jax.benchmarking.report import OURS, BenchmarkRow, Setup
 from cmgan_jax.benchmarking.schedule import measure_schedule, schedule_table
 from cmgan_jax.benchmarking.work import program_work
 from cmgan_jax.benchmarking.workload import PROGRAMS, Waits, Workload
@@ -85,7 +85,7 @@ def sizes(arguments: Arguments) -> list[dict[str, Config]]:
     """For every batch, the config by precision, checked.
 
     Raises:
-        UserError: numbers that cannot work.
+        UserError: the configuration cannot work.
     """
     if arguments.repeats < 1:
         raise UserError(f"--repeats {arguments.repeats}: at least 1 sample is needed")
@@ -111,10 +111,10 @@ def sizes(arguments: Arguments) -> list[dict[str, Config]]:
 
 
 @dataclass(frozen=True)
-class Found:
+class BenchmarkResults:
     """What one batch size gave: rows by program, our set-ups, the rivals' (plain), and why some of them are gone."""
 
-    rows: list[Row]
+    rows: list[BenchmarkRow]
     setups: list[Setup]
     rivals: list[dict[str, Any]]
     gone: list[str]
@@ -122,7 +122,7 @@ class Found:
 
 def measure_size(
     configs: dict[str, Config], ceilings: Ceilings, arguments: Arguments, baseline: Baseline, folder: Path
-) -> Found:
+) -> BenchmarkResults:
     """Time all programs at one batch size, ours and the rivals' in turns.
 
     Args:
@@ -143,17 +143,17 @@ def measure_size(
             setups.append(setup_of(precision, ours[precision], device))
         theirs, gone = baseline.open(opened, config, next(batches), modes)
         ours_sampled = {precision: workload.samples() for precision, workload in ours.items()}
-        theirs_sampled = {mode: yardstick.samples(list(PROGRAMS)) for mode, yardstick in theirs.items()}
+        theirs_sampled = {mode: rival.samples(list(PROGRAMS)) for mode, rival in theirs.items()}
         cases = {}
         for program in PROGRAMS:
             cases |= {(program, OURS, precision): samples[program] for precision, samples in ours_sampled.items()}
             cases |= {(program, m.side, m.precision): samples[program] for m, samples in theirs_sampled.items()}
         timings = alternate(cases, arguments.repeats)
         rivals = []
-        for mode, yardstick in theirs.items():
+        for mode, rival in theirs.items():
             with contextlib.suppress(Gone):
-                how = {"side": mode.side, "precision": mode.precision, "batch": config.batch, **yardstick.about}
-                rivals.append(how | {"first_s": yardstick.first, "memory": yardstick.ask("memory")})
+                how = {"side": mode.side, "precision": mode.precision, "batch": config.batch, **rival.about}
+                rivals.append(how | {"first_s": rival.first, "memory": rival.ask("memory")})
         if arguments.profile is not None:
             # Without Python's own calls, which would cover what matters.
             options = jax.profiler.ProfileOptions()
@@ -164,8 +164,8 @@ def measure_size(
     waits = {(name, OURS, precision): w for precision, workload in ours.items() for name, w in workload.waits.items()}
     waits |= {
         (name, mode.side, mode.precision): Waits(pesq=milliseconds)
-        for mode, yardstick in theirs.items()
-        for name, milliseconds in yardstick.pesq_wait_ms.items()
+        for mode, rival in theirs.items()
+        for name, milliseconds in rival.pesq_wait_ms.items()
     }
     rows = []
     for (program, side, precision), timing in timings.items():
@@ -173,8 +173,8 @@ def measure_size(
         rate = ceilings.macs_per_second.get(precision)
         floor = (work[program] * config.batch).floor(precision, rate, ceilings.bytes_per_second) if rate else None
         waiting = report.median(waited.pesq), report.median(waited.data)
-        rows.append(Row(side, program, PROGRAMS[program], precision, config.batch, timing, floor, *waiting))
-    return Found(rows, setups, rivals, gone + [yardstick.gone for yardstick in theirs.values() if yardstick.gone])
+        rows.append(BenchmarkRow(side, program, PROGRAMS[program], precision, config.batch, timing, floor, *waiting))
+    return BenchmarkResults(rows, setups, rivals, gone + [rival.gone for rival in theirs.values() if rival.gone])
 
 
 def setup_of(precision: str, workload: Workload, device: Any) -> Setup:
@@ -242,14 +242,14 @@ def measure_enhancement(
     rate, rows = config.spectral.sample_rate, []
     crops = make_crops(config.batch, config.data.crop_seconds, rate)
     with contextlib.ExitStack() as opened:
-        yardsticks, gone = baseline.open(opened, config, crops, modes)
+        rivals_of, gone = baseline.open(opened, config, crops, modes)
         for material in make_material(arguments.minutes, arguments.files, rate):
             for window, batch in itertools.product(arguments.window, arguments.window_batch):
                 pieces = cut(material, config, window, batch)
                 ways: dict[tuple[str, str], Way] = {
                     (OURS, precision): Ours(ours, material, window, batch) for precision, ours in configs.items()
                 }
-                ways |= {(mode.side, mode.precision): baseline.way(y, pieces, batch) for mode, y in yardsticks.items()}
+                ways |= {(mode.side, mode.precision): baseline.way(y, pieces, batch) for mode, y in rivals_of.items()}
                 for way in ways.values():
                     with contextlib.suppress(Gone):
                         way.warm_up()
@@ -259,7 +259,7 @@ def measure_enhancement(
                     how = material.name, material.seconds(rate), window, batch, timing
                     temporaries = way.temporaries if isinstance(way, Ours) else None
                     rows.append(Enhanced(side, precision, *how, temporaries, way.rss))
-        gone += [yardstick.gone for yardstick in yardsticks.values() if yardstick.gone]
+        gone += [rival.gone for rival in rivals_of.values() if rival.gone]
     console.print(enhancement_table(rows, arguments.preset))
     for words in gone:
         console.print(f"left out: {words}", markup=False)

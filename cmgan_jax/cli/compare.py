@@ -21,7 +21,7 @@ from cmgan_jax.cli.train import find_corpus
 from cmgan_jax.comparison import page, schedule, tables
 from cmgan_jax.comparison.conclusion import REFERENCE, Rules, conclude
 from cmgan_jax.comparison.outcome import read_runs
-from cmgan_jax.comparison.study import STUDIES, Item, Variant, parse_variant, plan
+from cmgan_jax.comparison.study import STUDIES, PlannedRun, Variant, parse_variant, plan
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
@@ -93,7 +93,7 @@ def chosen(arguments: Arguments) -> tuple[Variant, ...]:
     return (*STUDIES.get(arguments.study, ()), *map(parse_variant, arguments.variants))
 
 
-def refuse(arguments: Arguments, items: Sequence[Item]) -> None:
+def refuse(arguments: Arguments, items: Sequence[PlannedRun]) -> None:
     """Refuse what cannot work before the first run, and not when days of them have ended.
 
     Raises:
@@ -112,7 +112,7 @@ def refuse(arguments: Arguments, items: Sequence[Item]) -> None:
 
 
 def report(arguments: Arguments) -> None:
-    """Read every run, write the numbers, and print the table and the conclusion."""
+    """Read every run, write the values, and print the table and the conclusion."""
     runs = read_runs(arguments.out)
     findings = conclude(runs, arguments.rules, arguments.reference)
     write_json(arguments.out / RESULT, tables.as_json(runs, findings, arguments.rules))

@@ -23,7 +23,7 @@ WIDTH = 120
 
 @dataclass(frozen=True)
 class Arguments:
-    """Judge a run of this project, or the logs of the published PyTorch trainer.
+    """Diagnose a run of this project, or the logs of the published PyTorch trainer.
 
     Logs are text (`GPU: 0, Epoch 16, Step 1500, loss: 0.109, disc_loss: 0.000004` and `GPU: 0, Generator loss: …,
     Discriminator loss: …`) or CSV, of steps or of epochs, gzipped or not; all that are named belong to one training.
@@ -38,7 +38,7 @@ class Arguments:
     page: Path | None = None
     """Write a page with the curves to this file, too."""
     codes: bool = False
-    """List the codes of verdicts with their rules, and end."""
+    """List the codes of findings with their rules, and end."""
 
 
 def show_codes(console: Console) -> None:
@@ -52,7 +52,7 @@ def show_codes(console: Console) -> None:
 
 
 def main() -> int:
-    """Parse, read, judge, print; the status tells of a collapse."""
+    """Parse, read, diagnose, print; the status tells of a collapse."""
     arguments = tyro.cli(Arguments, prog="cmgan diagnose", config=(tyro.conf.FlagCreatePairsOff,))
     refuse_file("--page", arguments.page)
     console = table_console(WIDTH)

@@ -39,7 +39,7 @@ class Arguments:
     windows: Annotated[WindowConfig, tyro.conf.arg(name="")] = field(default_factory=WindowConfig)
 
 
-class Display:
+class ProgressDisplay:
     """A progress bar on a terminal, a line a file elsewhere."""
 
     def __init__(self, total: int):
@@ -47,7 +47,7 @@ class Display:
         self._bar = terminal_bar()
         self._task = self._bar.add_task("", total=total) if self._bar else None
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> "ProgressDisplay":
         if self._bar:
             self._bar.start()
         return self
@@ -100,7 +100,7 @@ def main() -> int:
     seconds = seconds_of(job.source for job in jobs)
     enhancer = Enhancer.from_checkpoint(arguments.checkpoint, arguments.step, arguments.windows, seconds)
     failed = []
-    with Display(len(jobs)) as display:
+    with ProgressDisplay(len(jobs)) as display:
         for job in jobs:
             display.begin(job)
             try:

@@ -64,7 +64,7 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
     arguments = [jax.ShapeDtypeStruct(np.shape(leaf), jnp.float32) for leaf in leaves]
     reflected = config.spectral.n_fft
     programs = {}
-    for batch, samples in shapes.rooms:
+    for batch, samples in shapes.buckets:
         padded = jax.ShapeDtypeStruct((batch, samples + reflected), jnp.float32)
         with kernels.left_out():
             lowered = lower(arguments, padded, jax.ShapeDtypeStruct((batch,), jnp.int32))

@@ -86,13 +86,13 @@ def import_weights(generator: Path, discriminator: Path | None, out: Path, spect
     weights = of_file(generator, file, _asked(generator, file, spectral or Analysis()))
     config = weights.config
     if discriminator is None:
-        judge = random_discriminator(config)
+        discriminator_variables = random_discriminator(config)
     else:
-        judge_sizes, judge = _discriminator(discriminator, config)
-        config = replace(config, discriminator=judge_sizes)
+        discriminator_config, discriminator_variables = _discriminator(discriminator, config)
+        config = replace(config, discriminator=discriminator_config)
     check(config)
-    variables, judge = jax.tree.map(jnp.asarray, (weights.variables, judge))
-    state = at_step(start_training(variables, judge, config), weights.step)
+    variables, discriminator_variables = jax.tree.map(jnp.asarray, (weights.variables, discriminator_variables))
+    state = at_step(start_training(variables, discriminator_variables, config), weights.step)
     sources = {"generator": generator, "discriminator": discriminator}
     about = {
         "config": to_dict(config),

@@ -76,7 +76,7 @@ def checked(arguments: Arguments) -> tuple[Config, int]:
     """The config, and the global batch of strong scaling.
 
     Raises:
-        UserError: numbers that cannot work.
+        UserError: the configuration cannot work.
     """
     counts = (*arguments.devices, *arguments.predict, arguments.per_device, arguments.repeats)
     if not arguments.devices or min(counts) < 1 or arguments.batch < 0:

@@ -29,7 +29,7 @@ from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
 from cmgan_jax.training.identity import start_difference
 from cmgan_jax.training.launch import (
-    Wishes,
+    RunOptions,
     launch,
     refuse_differences,
     refuse_occupied,
@@ -227,7 +227,7 @@ def main() -> int:
     return 128 + outcome.interrupted if outcome.interrupted else 0
 
 
-def refuse(arguments: Arguments, wishes: Wishes, hosts: Hosts) -> None:
+def refuse(arguments: Arguments, options: RunOptions, hosts: Hosts) -> None:
     """Refuse what cannot work before the corpus is read, which may take hours.
 
     Raises:
@@ -237,19 +237,19 @@ def refuse(arguments: Arguments, wishes: Wishes, hosts: Hosts) -> None:
     choose_devices(arguments.devices, config.batch)
     injection_shares(config.targets)
     if hosts.first:
-        refuse_folder("--out", wishes.folder)
-        refuse_undecodable("--out", wishes.folder)
-        refuse_occupied(wishes)
-    if wishes.resume:
+        refuse_folder("--out", options.folder)
+        refuse_undecodable("--out", options.folder)
+        refuse_occupied(options)
+    if options.resume:
         # Its corpus is compared when it has been read.
-        about = read_about(wishes.folder)
+        about = read_about(options.folder)
         refuse_differences(about | {"config": to_dict(config)}, about)
 
 
 def train(arguments: Arguments, hosts: Hosts) -> Outcome:
     """Check what is there, and train; the first host speaks."""
-    wishes = Wishes(arguments.out, arguments.devices, arguments.resume, arguments.overwrite)
-    hosts.agree(lambda: refuse(arguments, wishes, hosts))
+    options = RunOptions(arguments.out, arguments.devices, arguments.resume, arguments.overwrite)
+    hosts.agree(lambda: refuse(arguments, options, hosts))
     start = hosts.agree(lambda: find_start(arguments))
     with Display(None if hosts.first else Console(quiet=True)) as display:
         if start and start.assumed:
@@ -264,7 +264,7 @@ def train(arguments: Arguments, hosts: Hosts) -> Outcome:
         return launch(
             arguments.config,
             corpus,
-            wishes,
+            options,
             display,
             source=dict(
                 data=arguments.data,

@@ -1,10 +1,10 @@
-"""Conclusions by stated rules: the same numbers always give the same sentences."""
+"""Conclusions by stated rules: the same values always give the same sentences."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cmgan_jax.comparison.outcome import Interval, Run, difference, measures
+from cmgan_jax.comparison.outcome import FinishedRun, Interval, difference, measures
 
 REFERENCE = "recommended"
 
@@ -20,7 +20,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Conclusion:
     """What the runs say of one variant.
 
     Attributes:
@@ -46,7 +46,7 @@ class Finding:
     text: str
 
 
-def conclude(runs: Sequence[Run], rules: Rules | None = None, reference: str = REFERENCE) -> list[Finding]:
+def conclude(runs: Sequence[FinishedRun], rules: Rules | None = None, reference: str = REFERENCE) -> list[Conclusion]:
     """A finding for every variant, in the order of the runs.
 
     Measures are those of runs trained to their end. Seeds without a result are named: those that failed, that were
@@ -69,14 +69,14 @@ def better(of: Interval) -> int:
     return int(of.low > 0) - int(of.high < 0)
 
 
-def by_chance(findings: Sequence[Finding]) -> str:
+def by_chance(findings: Sequence[Conclusion]) -> str:
     """How many differences are to be expected where there are none: 5 % of the intervals lie beside zero."""
     compared = sum(of.difference.low is not None and of.variant != of.reference for of in findings)
     differing = sum(better(of.difference) != 0 for of in findings)
     return f"{compared} differences at 95 %: {0.05 * compared:.1f} would be found by chance alone; found: {differing}"
 
 
-def _finding(name: str, runs: Sequence[Run], rules: Rules, reference: str) -> Finding:
+def _finding(name: str, runs: Sequence[FinishedRun], rules: Rules, reference: str) -> Conclusion:
     own = [run for run in runs if run.variant == name]
     falls = [measures(run)["fall"] for run in own if run.complete]
     failed = sum(bool(run.failure) for run in own)
@@ -97,10 +97,10 @@ def _finding(name: str, runs: Sequence[Run], rules: Rules, reference: str) -> Fi
     )
     of = difference(runs, name, reference)
     parts = [state, _compared(name, reference, of, runs), *(run.lacks for run in own if run.lacks)]
-    return Finding(name, reference, collapsed, len(falls), failed, unscored, collapses, of, "; ".join(parts) + ".")
+    return Conclusion(name, reference, collapsed, len(falls), failed, unscored, collapses, of, "; ".join(parts) + ".")
 
 
-def _compared(name: str, reference: str, of: Interval, runs: Sequence[Run]) -> str:
+def _compared(name: str, reference: str, of: Interval, runs: Sequence[FinishedRun]) -> str:
     if name == reference:
         return "the others are compared with it"
     seeds, others = ({run.seed: run for run in runs if run.variant == variant} for variant in (name, reference))

@@ -16,7 +16,7 @@ NAME = "failure.json"
 
 
 @dataclass(frozen=True)
-class Failure:
+class RunFailure:
     """Why a run ended before its last epoch.
 
     Attributes:
@@ -38,7 +38,7 @@ class RunFailed(Exception):
         failure: what is known of it.
     """
 
-    def __init__(self, failure: Failure):
+    def __init__(self, failure: RunFailure):
         super().__init__(failure.reason)
         self.failure = failure
 
@@ -57,30 +57,30 @@ def one_run(folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise RunFailed(Failure(isinstance(error, Diverged), _first_line(error, folder))) from error
+        raise RunFailed(RunFailure(isinstance(error, Diverged), _first_line(error, folder))) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        raise RunFailed(Failure(False, f"{where}{error.strerror or error}")) from error
+        raise RunFailed(RunFailure(False, f"{where}{error.strerror or error}")) from error
     except MemoryError as error:
-        raise RunFailed(Failure(False, "this machine lacks memory")) from error
+        raise RunFailed(RunFailure(False, "this machine lacks memory")) from error
     except RuntimeError as error:
         if not lacks_memory(error):
             raise
-        raise RunFailed(Failure(False, f"the device lacks memory ({str(error).splitlines()[0]})")) from error
+        raise RunFailed(RunFailure(False, f"the device lacks memory ({str(error).splitlines()[0]})")) from error
 
 
-def write(folder: Path, failure: Failure) -> None:
+def write(folder: Path, failure: RunFailure) -> None:
     """Keep a failure in the run folder. Where the run did not begin, or the disk refuses, a restart tries it again."""
     if is_run(folder):
         with suppress(OSError):
             write_json(folder / NAME, asdict(failure))
 
 
-def read(folder: Path) -> Failure | None:
+def read(folder: Path) -> RunFailure | None:
     """The failure that a run folder holds; None where there is none, or none that can be read."""
     try:
         content = json.loads((folder / NAME).read_text())
-        return Failure(bool(content["diverged"]), str(content["reason"]))
+        return RunFailure(bool(content["diverged"]), str(content["reason"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

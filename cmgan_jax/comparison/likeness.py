@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cmgan_jax.comparison.outcome import Run
+from cmgan_jax.comparison.outcome import FinishedRun
 from cmgan_jax.training.identity import HOST, data_of, fields_of, start_in_words
 
 _MOST = 6
 """Runs that a sentence names."""
 
 
-def unequal(runs: Sequence[Run]) -> list[str]:
+def unequal(runs: Sequence[FinishedRun]) -> list[str]:
     """Name what makes runs no fair comparison, in a sentence each.
 
     Args:
@@ -33,7 +33,7 @@ def unequal(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def changes(runs: Sequence[Run], reference: str) -> dict[str, dict[str, tuple[Any, Any]]]:
+def changes(runs: Sequence[FinishedRun], reference: str) -> dict[str, dict[str, tuple[Any, Any]]]:
     """Fields of the config in which a variant's first run differs from the reference's: its value and the reference's.
 
     Args:
@@ -58,7 +58,7 @@ def changes(runs: Sequence[Run], reference: str) -> dict[str, dict[str, tuple[An
     }
 
 
-def changes_in_words(runs: Sequence[Run], reference: str) -> list[str]:
+def changes_in_words(runs: Sequence[FinishedRun], reference: str) -> list[str]:
     """`changes`, a line for each variant."""
     return [
         f"{variant}: " + (", ".join(f"{name} {own} (not {base})" for name, (own, base) in of.items()) or "no change")
@@ -66,7 +66,7 @@ def changes_in_words(runs: Sequence[Run], reference: str) -> list[str]:
     ]
 
 
-def _shared(run: Run) -> dict[str, Any]:
+def _shared(run: FinishedRun) -> dict[str, Any]:
     """What all runs of a fair comparison have in common, by its name; what a record does not tell is absent."""
     about, origin = run.about, run.about.get("provenance", {})
     facts: dict[str, Any] = {"what they began with": start_in_words(about)}
@@ -89,7 +89,7 @@ def _shared(run: Run) -> dict[str, Any]:
     return facts
 
 
-def _differing(what: str, runs: Sequence[Run], values: Iterable[Any]) -> list[str]:
+def _differing(what: str, runs: Sequence[FinishedRun], values: Iterable[Any]) -> list[str]:
     """A sentence if the values are not all the same; an absent one is not known and differs from none."""
     holders: dict[str, list[str]] = {}
     for run, value in zip(runs, values, strict=True):

@@ -13,14 +13,14 @@ from cmgan_jax.comparison import failure
 from cmgan_jax.errors import UserError
 from cmgan_jax.runs import records as run_records
 from cmgan_jax.runs.folder import ABOUT, is_run, read_about
-from cmgan_jax.runs.records import numbers_in_words
+from cmgan_jax.runs.records import join_ranges
 
 LAST = 3
 """Epochs, from the end, whose mean is a run's result: one epoch alone is noise."""
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """One run as its folder has it.
 
     Attributes:
@@ -28,7 +28,7 @@ class Run:
         seed: its seed.
         epochs: records of its epochs, in order, one each; of one that is lost, its number alone.
         planned: epochs that it was to have.
-        config: its numbers.
+        config: the run's configuration.
         about: all of run.json.
         failure: why it ended before its last epoch; "" where it did not, or was stopped.
     """
@@ -70,7 +70,7 @@ class Run:
         if missing := self.unscored_at_end:
             plural = "s" * (len(missing) > 1)
             return (
-                f"seed {self.seed} has no whole PESQ in epoch{plural} {numbers_in_words(missing)} of {self.planned} "
+                f"seed {self.seed} has no whole PESQ in epoch{plural} {join_ranges(missing)} of {self.planned} "
                 f"({'; '.join(dict.fromkeys(missing.values()))})"
             )
         return ""
@@ -103,7 +103,7 @@ class Interval:
     n: int
 
 
-def read_runs(out: Path) -> list[Run]:
+def read_runs(out: Path) -> list[FinishedRun]:
     """Every run below a comparison's folder, by variant and seed.
 
     Raises:
@@ -115,7 +115,7 @@ def read_runs(out: Path) -> list[Run]:
     return sorted(map(_read, folders), key=lambda run: (run.variant, run.seed))
 
 
-def _read(folder: Path) -> Run:
+def _read(folder: Path) -> FinishedRun:
     failed = failure.read(folder)
     records = run_records.epochs_of(run_records.read(folder)[0])
     try:
@@ -125,11 +125,11 @@ def _read(folder: Path) -> Run:
     except (UserError, KeyError, TypeError, ValueError):
         number = folder.name.removeprefix("seed-")
         seed = int(number) if number.lstrip("-").isdecimal() else 0
-        return Run(folder.parent.name, seed, records, 0, {}, {}, f"{ABOUT} cannot be read")
-    return Run(folder.parent.name, seed, records, planned, config, about, str(failed or ""))
+        return FinishedRun(folder.parent.name, seed, records, 0, {}, {}, f"{ABOUT} cannot be read")
+    return FinishedRun(folder.parent.name, seed, records, planned, config, about, str(failed or ""))
 
 
-def measures(run: Run) -> dict[str, float]:
+def measures(run: FinishedRun) -> dict[str, float]:
     """A run's numbers by name; NaN where it has none, as where one of its last epochs was not wholly scored.
 
     Returns:
@@ -163,15 +163,15 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, finite.size)
 
 
-def summary(runs: Sequence[Run]) -> dict[str, dict[str, Interval]]:
+def summary(runs: Sequence[FinishedRun]) -> dict[str, dict[str, Interval]]:
     """`measures` over the seeds of each variant that were trained to their end, by variant."""
     names = list(dict.fromkeys(run.variant for run in runs))
     measured = {name: [measures(run) for run in runs if run.variant == name and run.complete] for name in names}
-    keys = measures(Run("", 0, [], 0, {}))
+    keys = measures(FinishedRun("", 0, [], 0, {}))
     return {name: {key: interval([m[key] for m in of]) for key in keys} for name, of in measured.items()}
 
 
-def difference(runs: Sequence[Run], variant: str, reference: str, measure: str = "last") -> Interval:
+def difference(runs: Sequence[FinishedRun], variant: str, reference: str, measure: str = "last") -> Interval:
     """A measure of one variant minus that of another, in pairs: equal seeds saw the same data.
 
     Only runs that were trained to their end count.

@@ -6,9 +6,9 @@ from html import escape
 import numpy as np
 
 from cmgan_jax.comparison import tables
-from cmgan_jax.comparison.conclusion import Finding, by_chance
+from cmgan_jax.comparison.conclusion import Conclusion, by_chance
 from cmgan_jax.comparison.likeness import changes_in_words, unequal
-from cmgan_jax.comparison.outcome import Run
+from cmgan_jax.comparison.outcome import FinishedRun
 from cmgan_jax.report import webpage
 from cmgan_jax.report.charts import Axis, Series, line_chart
 from cmgan_jax.training.identity import fields_of
@@ -29,14 +29,14 @@ CURVES = {
 """Title, unit and explanation of what is drawn by epoch."""
 
 
-def build(runs: Sequence[Run], findings: Sequence[Finding]) -> str:
+def build(runs: Sequence[FinishedRun], findings: Sequence[Conclusion]) -> str:
     """The page; see `webpage.document`."""
     apart = [("warn", f"Not alike: {line}") for line in unequal(runs)]
-    verdicts = webpage.verdicts([*apart, *((_tone(of), of.text) for of in findings)])
+    notices = webpage.notices([*apart, *((_tone(of), of.text) for of in findings)])
     reference = findings[0].reference if findings else ""
     changed = "".join(f'<p class="fine">{escape(line)}</p>' for line in changes_in_words(runs, reference))
     parts = [
-        webpage.section("Conclusion", verdicts + f'<p class="fine">{by_chance(findings)}</p>'),
+        webpage.section("Conclusion", notices + f'<p class="fine">{by_chance(findings)}</p>'),
         webpage.section("Side by side", _table(runs) + f'<p class="fine">{escape(tables.counted(runs))}</p>{changed}'),
     ]
     for title, group in _groups(runs).items():
@@ -49,7 +49,7 @@ def build(runs: Sequence[Run], findings: Sequence[Finding]) -> str:
     )
 
 
-def _tone(finding: Finding) -> str:
+def _tone(finding: Conclusion) -> str:
     return (
         "bad"
         if finding.collapses or finding.failed
@@ -61,14 +61,14 @@ def _tone(finding: Finding) -> str:
     )
 
 
-def _table(runs: Sequence[Run]) -> str:
+def _table(runs: Sequence[FinishedRun]) -> str:
     head = ["variant", *(label for label, _ in tables.COLUMNS.values())]
     return webpage.table(head, tables.rows(runs))
 
 
-def _groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def _groups(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """Runs by what was made to fail in them."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
         samples, batches = _made_to_fail(run)
         made = [f"{share:.0%} of {what}" for share, what in ((samples, "scores"), (batches, "batches")) if share]
@@ -76,7 +76,7 @@ def _groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return dict(sorted(groups.items(), key=lambda item: (not item[0].startswith("No"), item[0])))
 
 
-def _made_to_fail(run: Run) -> tuple[float, float]:
+def _made_to_fail(run: FinishedRun) -> tuple[float, float]:
     """Shares of scores and of batches: the environment may have set them beside the config."""
     if shares := run.about.get("injected_failures"):
         return shares["samples"], shares["batches"]
@@ -84,7 +84,7 @@ def _made_to_fail(run: Run) -> tuple[float, float]:
     return fields["targets.inject_failures"], fields["targets.inject_batch_failures"]
 
 
-def _curves(runs: Sequence[Run]) -> list[str]:
+def _curves(runs: Sequence[FinishedRun]) -> list[str]:
     figures = []
     for path, (title, unit, about) in CURVES.items():
         series = [mean_curve(name, [run for run in runs if run.variant == name], path) for name in _names(runs)]
@@ -94,11 +94,11 @@ def _curves(runs: Sequence[Run]) -> list[str]:
     return figures
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _names(runs: Sequence[FinishedRun]) -> list[str]:
     return list(dict.fromkeys(run.variant for run in runs))
 
 
-def mean_curve(name: str, runs: Sequence[Run], path: str) -> Series:
+def mean_curve(name: str, runs: Sequence[FinishedRun], path: str) -> Series:
     """Mean over seeds of one column by epoch, with the lowest and the highest seed as its band."""
     columns = [run.pesq if path == "validation.pesq" else run.column(path) for run in runs]
     stacked = np.full((len(columns), max(map(len, columns))), np.nan)
@@ -114,6 +114,6 @@ def mean_curve(name: str, runs: Sequence[Run], path: str) -> Series:
     return Series(name, 1.0 + np.arange(stacked.shape[1]), mean, band=(low, high), dots=True)
 
 
-def _noisy(runs: Sequence[Run]) -> Series:
+def _noisy(runs: Sequence[FinishedRun]) -> Series:
     longest = max(runs, key=lambda run: len(run.epochs)).column("noisy.pesq")
     return Series("noisy", 1.0 + np.arange(len(longest)), longest, dashed=True)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from cmgan_jax.comparison import failure
-from cmgan_jax.comparison.study import Item
+from cmgan_jax.comparison.study import PlannedRun
 from cmgan_jax.config import Config
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
@@ -19,7 +19,7 @@ from cmgan_jax.runs import records as run_records
 from cmgan_jax.runs.folder import is_run, read_about
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.identity import HOST, differences
-from cmgan_jax.training.launch import Wishes, asked, launch
+from cmgan_jax.training.launch import RunOptions, asked, launch
 from cmgan_jax.training.parallel import choose_devices
 from cmgan_jax.training.start import Start, refuse_misfit
 
@@ -34,11 +34,11 @@ class Ended:
     """
 
     interrupted: signal.Signals | None
-    failed: Mapping[Path, failure.Failure]
+    failed: Mapping[Path, failure.RunFailure]
 
 
 def train_all(
-    items: Sequence[Item],
+    items: Sequence[PlannedRun],
     open_corpus: Callable[[Config], Corpus],
     display: Display,
     devices: int,
@@ -68,7 +68,7 @@ def train_all(
             choose_devices(devices, item.config.batch)
     corpora = _corpora(items, open_corpus)
     refuse_others(items, corpora, start)
-    failed: dict[Path, failure.Failure] = {}
+    failed: dict[Path, failure.RunFailure] = {}
     # What ended without a word, as a process that the system killed does, may end so again: after the others.
     for place, item in enumerate(sorted(items, key=lambda item: _died(item.folder)), 1):
         with _claimed(item.folder) as mine:
@@ -80,11 +80,11 @@ def train_all(
                 failed[item.folder] = before
                 continue
             display.note(f"run {place} of {len(items)}: {item.variant}, seed {item.config.seed}")
-            wishes = Wishes(item.folder, devices, resume=is_run(item.folder))
+            options = RunOptions(item.folder, devices, resume=is_run(item.folder))
             try:
                 with failure.one_run(item.folder):
                     failure.forget(item.folder)
-                    outcome = launch(item.config, corpora[_division(item)], wishes, display, source, start)
+                    outcome = launch(item.config, corpora[_division(item)], options, display, source, start)
             except failure.RunFailed as error:
                 failed[item.folder] = error.failure
                 failure.write(item.folder, error.failure)
@@ -98,7 +98,7 @@ def train_all(
     return Ended(None, failed)
 
 
-def refuse_others(items: Sequence[Item], corpora: Mapping[Any, Corpus], start: Start | None) -> None:
+def refuse_others(items: Sequence[PlannedRun], corpora: Mapping[Any, Corpus], start: Start | None) -> None:
     """Check that what the folders hold, finished or not, are the runs that are asked for.
 
     Args:
@@ -127,7 +127,7 @@ def refuse_others(items: Sequence[Item], corpora: Mapping[Any, Corpus], start: S
         )
 
 
-def is_complete(item: Item) -> bool:
+def is_complete(item: PlannedRun) -> bool:
     """Whether every epoch of a run is recorded; `refuse_others` tells whether it is the right run."""
     records, _ = run_records.read(item.folder)
     return len(run_records.epochs_of(records)) >= item.config.epochs
@@ -143,12 +143,12 @@ def _record(folder: Path) -> dict[str, Any] | None:
     return about if isinstance(about, dict) and isinstance(about.get("config"), dict) else None
 
 
-def _division(item: Item) -> Any:
+def _division(item: PlannedRun) -> Any:
     """What of a config decides which files a corpus has, and which of them validate."""
     return item.config.data, item.config.spectral
 
 
-def _corpora(items: Sequence[Item], open_corpus: Callable[[Config], Corpus]) -> dict[Any, Corpus]:
+def _corpora(items: Sequence[PlannedRun], open_corpus: Callable[[Config], Corpus]) -> dict[Any, Corpus]:
     corpora: dict[Any, Corpus] = {}
     for item in items:
         if _division(item) not in corpora:
@@ -158,7 +158,7 @@ def _corpora(items: Sequence[Item], open_corpus: Callable[[Config], Corpus]) -> 
 
 
 @contextmanager
-def _named(item: Item) -> Iterator[None]:
+def _named(item: PlannedRun) -> Iterator[None]:
     """Say whose error it is."""
     try:
         yield

@@ -29,16 +29,16 @@ class Variant:
     Attributes:
         name: unique, and fit for a folder.
         recipe: what it starts from.
-        numbers: what it changes, by dotted path.
+        values: what it changes, by dotted path.
     """
 
     name: str
     recipe: str = "recommended"
-    numbers: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Item:
+class PlannedRun:
     """One run of a comparison.
 
     Attributes:
@@ -55,10 +55,10 @@ class Item:
 # Without a failed score `skip`, `mean_fill` and `mask` compute the same: `recommended` stands for the three.
 _POLICIES = (
     Variant("recommended"),
-    Variant("no_adversarial", numbers={"loss.adversarial": 0.0}),
-    Variant("batch_mean", numbers={"targets.policy": "batch_mean"}),
+    Variant("no_adversarial", values={"loss.adversarial": 0.0}),
+    Variant("batch_mean", values={"targets.policy": "batch_mean"}),
     *(
-        Variant(f"{policy}-{name}", numbers={"targets.policy": policy} | shares)
+        Variant(f"{policy}-{name}", values={"targets.policy": policy} | shares)
         for name, shares in FAILURES.items()
         for policy in get_args(Policy)
     ),
@@ -82,17 +82,17 @@ def parse_variant(words: str) -> Variant:
         raise UserError(
             f"--variant {words!r}: write NAME: PATH=VALUE PATH=VALUE, such as 'late: recipe=recommended epochs=10'"
         )
-    numbers = {path: _value(text) for path, _, text in pairs}
-    return Variant(name.strip(), str(numbers.pop("recipe", "recommended")), numbers)
+    values = {path: _value(text) for path, _, text in pairs}
+    return Variant(name.strip(), str(values.pop("recipe", "recommended")), values)
 
 
-def plan(variants: Sequence[Variant], seeds: Sequence[int], base: Config, out: Path) -> list[Item]:
+def plan(variants: Sequence[Variant], seeds: Sequence[int], base: Config, out: Path) -> list[PlannedRun]:
     """Every run, one seed of all variants after the other, so that a part of the work is a comparison too.
 
     Args:
         variants: in the order of the report.
         seeds: of each variant; equal seeds see the same data in the same order.
-        base: preset and numbers that all share; what it changes beside `recommended` holds for every recipe.
+        base: preset and values that all share; what it changes beside `recommended` holds for every recipe.
         out: the comparison's folder.
 
     Raises:
@@ -105,7 +105,7 @@ def plan(variants: Sequence[Variant], seeds: Sequence[int], base: Config, out: P
             raise UserError(f"--{kind}s: " + (f"{', '.join(twice)} given twice" if twice else "none given"))
     changed = _changed(base)
     return [
-        Item(variant.name, _config(variant, base.preset, changed, seed), out / variant.name / f"seed-{seed}")
+        PlannedRun(variant.name, _config(variant, base.preset, changed, seed), out / variant.name / f"seed-{seed}")
         for seed in seeds
         for variant in variants
     ]
@@ -118,7 +118,7 @@ def _changed(base: Config) -> dict[str, Any]:
 
 def _config(variant: Variant, preset: str, changed: dict[str, Any], seed: int) -> Config:
     config = override(make_config(variant.recipe, preset), changed)
-    for path, value in variant.numbers.items():
+    for path, value in variant.values.items():
         before = flatten(config).get(path)
         given = _as_field(value, before)
         if before is None or type(given) is not type(before):

@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cmgan_jax.comparison.conclusion import Finding, Rules, by_chance
+from cmgan_jax.comparison.conclusion import Conclusion, Rules, by_chance
 from cmgan_jax.comparison.likeness import changes, changes_in_words, unequal
-from cmgan_jax.comparison.outcome import Interval, Run, measures, summary
+from cmgan_jax.comparison.outcome import FinishedRun, Interval, measures, summary
 
 COLUMNS = {
     "last": ("PESQ, last 3 epochs", ".3f"),
@@ -27,7 +27,7 @@ COLUMNS = {
 """Label and format of each measure, in the order of the table."""
 
 
-def terminal(runs: Sequence[Run], findings: Sequence[Finding]) -> RenderableType:
+def terminal(runs: Sequence[FinishedRun], findings: Sequence[Conclusion]) -> RenderableType:
     """One table of all variants, means over seeds with their intervals, and the conclusion."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("variant", no_wrap=True)
@@ -43,7 +43,7 @@ def terminal(runs: Sequence[Run], findings: Sequence[Finding]) -> RenderableType
     return Group(table, Text(counted(runs), style="dim"), *changed, *notes, *sentences, chance)
 
 
-def rows(runs: Sequence[Run]) -> list[list[str]]:
+def rows(runs: Sequence[FinishedRun]) -> list[list[str]]:
     """A row of the table for each variant: its name, and a cell for each of `COLUMNS`."""
     seeds = {name: sum(run.variant == name for run in runs) for name in (run.variant for run in runs)}
     return [
@@ -60,7 +60,7 @@ def cell(of: Interval, form: str, seeds: int = 0) -> str:
     return format(of.mean, form) + half + (f" ({of.n} of {seeds})" if of.n < seeds else "")
 
 
-def as_json(runs: Sequence[Run], findings: Sequence[Finding], rules: Rules) -> dict[str, Any]:
+def as_json(runs: Sequence[FinishedRun], findings: Sequence[Conclusion], rules: Rules) -> dict[str, Any]:
     """Everything that the tables and plots are made of."""
     return {
         "rules": asdict(rules),
@@ -86,8 +86,8 @@ def as_json(runs: Sequence[Run], findings: Sequence[Finding], rules: Rules) -> d
     }
 
 
-def counted(runs: Sequence[Run]) -> str:
-    """How the numbers of the table are meant, and what is missing from it."""
+def counted(runs: Sequence[FinishedRun]) -> str:
+    """How the values of the table are meant, and what is missing from it."""
     away = [run for run in runs if not run.complete]
     listed = "; ".join(f"{run.variant}: {run.lacks}" for run in away)
     part = f". {len(away)} of {len(runs)} runs are not at their end and have no part in it ({listed})" if away else ""

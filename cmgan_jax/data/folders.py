@@ -73,7 +73,7 @@ class Unreadable(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderListing:
     """What lies below a folder; nothing of it has been opened.
 
     Attributes:
@@ -100,7 +100,7 @@ def count_text(passed_over: Mapping[str, int]) -> str:
     return ", ".join([*words, f"{rest} others"] if rest else words)
 
 
-def walk(folder: Path, suffixes: Collection[str] = NAMED) -> Found:
+def walk(folder: Path, suffixes: Collection[str] = NAMED) -> FolderListing:
     """Find files by suffix, opening none.
 
     Linked folders are followed, under each of their names; only a folder that lies inside of itself is cut there.
@@ -158,7 +158,7 @@ def walk(folder: Path, suffixes: Collection[str] = NAMED) -> Found:
                 files.append(path)
             else:
                 passed_over[suffix] += 1
-    return Found(tuple(sorted(files)), tuple(sorted(unreadable)), +passed_over)
+    return FolderListing(tuple(sorted(files)), tuple(sorted(unreadable)), +passed_over)
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -172,7 +172,7 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
     return list(found.files)
 
 
-def refuse_unreadable(found: Found) -> None:
+def refuse_unreadable(found: FolderListing) -> None:
     """Refuse to go on without what could not be looked into.
 
     Raises:

@@ -31,7 +31,7 @@ _CONVERT = "convert the corpus with `cmgan prepare pairs DIR --out DIR` (or `spe
 
 
 @dataclass(frozen=True)
-class Measured:
+class FileMeasurement:
     """What reading a file showed: its samples and every reason not to use it.
 
     `digest` is the SHA-256 of its bytes in hex, `content` what its samples are known by (`identity.content`), and
@@ -53,7 +53,7 @@ class Inspection:
     """The files that can be used, with their lengths."""
     problems: list[Problem]
     """Every problem, by path."""
-    measured: Mapping[Path, Measured]
+    measured: Mapping[Path, FileMeasurement]
     """What each file showed, also those that cannot be used."""
 
 
@@ -162,7 +162,7 @@ def report(problems: list[Problem]) -> str:
     return "\n  ".join([f"{files} file{'' if files == 1 else 's'} cannot be used:", *map(str, problems)])
 
 
-def measure(path: Path, sample_rate: int) -> Measured:
+def measure(path: Path, sample_rate: int) -> FileMeasurement:
     """Decode a file wholly.
 
     Args:
@@ -177,7 +177,7 @@ def measure(path: Path, sample_rate: int) -> Measured:
         samples = audio.read(path)
         digest = _digest(path)
     except AudioError as error:
-        return Measured(0, (error.reason,))
+        return FileMeasurement(0, (error.reason,))
     reasons = []
     if info.sample_rate != sample_rate:
         reasons.append(f"sample rate {info.sample_rate} Hz instead of {sample_rate} Hz: {_CONVERT}")
@@ -199,8 +199,8 @@ def measure(path: Path, sample_rate: int) -> Measured:
     elif np.ptp(samples) <= SILENT_SPAN:
         reasons.append("silent: no sound from beginning to end")
     if reasons:
-        return Measured(len(samples), tuple(reasons), digest)
-    return Measured(len(samples), (), digest, identity.content(samples), float(np.var(samples)))
+        return FileMeasurement(len(samples), tuple(reasons), digest)
+    return FileMeasurement(len(samples), (), digest, identity.content(samples), float(np.var(samples)))
 
 
 def _digest(path: Path) -> str:
@@ -212,8 +212,8 @@ def _digest(path: Path) -> str:
         raise audio.system_error(path, error) from error
 
 
-def _measure_all(paths: list[Path], sample_rate: int, progress: Progress | None) -> dict[Path, Measured]:
-    measured: dict[Path, Measured] = {}
+def _measure_all(paths: list[Path], sample_rate: int, progress: Progress | None) -> dict[Path, FileMeasurement]:
+    measured: dict[Path, FileMeasurement] = {}
     pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 16), thread_name_prefix="inspect")
     try:
         futures = {pool.submit(measure, path, sample_rate): path for path in paths}
@@ -227,7 +227,7 @@ def _measure_all(paths: list[Path], sample_rate: int, progress: Progress | None)
     return measured
 
 
-def _without(listing: Listing, measured: Mapping[Path, Measured], bad: set[Path]) -> Listing:
+def _without(listing: Listing, measured: Mapping[Path, FileMeasurement], bad: set[Path]) -> Listing:
     """The files of a listing that are not bad, with what they showed."""
 
     def sound(items: tuple[ItemT, ...]) -> tuple[ItemT, ...]:

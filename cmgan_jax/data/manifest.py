@@ -25,7 +25,7 @@ SAMPLE_RATE = 16_000
 
 
 @dataclass(frozen=True)
-class Entry:
+class ManifestEntry:
     """One file of a corpus."""
 
     path: str
@@ -45,7 +45,7 @@ class Manifest:
 
     corpus: str
     """What it is, such as ``voicebank``."""
-    files: tuple[Entry, ...]
+    files: tuple[ManifestEntry, ...]
     """All of its files, ordered by path."""
     source: dict[str, Any] = field(default_factory=dict)
     """What it was made of."""
@@ -74,7 +74,7 @@ def to_pcm16(wave: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(wave * 32_768.0), -32_768, 32_767).astype(np.int16)
 
 
-def describe(path: Path, root: Path) -> Entry:
+def describe(path: Path, root: Path) -> ManifestEntry:
     """Read a file and describe it.
 
     Args:
@@ -91,12 +91,12 @@ def describe(path: Path, root: Path) -> Entry:
             samples = block[:, 0]
             digest.update((samples.astype("<f4") if floats else to_pcm16(samples).astype("<i2")).tobytes())
             frames += len(samples)
-    return Entry(composed(path.relative_to(root).as_posix()), frames, path.stat().st_size, digest.hexdigest())
+    return ManifestEntry(composed(path.relative_to(root).as_posix()), frames, path.stat().st_size, digest.hexdigest())
 
 
 def build(
     corpus: str,
-    files: Iterable[Entry],
+    files: Iterable[ManifestEntry],
     source: dict[str, Any],
     details: dict[str, dict[str, Any]] | None = None,
 ) -> Manifest:
@@ -145,14 +145,14 @@ def read(root: Path) -> Manifest | None:
         UserError: there is one, and it is damaged or of another format.
     """
     path = root / NAME
-    known = set(Entry.__dataclass_fields__)
+    known = set(ManifestEntry.__dataclass_fields__)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise UserError(f"{path}: format {content['format']}, this version reads {FORMAT}; prepare it anew")
         files, details = [], {}
         for item in content["files"]:
-            files.append(Entry(**{name: item[name] for name in known}))
+            files.append(ManifestEntry(**{name: item[name] for name in known}))
             if extra := {name: value for name, value in item.items() if name not in known}:
                 details[item["path"]] = extra
         manifest = build(content["corpus"], files, content["source"], details)
@@ -165,7 +165,7 @@ def read(root: Path) -> Manifest | None:
     return manifest
 
 
-def differences(root: Path, files: Sequence[Entry]) -> list[str]:
+def differences(root: Path, files: Sequence[ManifestEntry]) -> list[str]:
     """Compare a corpus's folder with its manifest by presence and size, reading no sample.
 
     Args:

@@ -8,7 +8,7 @@ SILENCE = 1e-9
 """Mean power below which a signal counts as silent: about one step of 16-bit audio."""
 
 _FRAME = 320
-"""Samples over which power is judged: 20 ms at 16 kHz."""
+"""Samples over which power is diagnosed: 20 ms at 16 kHz."""
 _ACTIVE_RANGE = 1e-4
 """Frames more than 40 dB below the loudest one are pauses."""
 

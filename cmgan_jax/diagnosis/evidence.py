@@ -7,7 +7,7 @@ import numpy as np
 
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import Losses, losses_of
-from cmgan_jax.runs.records import numbers_in_words
+from cmgan_jax.runs.records import join_ranges
 
 Stand = Literal["shown", "compatible", "against", "unknown", "on", "off"]
 
@@ -21,7 +21,7 @@ _WORSE = 0.05
 
 
 @dataclass(frozen=True)
-class Finding:
+class Evidence:
     """Where the records stand to a defect of the published code.
 
     Attributes:
@@ -35,8 +35,8 @@ class Finding:
     text: str
 
 
-def findings(history: History) -> tuple[Finding, ...]:
-    """What the records say of the published code's defects; of a run of this project its numbers say it."""
+def findings(history: History) -> tuple[Evidence, ...]:
+    """What the records say of the published code's defects; of a run of this project its values say it."""
     if history.source.kind == "run":
         return _configured(history)
     looked = (_skipping(losses_of(history)), _time_loss(history), _same_order(history), _selection(history))
@@ -50,7 +50,7 @@ def cannot_tell(history: History) -> tuple[str, ...]:
     if is_log:
         missing += [
             "whether the discriminator's prediction fits true PESQ, in size or in order: the log has one loss for its "
-            "verdicts on estimates and on clean speech",
+            "findings on estimates and on clean speech",
             "the output level against clean speech, and the spread of the targets",
             "which crops could not be scored, and why",
         ]
@@ -66,7 +66,7 @@ def cannot_tell(history: History) -> tuple[str, ...]:
                 f"{resolution:.0e}"
             )
     elif lost := _lost_epochs(history):
-        missing.append(f"how epoch{'s' * (len(lost) > 1)} {numbers_in_words(lost)} ended: no record of it is there")
+        missing.append(f"how epoch{'s' * (len(lost) > 1)} {join_ranges(lost)} ended: no record of it is there")
     if not np.isfinite(history.epoch("validation.pesq")).any():
         missing.append("whether validation PESQ rose or fell: none is recorded, so a collapse would not show")
     if is_log and not history.steps:
@@ -76,8 +76,8 @@ def cannot_tell(history: History) -> tuple[str, ...]:
 
 def _lost_epochs(history: History) -> set[int]:
     """Epochs of a run before its last one that have no record."""
-    numbers = history.epoch("epoch")
-    known = {int(number) for number in numbers[np.isfinite(numbers)]}
+    values = history.epoch("epoch")
+    known = {int(number) for number in values[np.isfinite(values)]}
     return set(range(1, max(known, default=0))) - known
 
 
@@ -90,22 +90,24 @@ def interval(history: History) -> float:
     return float(np.median(gaps)) if gaps.size else float("nan")
 
 
-def _skipping(losses: Losses) -> Finding | None:
+def _skipping(losses: Losses) -> Evidence | None:
     defect = "a failed PESQ drops the batch's whole discriminator update"
     if not losses.count:
         return None
     if losses.zeros == "skipped":
-        return Finding(defect, "shown", f"{losses.zero:.1%} of {losses.count} logged losses are exactly 0")
+        return Evidence(defect, "shown", f"{losses.zero:.1%} of {losses.count} logged losses are exactly 0")
     if losses.zeros == "unclear":
-        return Finding(defect, "unknown", f"{losses.zero:.1%} of the losses are printed as 0, which rounding also does")
+        return Evidence(
+            defect, "unknown", f"{losses.zero:.1%} of the losses are printed as 0, which rounding also does"
+        )
     # Rule of three: none in n leaves at most 3 / n at 95 % confidence.
     most = min(3 / losses.count, 1.0)
-    return Finding(
+    return Evidence(
         defect, "against", f"none of {losses.count} logged losses is 0: at most {most:.1%} of updates skipped (95 %)"
     )
 
 
-def _time_loss(history: History) -> Finding | None:
+def _time_loss(history: History) -> Evidence | None:
     defect = "the time loss compares with the un-normalised clean signal (since May 2023)"
     loss, name = history.epoch("validation.loss"), "validation"
     if not np.isfinite(loss).any():
@@ -118,11 +120,11 @@ def _time_loss(history: History) -> Finding | None:
         f"that loss of a perfect enhancer is {UNNORMALISED_FLOOR:.3f} on VoiceBank+DEMAND with the published weights"
     )
     if lowest < _MARGIN * UNNORMALISED_FLOOR:
-        return Finding(defect, "against", f"the {name} loss got down to {lowest:.3f}, and {floor}")
-    return Finding(defect, "compatible", f"the {name} loss never got under {lowest:.3f}, and {floor}")
+        return Evidence(defect, "against", f"the {name} loss got down to {lowest:.3f}, and {floor}")
+    return Evidence(defect, "compatible", f"the {name} loss never got under {lowest:.3f}, and {floor}")
 
 
-def _same_order(history: History) -> Finding | None:
+def _same_order(history: History) -> Evidence | None:
     """Whether the same step has the same batch in every epoch: then its loss comes again."""
     epochs, steps, devices, loss = (history.step(name) for name in ("epoch", "step", "device", "generator_loss"))
     before = dict(zip(zip(devices, epochs, steps, strict=True), loss, strict=True))
@@ -146,7 +148,7 @@ def _same_order(history: History) -> Finding | None:
     if not scale > 0 or (r := float(np.sum(one * other) / scale)) < _SAME_BATCHES:
         return None
     places = len(set(zip(devices, steps, strict=True)))
-    return Finding(
+    return Evidence(
         "every epoch has the same order (set_epoch is never called)",
         "shown",
         f"generator losses at the same step of neighbouring epochs correlate by {r:.2f}: the log shows the same "
@@ -154,7 +156,7 @@ def _same_order(history: History) -> Finding | None:
     )
 
 
-def _selection(history: History) -> Finding | None:
+def _selection(history: History) -> Evidence | None:
     best, pesq, epochs = history.epoch("best"), history.epoch("validation.pesq"), history.epoch("epoch")
     marked = np.flatnonzero((best > 0) & np.isfinite(pesq))
     if not marked.size:
@@ -162,7 +164,7 @@ def _selection(history: History) -> Finding | None:
     chosen, top = int(marked[-1]), int(np.nanargmax(pesq))
     if pesq[top] - pesq[chosen] < _WORSE:
         return None
-    return Finding(
+    return Evidence(
         "the model is selected by a loss that includes the adversarial term",
         "shown",
         f"epoch {epochs[chosen]:.0f} is marked as best and has PESQ {pesq[chosen]:.2f}; epoch {epochs[top]:.0f} had "
@@ -170,8 +172,8 @@ def _selection(history: History) -> Finding | None:
     )
 
 
-def _configured(history: History) -> tuple[Finding, ...]:
-    numbers = history.source.numbers
+def _configured(history: History) -> tuple[Evidence, ...]:
+    values = history.source.settings
     options = (
         ("loss.time_reference", "unnormalised", "the time loss compares with the un-normalised clean signal"),
         ("targets.policy", "skip", "a failed PESQ drops the batch's whole discriminator update"),
@@ -180,7 +182,7 @@ def _configured(history: History) -> tuple[Finding, ...]:
         ("data.validate_on_test", True, "the model is selected on the test set"),
     )
     return tuple(
-        Finding(defect, "on" if numbers[name] == value else "off", f"{name} is {numbers[name]}")
+        Evidence(defect, "on" if values[name] == value else "off", f"{name} is {values[name]}")
         for name, value, defect in options
-        if name in numbers
+        if name in values
     )

@@ -1,4 +1,4 @@
-"""What a rule says, and the numbers at which it says it."""
+"""What a rule says, and the values at which it says it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,7 @@ class Thresholds:
     fewest_losses: int = 10
     """Discriminator losses without which nothing is said of their distribution."""
     fewest_steps: int = 100
-    """Steps of a run before which its discriminator, its targets and its level are not judged."""
+    """Steps of a run before which its discriminator, its targets and its level are not diagnosed."""
     fewest_epochs: int = 4
     """Epochs with a validation PESQ without which a log without steps tells too little."""
     skipped_share: float = 0.02
@@ -43,7 +43,7 @@ class Thresholds:
     """Rank correlation of predicted with true PESQ below which the discriminator tells the generator nothing."""
     calibration_error: float = 0.15
     """Mean absolute error of predicted against true targets (0 to 1), half a MOS."""
-    clean_verdict: float = 0.5
+    clean_score: float = 0.5
     """Mean of what the discriminator gives clean speech, which it is taught to give 1. Short trainings end above it."""
     dominant_share: float = 0.5
     """Share of the generator's gradient that comes from the adversarial term."""
@@ -59,7 +59,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Code:
-    """A verdict's code as it is documented.
+    """A finding's code as it is documented.
 
     Attributes:
         level: how grave.
@@ -130,7 +130,7 @@ CODES: dict[str, Code] = {
         "sign",
         "predicted PESQ is far from true PESQ, or the score of clean speech from 1",
         f"mean absolute error over {_T.calibration_error} (0 to 1) over the last 3 validations, or the last third of "
-        f"the steps; or clean speech under {_T.clean_verdict} in the last third",
+        f"the steps; or clean speech under {_T.clean_score} in the last third",
     ),
     "adversarial_dominates": Code(
         "sign",
@@ -160,21 +160,21 @@ CODES: dict[str, Code] = {
     ),
     "too_little_data": Code(
         "unknown",
-        "too few records to judge by",
+        "too few records to conclude from",
         f"fewer than {_T.fewest_losses} discriminator losses (of a run: {_T.fewest_steps} steps) "
         f"and fewer than {_T.fewest_epochs} epochs with PESQ",
     ),
-    "healthy": Code("good", "none of the rules found anything", "no other verdict"),
+    "healthy": Code("good", "none of the rules found anything", "no other finding"),
 }
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Finding:
     """A finding.
 
     Attributes:
         code: one of `CODES`.
-        text: a sentence with its numbers.
+        text: a sentence with its values.
     """
 
     code: str

@@ -36,7 +36,7 @@ class Source:
         names: what was read.
         resolution: step between neighbouring discriminator losses as they were written; a 0 may be anything below half
             of it. 0: as computed.
-        numbers: the configuration by dotted path, such as `targets.policy`; empty where the source does not tell.
+        settings: the configuration by dotted path, such as `targets.policy`; empty where the source does not tell.
         notes: what was found while reading: torn lines, several devices, a restart.
         stopped: steps at which a run stopped because too many in a row were not finite; its last window has no record.
     """
@@ -44,7 +44,7 @@ class Source:
     kind: Kind = "run"
     names: tuple[str, ...] = ()
     resolution: float = 0.0
-    numbers: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     stopped: tuple[int, ...] = ()
 
@@ -185,12 +185,12 @@ def _column(columns: Columns, name: str) -> np.ndarray:
 
 
 def _about(path: Path) -> dict[str, Any]:
-    """What run.json says, or a checkpoint where it is damaged; without the file the records alone are judged."""
+    """What run.json says, or a checkpoint where it is damaged; without the file the records alone are diagnosed."""
     if not path.exists():
         return {}
     try:
         return read_about(path.parent)
     except UserError as error:
         raise UserError(
-            f"{path} is damaged ({error}); put it back, or move it away to judge the records alone"
+            f"{path} is damaged ({error}); put it back, or move it away to diagnose the records alone"
         ) from error

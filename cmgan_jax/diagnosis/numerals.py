@@ -15,7 +15,7 @@ _PLAUSIBLE = 1.0
 
 @dataclass(frozen=True)
 class Style:
-    """How a column of numbers was printed.
+    """How a column of values was printed.
 
     Attributes:
         decimals: digits after the point where every number has as many; None: as many as it needs.
@@ -52,7 +52,7 @@ def style_of(numerals: Iterable[str]) -> Style:
     counts = Counter(map(_decimals, plain))
     usual, often = counts.most_common(1)[0]
     longest = max(counts)
-    # With a fixed number of digits a tenth of the numbers end in 0; in the shortest form none does.
+    # With a fixed number of digits a tenth of the values end in 0; in the shortest form none does.
     fixed = len(plain) == len(numerals) and usual >= 2 and often >= (1 - _MOST_TORN) * len(plain) - 1
     if fixed and (len(counts) == 1 or any(n.endswith("0") for n in plain if _decimals(n) == usual)):
         return Style(usual, 10.0**-usual)

@@ -33,18 +33,18 @@ def describe(path: Path) -> dict[str, Any]:
     config, provenance = about.get("config"), about.get("provenance")
     if not isinstance(config, dict) or not isinstance(provenance, dict):
         raise UserError(f"{path}: its record has no config and no provenance; cmgan train did not write it")
-    numbers = numbers_of(config)
-    differing = differences(numbers)
-    like = likeness(numbers)
+    values = numbers_of(config)
+    differing = differences(values)
+    like = likeness(values)
     return {
         "path": str(path),
         "kind": "checkpoint" if checkpoint else "run",
         "code": like,
-        "sentence": " ".join(filter(None, (sentence(like, numbers, differing, provenance), started(about)))),
-        "recipe": numbers.get("recipe"),
-        "preset": numbers.get("preset"),
-        "policy": numbers.get("targets.policy"),
-        "time_reference": numbers.get(TIME),
+        "sentence": " ".join(filter(None, (sentence(like, values, differing, provenance), started(about)))),
+        "recipe": values.get("recipe"),
+        "preset": values.get("preset"),
+        "policy": values.get("targets.policy"),
+        "time_reference": values.get(TIME),
         "differences": differing,
         "injected_failures": about.get("injected_failures"),
         "revision": provenance.get("source") or None,
@@ -55,7 +55,7 @@ def describe(path: Path) -> dict[str, Any]:
         "devices": about.get("devices"),
         "imported": provenance.get("imported"),
         "start": about.get("start"),
-        "epochs_planned": numbers.get("epochs"),
+        "epochs_planned": values.get("epochs"),
         **_progress(run, about),
         "checkpoints": {kind: steps_in(run / kind) for kind in KEEP} if run else None,
         "damage": checksums.damage(checkpoint) if checkpoint else None,
@@ -86,45 +86,45 @@ def numbers_of(config: dict[str, Any]) -> dict[str, Any]:
     return {name: _plain(value) for name, value in flat(config)}
 
 
-def differences(numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def differences(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Every number that is not that of the recipe and preset it started from: `recipe` and `here` by dotted path.
 
     A field that one side does not have is None there; where the recipe or the preset is unknown, all are compared with
     the default ones.
     """
     recipe, preset = (
-        numbers.get(name) if numbers.get(name) in known else default
+        values.get(name) if values.get(name) in known else default
         for name, known, default in (("recipe", RECIPES, "recommended"), ("preset", PRESETS, "paper"))
     )
     expected = {name: _plain(value) for name, value in flat(to_dict(make_config(str(recipe), str(preset))))}
     return {
-        name: {"recipe": expected.get(name), "here": numbers.get(name)}
-        for name in dict.fromkeys((*expected, *numbers))
-        if expected.get(name) != numbers.get(name)
+        name: {"recipe": expected.get(name), "here": values.get(name)}
+        for name in dict.fromkeys((*expected, *values))
+        if expected.get(name) != values.get(name)
     }
 
 
-def likeness(numbers: dict[str, Any]) -> str:
-    """Whose training code the numbers are those of: `published_2022`, `published_head` or `ours`.
+def likeness(values: dict[str, Any]) -> str:
+    """Whose training code the values are those of: `published_2022`, `published_head` or `ours`.
 
     Sizes, seeds and lengths do not matter to it, only what the recipes decide.
     """
     decided = sorted({name for recipe in RECIPES.values() for name in recipe})
     for name in (OLD, HEAD):
         expected = dict(flat(to_dict(make_config(name))))
-        if all(numbers.get(field) == expected[field] for field in (*decided, TIME)):
+        if all(values.get(field) == expected[field] for field in (*decided, TIME)):
             return name
     return "ours"
 
 
-def sentence(like: str, numbers: dict[str, Any], differing: dict[str, Any], provenance: dict[str, Any]) -> str:
+def sentence(like: str, values: dict[str, Any], differing: dict[str, Any], provenance: dict[str, Any]) -> str:
     """Whether it is from the old code or the new, in a sentence."""
     if provenance.get("imported"):
         return (
             "Its weights are imported: unless this project exported the file, which code trained them it does not "
             "tell, and the recipe named here is not theirs. A run of its own may begin with them (train --start)."
         )
-    reference = numbers.get(TIME)
+    reference = values.get(TIME)
     if like == OLD:
         return "It is trained as the code of 2022 does, the one that gave the paper's scores."
     if like == HEAD:
@@ -135,9 +135,7 @@ def sentence(like: str, numbers: dict[str, Any], differing: dict[str, Any], prov
     count = len(differing)
     changed = f", with {count} number{'s' * (count > 1)} changed" if differing else ""
     defect = " But its time loss is that of today's published head." if reference == "unnormalised" else ""
-    return (
-        f"It is trained by this project's recipe {numbers.get('recipe')}{changed}, by neither published code.{defect}"
-    )
+    return f"It is trained by this project's recipe {values.get('recipe')}{changed}, by neither published code.{defect}"
 
 
 def _progress(run: Path, about: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from cmgan_jax.diagnosis.finding import CODES, Level
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.terminal import cell, columns, finding_line, sentences
 from cmgan_jax.report.charts import Axis, Series, line_chart
-from cmgan_jax.report.webpage import chart_grid, document, section, table, verdicts
+from cmgan_jax.report.webpage import chart_grid, document, notices, section, table
 
 KINDS: dict[Level, str] = {"collapse": "bad", "fault": "bad", "sign": "warn", "unknown": "warn", "good": "good"}
 
@@ -30,8 +30,8 @@ def build(history: History, content: dict[str, Any]) -> str:
     losses = "".join(f"<p>{escape(line)}</p>" for line in sentences(content))
     parts = [
         section(
-            "Verdicts",
-            verdicts((KINDS[CODES[of["code"]].level], f"{of['code']}: {of['text']}") for of in content["verdicts"]),
+            "Findings",
+            notices((KINDS[CODES[of["code"]].level], f"{of['code']}: {of['text']}") for of in content["findings"]),
         ),
         section("Curves", chart_grid(_charts(history))),
         section("Discriminator losses", losses),

@@ -106,10 +106,10 @@ def _header(lines: list[str]) -> tuple[list[str] | None, str]:
 
 
 def _numbers(row: dict[str, str]) -> dict[str, Any]:
-    numbers: dict[str, Any] = {"device": row.get("device", "")}
+    values: dict[str, Any] = {"device": row.get("device", "")}
     for name, field in row.items():
         if name == "best":
-            numbers[name] = float(field.lower() in _YES)
+            values[name] = float(field.lower() in _YES)
         elif name != "device":
-            numbers[name] = float(field) if _NUMERAL.fullmatch(field) else math.nan
-    return numbers
+            values[name] = float(field) if _NUMERAL.fullmatch(field) else math.nan
+    return values

@@ -78,16 +78,16 @@ class _Run:
         """The epoch that a device is in; of a device that has logged no step, the furthest of any."""
         return self.last.get(device, max(self.last.values(), default=-1))
 
-    def test(self, device: str, epoch: int | None, numbers: dict[str, Any]) -> None:
+    def test(self, device: str, epoch: int | None, values: dict[str, Any]) -> None:
         if epoch is None:
             epoch = max(self.current(device), 0)
             done = self.tested.get(device, -1)
-            if epoch <= done and self.epochs[device, done].items() >= numbers.items():
+            if epoch <= done and self.epochs[device, done].items() >= values.items():
                 return  # the same line once more, from a second handler
             if epoch <= done:
                 epoch = done + 1  # an epoch so short that no step of it was logged
         self.tested[device] = epoch
-        self.epochs.setdefault((device, epoch), {"device": device, "epoch": epoch}).update(numbers)
+        self.epochs.setdefault((device, epoch), {"device": device, "epoch": epoch}).update(values)
 
 
 def parse_log(text: str) -> Parsed:
@@ -154,20 +154,20 @@ def _take_other(run: _Run, line: str, heading: int | None) -> tuple[int | None, 
     for match in TEST.finditer(line):
         if not _closed(match, line):
             continue
-        numbers = {
+        values = {
             "validation.loss": float(match["generator"]),
             "validation.discriminator_loss": float(match["discriminator"]),
         }
         if match["pesq"]:
-            numbers["validation.pesq"] = float(match["pesq"])
-        run.test(match["device"] or "", int(match["epoch"]) if match["epoch"] else None, numbers)
+            values["validation.pesq"] = float(match["pesq"])
+        run.test(match["device"] or "", int(match["epoch"]) if match["epoch"] else None, values)
         taken += 1
     if taken:
         return heading, taken
     if (match := SUMMARY.search(line)) and _closed(match, line):
         epoch = heading if heading is not None else max(run.current(""), 0)
-        numbers = {"validation.loss": float(match["generator"]), "validation.pesq": float(match["pesq"])}
-        run.epochs.setdefault(("", epoch), {"device": "", "epoch": epoch}).update(numbers)
+        values = {"validation.loss": float(match["generator"]), "validation.pesq": float(match["pesq"])}
+        run.epochs.setdefault(("", epoch), {"device": "", "epoch": epoch}).update(values)
         return heading, 1
     if (match := PESQ.search(line)) and not OTHER_PESQ.search(line[: match.start()]) and _closed(match, line):
         epoch = int(named[1]) if named else max(run.current(""), 0)

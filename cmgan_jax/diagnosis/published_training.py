@@ -38,7 +38,7 @@ def read_history(paths: Sequence[Path]) -> History:
     folders = [path.parent if path.name == METRICS else path for path in paths]
     ours = [folder for folder in folders if folder.is_dir() and (folder / METRICS).is_file()]
     if ours and len(paths) > 1:
-        raise UserError(f"{ours[0]} is a run of this project: it is judged alone; name one run, or several logs")
+        raise UserError(f"{ours[0]} is a run of this project: it is diagnosed alone; name one run, or several logs")
     return History.from_run(ours[0]) if ours else read_logs(paths)
 
 
@@ -100,7 +100,7 @@ def merge(parsed: dict[Path, Parsed]) -> History:
         kind="log",
         names=tuple(str(path) for path in parsed),
         resolution=max((found.style.resolution for found in parsed.values() if found.steps), default=0.0),
-        numbers={"batch": batch} if batch else {},
+        settings={"batch": batch} if batch else {},
         notes=notes,
     )
     devices = {name: i for i, name in enumerate(sorted({str(row["device"]) for row in steps}))}
@@ -158,7 +158,7 @@ def _notes(parsed: dict[Path, Parsed], steps: list[dict[str, Any]], epochs: list
         notes.append(f"{torn} torn line{'s were' if torn > 1 else ' was'} left out")
     for path, found in parsed.items():
         if found.runs > 1:
-            notes.append(f"{path} holds {found.runs} trainings one after another; the longest is judged")
+            notes.append(f"{path} holds {found.runs} trainings one after another; the longest is diagnosed")
     if devices := sorted({str(row["device"]) for row in steps} - {""}):
         notes.append(f"{len(devices)} devices logged steps" if len(devices) > 1 else "one device logged steps")
     if unscored := [row["epoch"] for row in epochs if math.isnan(_plausible(row.get("validation.pesq", 1.0)))]:

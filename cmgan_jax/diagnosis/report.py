@@ -1,4 +1,4 @@
-"""A diagnosis as one document: verdicts, shares, epochs, evidence. Terminal, JSON and page show this alone."""
+"""A diagnosis as one document: findings, shares, epochs, evidence. Terminal, JSON and page show this alone."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from cmgan_jax.diagnosis.evidence import cannot_tell, findings, interval
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import Losses, failing_samples, losses_of
-from cmgan_jax.diagnosis.rules import CODES, judge
+from cmgan_jax.diagnosis.rules import CODES, apply_rules
 from cmgan_jax.system.outputs import plain
 
 BATCHES = (1, 2, 4, 8, 16)
@@ -28,13 +28,13 @@ def document(history: History) -> dict[str, Any]:
     """Everything that is said of a history, ready for JSON.
 
     Returns:
-        `verdicts`, `shares`, `failing_samples_if_batch`, `epochs`, `published_defects`, `cannot_tell`, `source`.
+        `findings`, `shares`, `failing_samples_if_batch`, `epochs`, `published_defects`, `cannot_tell`, `source`.
     """
     losses = losses_of(history)
     source = history.source
     return plain(
         {
-            "verdicts": [{"code": verdict.code, "text": verdict.text} for verdict in judge(history)],
+            "findings": [{"code": finding.code, "text": finding.text} for finding in apply_rules(history)],
             "shares": losses.to_dict(),
             "failing_samples_if_batch": _failing(losses),
             "epochs": epochs(history),
@@ -46,9 +46,9 @@ def document(history: History) -> dict[str, Any]:
                 "notes": list(source.notes),
                 "disc_loss_resolution": source.resolution,
                 "steps_between_records": interval(history),
-                "batch": source.numbers.get("batch"),
-                "recipe": source.numbers.get("recipe"),
-                "policy": source.numbers.get("targets.policy"),
+                "batch": source.settings.get("batch"),
+                "recipe": source.settings.get("recipe"),
+                "policy": source.settings.get("targets.policy"),
             },
         }
     )
@@ -56,7 +56,7 @@ def document(history: History) -> dict[str, Any]:
 
 def collapsed(content: dict[str, Any]) -> bool:
     """Whether a document names a collapse."""
-    return any(CODES[verdict["code"]].level == "collapse" for verdict in content["verdicts"])
+    return any(CODES[finding["code"]].level == "collapse" for finding in content["findings"])
 
 
 def epochs(history: History) -> list[dict[str, Any]]:

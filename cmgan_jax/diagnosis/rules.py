@@ -1,41 +1,41 @@
-"""The rules: each looks at a history and says what it found, or nothing. Codes and thresholds are in `verdict`."""
+"""The rules: each looks at a history and says what it found, or nothing. Codes and thresholds are in `finding`."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from cmgan_jax.diagnosis import training_rules, validation_rules
-from cmgan_jax.diagnosis.finding import CODES, Code, Thresholds, Verdict
+from cmgan_jax.diagnosis.finding import CODES, Code, Finding, Thresholds
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import losses_of
 from cmgan_jax.diagnosis.validation_rules import is_early, known_pesq, steps_made
 
-__all__ = ["CODES", "RULES", "Code", "Thresholds", "Verdict", "judge"]
+__all__ = ["CODES", "RULES", "Code", "Finding", "Thresholds", "apply_rules"]
 
-Rule = Callable[[History, Thresholds], Verdict | None]
+Rule = Callable[[History, Thresholds], Finding | None]
 
 RULES: tuple[Rule, ...] = (*validation_rules.RULES, *training_rules.RULES)
 
 
-def judge(history: History, thresholds: Thresholds | None = None) -> tuple[Verdict, ...]:
+def apply_rules(history: History, thresholds: Thresholds | None = None) -> tuple[Finding, ...]:
     """Apply every rule.
 
     Args:
         history: what was recorded so far.
-        thresholds: the numbers to compare with; None: the documented ones.
+        thresholds: the values to compare with; None: the documented ones.
 
     Returns:
         What was found, gravest first; `too_little_data` joins or stands for it where records are few; `healthy` alone
         if nothing was found.
     """
     t = thresholds or Thresholds()
-    found = [verdict for rule in RULES if (verdict := rule(history, t))]
+    found = [finding for rule in RULES if (finding := rule(history, t))]
     if little := too_little_data(history, t):
         found.append(little)
-    return tuple(sorted(found, key=lambda verdict: list(CODES).index(verdict.code))) or (healthy(history),)
+    return tuple(sorted(found, key=lambda finding: list(CODES).index(finding.code))) or (healthy(history),)
 
 
-def too_little_data(history: History, t: Thresholds) -> Verdict | None:
+def too_little_data(history: History, t: Thresholds) -> Finding | None:
     """Whether there is enough to say that nothing is wrong."""
     losses, epochs = losses_of(history).count, known_pesq(history)[1].size
     if (losses >= t.fewest_losses and not is_early(history, t)) or epochs >= t.fewest_epochs:
@@ -46,21 +46,21 @@ def too_little_data(history: History, t: Thresholds) -> Verdict | None:
             f"{losses} windows up to step {steps_made(history):.0f} (at least {t.fewest_losses} up to step "
             f"{t.fewest_steps} are wanted)"
         )
-    return Verdict(
+    return Finding(
         "too_little_data",
-        f"too little to judge by: {seen} and {epochs} epochs with a validation PESQ (at least {t.fewest_epochs})",
+        f"too little to conclude from: {seen} and {epochs} epochs with a validation PESQ (at least {t.fewest_epochs})",
     )
 
 
-def healthy(history: History) -> Verdict:
+def healthy(history: History) -> Finding:
     """What is said when no rule found anything, with what it does not cover."""
     epochs, pesq = known_pesq(history)
     if not pesq.size:
-        return Verdict(
+        return Finding(
             "healthy", "nothing wrong in the losses; no validation PESQ is recorded, so a collapse would not show here"
         )
     best = int(np.argmax(pesq))
-    return Verdict(
+    return Finding(
         "healthy",
         f"nothing wrong: validation PESQ {pesq[-1]:.2f} in epoch {epochs[-1]:.0f}, best {pesq[best]:.2f} in epoch "
         f"{epochs[best]:.0f}",

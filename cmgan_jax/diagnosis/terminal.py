@@ -1,4 +1,4 @@
-"""A diagnosis on the terminal: verdicts first, in words; then how the losses are distributed, by epoch; then limits."""
+"""A diagnosis on the terminal: findings first, in words; then how the losses are distributed, by epoch; then limits."""
 
 from typing import Any
 
@@ -25,10 +25,10 @@ _UNKNOWN = "–"
 
 def show(content: dict[str, Any], console: Console) -> None:
     """Print a document of `report.document`."""
-    for verdict in content["verdicts"]:
-        colour = COLOURS[CODES[verdict["code"]].level]
-        console.print(f"[{colour}]{verdict['code']}[/]")
-        console.print(Padding(escape(verdict["text"]), (0, 0, 0, 2), expand=False))
+    for finding in content["findings"]:
+        colour = COLOURS[CODES[finding["code"]].level]
+        console.print(f"[{colour}]{finding['code']}[/]")
+        console.print(Padding(escape(finding["text"]), (0, 0, 0, 2), expand=False))
     console.print()
     for line in sentences(content):
         console.print(escape(line))

@@ -69,13 +69,13 @@ def describe_torch(path: Path) -> dict[str, Any]:
 
 def _recorded(file: WeightsFile) -> dict[str, Any]:
     """What this project noted in a file that it exported."""
-    numbers = origin.numbers_of(file.note["config"])
-    like, differing = origin.likeness(numbers), origin.differences(numbers)
+    values = origin.numbers_of(file.note["config"])
+    like, differing = origin.likeness(values), origin.differences(values)
     return {
         "code": like,
-        "sentence": f"This project exported it. {origin.sentence(like, numbers, differing, {})}",
-        "recipe": numbers.get("recipe"),
-        "preset": numbers.get("preset"),
+        "sentence": f"This project exported it. {origin.sentence(like, values, differing, {})}",
+        "recipe": values.get("recipe"),
+        "preset": values.get("preset"),
         "differences": differing,
         "revision": file.note.get("source") or None,
         "steps": file.note.get("step"),

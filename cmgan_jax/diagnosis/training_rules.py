@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from cmgan_jax.diagnosis.finding import Thresholds, Verdict
+from cmgan_jax.diagnosis.finding import Finding, Thresholds
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import failing_samples, losses_of
 from cmgan_jax.diagnosis.validation_rules import is_early, last_third, steps_made
-from cmgan_jax.runs.records import numbers_in_words
+from cmgan_jax.runs.records import join_ranges
 
 POLICY = "targets.policy"
 
@@ -18,17 +18,17 @@ def _few(losses: int, history: History, t: Thresholds) -> bool:
     return losses < t.fewest_losses
 
 
-def skipped_updates(history: History, t: Thresholds) -> Verdict | None:
+def skipped_updates(history: History, t: Thresholds) -> Finding | None:
     """Discriminator updates were left out."""
     losses = losses_of(history, thresholds=t)
     if _few(losses.count, history, t) or losses.zeros != "skipped" or losses.zero < t.skipped_share:
         return None
     if history.source.kind == "run":
-        policy = history.source.numbers.get(POLICY)
+        policy = history.source.settings.get(POLICY)
         why = f" (policy {policy})" if policy else ""
         text = f"discriminator updates were skipped: {losses.zero:.1%} of the steps made none{why}"
     else:
-        batch = history.source.numbers.get("batch", 4)
+        batch = history.source.settings.get("batch", 4)
         resolution = history.source.resolution
         are = f"printed as 0, and none of the others is near {resolution:.0e}" if resolution else "exactly 0"
         text = (
@@ -36,10 +36,10 @@ def skipped_updates(history: History, t: Thresholds) -> Verdict | None:
             "published code logs 0 for a batch in which a PESQ score fails. With "
             f"{batch} crops a batch, {failing_samples(losses.zero, batch):.1%} of failing crops do that"
         )
-    return Verdict("skipped_updates", text)
+    return Finding("skipped_updates", text)
 
 
-def discriminator_converged(history: History, t: Thresholds) -> Verdict | None:
+def discriminator_converged(history: History, t: Thresholds) -> Finding | None:
     """Many losses are small, but are no skipped updates."""
     place = np.arange(len(history.step("discriminator_loss")))
     late = place >= len(place) - -(-len(place) // 3)
@@ -65,26 +65,26 @@ def discriminator_converged(history: History, t: Thresholds) -> Verdict | None:
         )
     elif whole.zeros == "none":
         text += "; none is exactly 0, so no update was skipped: it predicts its targets"
-    return Verdict("discriminator_converged", text)
+    return Finding("discriminator_converged", text)
 
 
-def targets_constant(history: History, t: Thresholds) -> Verdict | None:
+def targets_constant(history: History, t: Thresholds) -> Finding | None:
     """The targets of a batch do not differ."""
     spread = last_third(history, "target_spread")
-    if not spread < t.constant_spread or history.source.numbers.get("batch") == 1:
+    if not spread < t.constant_spread or history.source.settings.get("batch") == 1:
         return None
-    policy = history.source.numbers.get(POLICY)
+    policy = history.source.settings.get(POLICY)
     # A generator that has learnt nothing yet gives every crop the lowest score.
     if is_early(history, t) and policy != "batch_mean":
         return None
     why = "batch-mean policy" if policy == "batch_mean" else "every crop of a batch has the same target"
-    return Verdict("targets_constant", f"targets constant: {why} (standard deviation {spread:.4f} within a batch)")
+    return Finding("targets_constant", f"targets constant: {why} (standard deviation {spread:.4f} within a batch)")
 
 
-def scores_failing(history: History, t: Thresholds) -> Verdict | None:
+def scores_failing(history: History, t: Thresholds) -> Finding | None:
     """PESQ fails on training crops, or on held-out files."""
     said = [text for text in (_crops_failing(history, t), _files_failing(history)) if text]
-    return Verdict("scores_failing", "; ".join(said)) if said else None
+    return Finding("scores_failing", "; ".join(said)) if said else None
 
 
 def _crops_failing(history: History, t: Thresholds) -> str:
@@ -97,7 +97,7 @@ def _crops_failing(history: History, t: Thresholds) -> str:
         share = 1 - float(np.mean(known))
     else:
         # Where the share is not recorded, the counts tell it.
-        scores = steps_made(history) * history.source.numbers.get("batch", 0)
+        scores = steps_made(history) * history.source.settings.get("batch", 0)
         share = failed / scores if scores else 0.0
         if failed and not scores:
             return f"{failed} PESQ scores of training crops failed ({listed})"
@@ -132,28 +132,28 @@ def _files_failing(history: History) -> str:
         else ""
     )
     return (
-        f"not all held-out files have a PESQ in epoch{'s' * (numbers.size > 1)} {numbers_in_words(map(int, numbers))}"
+        f"not all held-out files have a PESQ in epoch{'s' * (numbers.size > 1)} {join_ranges(map(int, numbers))}"
         f"{worst}: the rules on PESQ leave {'these' if numbers.size > 1 else 'it'} out, so a collapse "
         f"{'in its last epoch ' if missing[-1] else ''}may not show"
     )
 
 
-def output_level(history: History, t: Thresholds) -> Verdict | None:
+def output_level(history: History, t: Thresholds) -> Finding | None:
     """The output is too quiet or too loud."""
     level = last_third(history, "level_db")
     if is_early(history, t) or not abs(level) > t.level_db:
         return None
-    unnormalised = history.source.numbers.get("loss.time_reference") == "unnormalised"
+    unnormalised = history.source.settings.get("loss.time_reference") == "unnormalised"
     why = ": the time loss compares with the un-normalised clean signal, which lowers the gain" if unnormalised else ""
-    return Verdict("output_level", f"output {abs(level):.1f} dB too {'quiet' if level < 0 else 'loud'}{why}")
+    return Finding("output_level", f"output {abs(level):.1f} dB too {'quiet' if level < 0 else 'loud'}{why}")
 
 
-def adversarial_dominates(history: History, t: Thresholds) -> Verdict | None:
+def adversarial_dominates(history: History, t: Thresholds) -> Finding | None:
     """Most of the generator's gradient comes from the discriminator."""
     share = last_third(history, "adversarial_share")
     if not share > t.dominant_share:
         return None
-    return Verdict("adversarial_dominates", f"{share:.0%} of the generator's gradient comes from the adversarial term")
+    return Finding("adversarial_dominates", f"{share:.0%} of the generator's gradient comes from the adversarial term")
 
 
 _LOSSES = ("generator_loss", "discriminator_loss")
@@ -167,7 +167,7 @@ _OF_EPOCHS = {
 _ROUNDING = 1e-6
 
 
-def non_finite(history: History, t: Thresholds) -> Verdict | None:
+def non_finite(history: History, t: Thresholds) -> Finding | None:
     """Losses that are not finite, or updates left out because their gradient was not, of either network."""
     said = []
     if steps := _steps_not_finite(history):
@@ -184,9 +184,9 @@ def non_finite(history: History, t: Thresholds) -> Verdict | None:
             # Of no file there is none.
             lost &= history.epoch("validation.files") != 0
         if lost.any():
-            numbers = numbers_in_words(map(int, history.epoch("epoch")[lost]))
+            numbers = join_ranges(map(int, history.epoch("epoch")[lost]))
             said.append(f"{words} is no finite number in epoch{'s' * (int(lost.sum()) > 1)} {numbers}")
-    return Verdict("non_finite", "; ".join(said)) if said else None
+    return Finding("non_finite", "; ".join(said)) if said else None
 
 
 def _steps_not_finite(history: History) -> int:
@@ -214,7 +214,7 @@ def _left_out_unskipped(history: History) -> float:
     made, zero = map(history.step, names)
     if not np.isfinite(made).any():
         made, zero = (history.epoch(f"train.{name}") for name in names)
-    if history.source.numbers.get(POLICY, "skip") != "skip":
+    if history.source.settings.get(POLICY, "skip") != "skip":
         zero = np.nan_to_num(zero)
     known = np.isfinite(made) & np.isfinite(zero)
     return float(np.mean(1 - made[known] - zero[known])) if known.any() else 0.0
@@ -231,23 +231,23 @@ def _losses_not_finite(history: History) -> str:
     return f"losses that are no finite numbers: {' and '.join(listed)}, the first in {first}"
 
 
-def pesq_wait(history: History, t: Thresholds) -> Verdict | None:
+def pesq_wait(history: History, t: Thresholds) -> Finding | None:
     """Steps wait for PESQ."""
     waited, step = last_third(history, "pesq_wait_ms"), last_third(history, "step_ms")
     if not waited > t.pesq_wait_share * step:
         return None
-    return Verdict(
+    return Finding(
         "pesq_wait",
         f"a step waits {waited:.0f} ms for PESQ, {waited / step:.0%} of its time: more cores, or --targets.workers",
     )
 
 
-def data_wait(history: History, t: Thresholds) -> Verdict | None:
+def data_wait(history: History, t: Thresholds) -> Finding | None:
     """Steps wait for data."""
     waited, step = last_third(history, "data_wait_ms"), last_third(history, "step_ms")
     if not waited > t.data_wait_share * step:
         return None
-    return Verdict(
+    return Finding(
         "data_wait",
         f"a step waits {waited:.0f} ms for data, {waited / step:.0%} of its time: "
         "more --data.threads, or a faster disk",

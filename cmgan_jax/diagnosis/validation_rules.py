@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cmgan_jax.diagnosis.finding import Thresholds, Verdict
+from cmgan_jax.diagnosis.finding import Finding, Thresholds
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.trend import SPAN, Fall, deepest, fall_of
 
@@ -16,7 +16,7 @@ def known_pesq(history: History) -> tuple[np.ndarray, np.ndarray]:
     return history.epoch("epoch")[known], pesq[known]
 
 
-def pesq_collapse(history: History, t: Thresholds) -> Verdict | None:
+def pesq_collapse(history: History, t: Thresholds) -> Finding | None:
     """Validation PESQ fell and stayed down."""
     epochs, pesq = known_pesq(history)
     fall = deepest(pesq, t.collapse_drops, t.collapse_noises)
@@ -24,7 +24,7 @@ def pesq_collapse(history: History, t: Thresholds) -> Verdict | None:
         return None
     at = epochs[-fall.span :]
     end = f"epoch {at[-1]:.0f}" if fall.span == 1 else f"epochs {at[0]:.0f} to {at[-1]:.0f}"
-    return Verdict(
+    return Finding(
         "pesq_collapse",
         f"validation PESQ collapsed: the best was {fall.best:.2f} (epoch {epochs[fall.best_at]:.0f}), {end} "
         f"{'has' if fall.span == 1 else 'have a mean of'} {np.mean(pesq[-fall.span :]):.2f}, "
@@ -33,7 +33,7 @@ def pesq_collapse(history: History, t: Thresholds) -> Verdict | None:
     )
 
 
-def loss_pesq_divergence(history: History, t: Thresholds) -> Verdict | None:
+def loss_pesq_divergence(history: History, t: Thresholds) -> Finding | None:
     """Validation PESQ fell while the loss fell too."""
     epochs, pesq = known_pesq(history)
     fall = deepest(pesq, t.collapse_drops, t.collapse_noises) or _divergence(pesq, t)
@@ -50,7 +50,7 @@ def loss_pesq_divergence(history: History, t: Thresholds) -> Verdict | None:
     ranks = history.epoch("validation.rank_correlation")
     ranks = ranks[np.isfinite(ranks)]
     known = f"the discriminator's rank correlation with true PESQ is {ranks[-1]:.2f}" if ranks.size else ""
-    return Verdict(
+    return Finding(
         "loss_pesq_divergence",
         f"validation PESQ fell {fall.best - np.mean(pesq[-fall.span :]):.2f} below its best (epoch "
         f"{epochs[fall.best_at]:.0f}) while {' and '.join(fallen)}"
@@ -71,20 +71,20 @@ def _change(history: History, name: str, best: float, span: int) -> tuple[float,
     return (float(np.mean(before)), float(np.mean(after))) if before.size and after.size else None
 
 
-def loss_collapse(history: History, t: Thresholds) -> Verdict | None:
+def loss_collapse(history: History, t: Thresholds) -> Finding | None:
     """The loss rose to a multiple of its lowest and stayed there."""
     label, rise = _rise(history, t)
     if rise is None or rise.drop < t.collapsed_loss * abs(rise.best):
         return None
-    return Verdict("loss_collapse", f"the training collapsed: {_risen(history, label, rise)}")
+    return Finding("loss_collapse", f"the training collapsed: {_risen(history, label, rise)}")
 
 
-def validation_loss_rising(history: History, t: Thresholds) -> Verdict | None:
+def validation_loss_rising(history: History, t: Thresholds) -> Finding | None:
     """The loss lies well above its lowest, but is no multiple of it."""
     label, rise = _rise(history, t)
     if rise is None or rise.drop >= t.collapsed_loss * abs(rise.best):
         return None
-    return Verdict("validation_loss_rising", _risen(history, label, rise))
+    return Finding("validation_loss_rising", _risen(history, label, rise))
 
 
 def _rise(history: History, t: Thresholds) -> tuple[str, Fall | None]:
@@ -107,20 +107,20 @@ def _risen(history: History, name: str, rise: Fall) -> str:
     )
 
 
-def discriminator_uninformative(history: History, t: Thresholds) -> Verdict | None:
+def discriminator_uninformative(history: History, t: Thresholds) -> Finding | None:
     """The discriminator's order of estimates is not that of PESQ."""
     value, where = recent(history, "validation.rank_correlation", "rank_correlation")
     if is_early(history, t):
         return None
     if without := _without_order(history):
-        return Verdict(
+        return Finding(
             "discriminator_uninformative",
             f"the discriminator's predictions, or the scores they should be, are all the same {without}: there is no "
             "order, so the generator learns nothing of PESQ from it",
         )
     if not value < t.uninformative_correlation:
         return None
-    return Verdict(
+    return Finding(
         "discriminator_uninformative",
         f"the discriminator does not rank as PESQ does: rank correlation {value:.2f} {where}, so the generator learns "
         "nothing of PESQ from it",
@@ -137,36 +137,36 @@ def _without_order(history: History) -> str:
     return "on training crops (last third of the steps)" if predicted and not ordered else ""
 
 
-def worse_than_noisy(history: History, t: Thresholds) -> Verdict | None:
+def worse_than_noisy(history: History, t: Thresholds) -> Finding | None:
     """The enhanced files score lower than the noisy ones."""
     pesq, noisy = history.pesq, history.epoch("noisy.pesq")
     both = np.flatnonzero(np.isfinite(pesq) & np.isfinite(noisy))[-SPAN:]
     if is_early(history, t) or not both.size or not np.mean(pesq[both]) < np.mean(noisy[both]):
         return None
-    return Verdict(
+    return Finding(
         "worse_than_noisy",
         f"the enhanced held-out files have a PESQ of {np.mean(pesq[both]):.2f}, and as they are, noisy, of "
         f"{np.mean(noisy[both]):.2f} (mean of the last {both.size} validations)",
     )
 
 
-def discriminator_miscalibrated(history: History, t: Thresholds) -> Verdict | None:
-    """Predicted PESQ is far from true PESQ, or the verdict on clean speech from 1."""
+def discriminator_miscalibrated(history: History, t: Thresholds) -> Finding | None:
+    """Predicted PESQ is far from true PESQ, or the finding on clean speech from 1."""
     value, where = recent(history, "validation.calibration_error", "calibration_error")
-    clean = last_third(history, "clean_verdict")
+    clean = last_third(history, "clean_score")
     if is_early(history, t):
         return None
     if not value > t.calibration_error:
-        if not clean < t.clean_verdict:
+        if not clean < t.clean_score:
             return None
-        return Verdict(
+        return Finding(
             "discriminator_miscalibrated",
             f"the discriminator gives clean speech {clean:.2f} on training crops (last third of the steps), and is "
             "taught to give it 1",
         )
     bias, _ = recent(history, "validation.calibration_bias", "calibration_bias")
     lean = f", on average {abs(3.5 * bias):.2f} too {'high' if bias > 0 else 'low'}" if np.isfinite(bias) else ""
-    return Verdict(
+    return Finding(
         "discriminator_miscalibrated",
         f"the discriminator's prediction is off by {3.5 * value:.2f} MOS{lean} {where}",
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cmgan_jax.data.folders import NAMED, RECORDINGS, by_name, count_text, files_below, lossless, walk
 from cmgan_jax.errors import UserError, printable
-from cmgan_jax.evaluation.scores import METRICS, NARROW, FileScores, Pair, score_files
+from cmgan_jax.evaluation.scores import METRICS, NARROW, FilePair, FileScores, score_files
 from cmgan_jax.evaluation.summary import Summary, summarise
 from cmgan_jax.metrics.scoring_pool import PesqPool
 
@@ -184,7 +184,7 @@ def evaluate(
     finished: dict[str, Case] = {case.name: case for case in cases}
     total = len(cases) * len(systems)
 
-    def pairs() -> Iterator[Pair]:
+    def pairs() -> Iterator[FilePair]:
         for case in cases:
             for system in systems:
                 key = (case.name, system)
@@ -199,7 +199,7 @@ def evaluate(
                     found[key] = FileScores(case.name, {}, dict.fromkeys(wanted, reason))
                     continue
                 asked.append(key)
-                yield Pair(case.name, case.paths[CLEAN], case.paths[system])
+                yield FilePair(case.name, case.paths[CLEAN], case.paths[system])
 
     progress(0, total)
     for scores in score_files(pairs(), pool, published_scale=published_scale, narrow=narrow):

@@ -39,7 +39,7 @@ _RATE = 16_000
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """One system of the literature.
 
     Attributes:
@@ -54,12 +54,12 @@ class Row:
 
 
 PUBLISHED = (
-    Row("noisy", None, (1.97, 3.35, 2.44, 2.63, 1.68, 0.91)),
-    Row("SEGAN", 2017, (2.16, 3.48, 2.94, 2.80, 7.73, None)),
-    Row("MetricGAN+", 2021, (3.15, 4.14, 3.16, 3.64, None, None)),
-    Row("DPT-FSNet", 2022, (3.33, 4.58, 3.72, 4.00, None, 0.96)),
-    Row("CMGAN", 2022, (3.41, 4.63, 3.94, 4.12, 11.10, 0.96)),
-    Row("MP-SENet", 2023, (3.50, 4.73, 3.95, 4.22, None, 0.96)),
+    PublishedRow("noisy", None, (1.97, 3.35, 2.44, 2.63, 1.68, 0.91)),
+    PublishedRow("SEGAN", 2017, (2.16, 3.48, 2.94, 2.80, 7.73, None)),
+    PublishedRow("MetricGAN+", 2021, (3.15, 4.14, 3.16, 3.64, None, None)),
+    PublishedRow("DPT-FSNet", 2022, (3.33, 4.58, 3.72, 4.00, None, 0.96)),
+    PublishedRow("CMGAN", 2022, (3.41, 4.63, 3.94, 4.12, 11.10, 0.96)),
+    PublishedRow("MP-SENet", 2023, (3.50, 4.73, 3.95, 4.22, None, 0.96)),
 )
 
 # Samples at 16 kHz and wide-band PESQ of the noisy file, as its authors' logs have it.

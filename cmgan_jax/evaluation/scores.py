@@ -65,7 +65,7 @@ _PESQ_REASONS = {
 
 
 @dataclass(frozen=True)
-class Pair:
+class FilePair:
     """What to score: a clean reference and an estimate of it.
 
     Attributes:
@@ -153,7 +153,7 @@ def score_pair(
 
 
 def score_files(
-    pairs: Iterable[Pair], pool: PesqPool, *, published_scale: bool = False, narrow: bool = False
+    pairs: Iterable[FilePair], pool: PesqPool, *, published_scale: bool = False, narrow: bool = False
 ) -> Iterator[FileScores]:
     """Score pairs side by side, in order; they are taken as they are needed, so they may be made lazily.
 
@@ -173,7 +173,7 @@ def score_files(
         UserError: no PESQ process can be started any more.
     """
 
-    def score(pair: Pair) -> FileScores:
+    def score(pair: FilePair) -> FileScores:
         wanted = (*METRICS, NARROW) if narrow else METRICS
         try:
             clean, clean_notes = _load("clean", pair.clean)

@@ -1,4 +1,4 @@
-"""The few shapes that an enhancer compiles programs for: the rooms that signals of any length are put into."""
+"""The few shapes that an enhancer compiles programs for: the buckets that signals of any length are put into."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -15,16 +15,16 @@ SHAPES = 4
 PROGRAM_SECONDS = 4.0
 """Audio that is enhanced in the time that another program takes to compile (the paper's size on a CPU: 2.5 to 4 s)."""
 STEPS = 8
-"""Lengths in an octave from which rooms are chosen: few, so that another start finds some of its programs compiled."""
+"""Lengths in an octave from which buckets are chosen: few, so that another start finds some of its programs compiled."""
 
 
-def rooms(windows: Layout, lengths: Sequence[int] = (), sample_rate: int = 16_000) -> tuple[Room, ...]:
-    """The rooms that serve.
+def buckets(windows: Layout, lengths: Sequence[int] = (), sample_rate: int = 16_000) -> tuple[Room, ...]:
+    """The buckets that serve.
 
     Args:
         windows: how long signals are cut.
-        lengths: in samples, of the signals to come, where they are known. What a room has beyond its signal is computed
-            for nothing: rooms are chosen to fit, as far as that saves more than their programs take to compile.
+        lengths: in samples, of the signals to come, where they are known. What a bucket has beyond its signal is computed
+            for nothing: buckets are chosen to fit, as far as that saves more than their programs take to compile.
         sample_rate: samples per second.
 
     Returns:
@@ -49,7 +49,7 @@ def _fitting(
 ) -> tuple[int, ...]:
     """Up to `count` lengths of the grid that cost least: samples computed, and programs that are not known yet."""
     grid = _grid(windows)
-    # Signals on the same step of the grid go to the same room.
+    # Signals on the same step of the grid go to the same bucket.
     steps, signals = np.unique(grid[np.searchsorted(grid, lengths)], return_counts=True)
     standing = [samples for batch, samples in needed if batch == 1]
     candidates = sorted((set(steps.tolist()) | known) - set(standing))

@@ -16,7 +16,7 @@ from jax import Array
 
 from cmgan_jax.config import Config, SpectralConfig
 from cmgan_jax.errors import UserError
-from cmgan_jax.inference.buckets import rooms
+from cmgan_jax.inference.buckets import buckets
 from cmgan_jax.inference.pieces import Network, window_stream
 from cmgan_jax.inference.windows import Layout
 from cmgan_jax.models.generator import Generator
@@ -79,7 +79,7 @@ def enhanced_rows(variables: Any, padded: Array, frames: Array, *, config: Confi
         variables: `params` and `batch_stats` of the generator.
         padded: float[B, S + n_fft], from `pad`, zeros after each item's end.
         frames: int[B], frames of each item.
-        config: the run's numbers.
+        config: the run's configuration.
 
     Returns:
         float[B, S], zeros after each item's end.
@@ -100,7 +100,7 @@ def network(
 
     Args:
         variables: `params` and `batch_stats` of the generator.
-        config: the run's numbers.
+        config: the run's configuration.
         windows: how long signals are cut.
         seconds: of each signal to come, where that is known; then shapes are chosen to fit them. Others fit too.
 
@@ -116,7 +116,7 @@ def network(
         return np.asarray(enhance_padded(of_windows if part else of_whole, padded, frames, config=config))
 
     rate = config.spectral.sample_rate
-    return Network(config.spectral, cut, rooms(cut, [round(rate * length) for length in seconds], rate), call)
+    return Network(config.spectral, cut, buckets(cut, [round(rate * length) for length in seconds], rate), call)
 
 
 def enhance(variables: Any, audio: np.ndarray, config: Config, windows: WindowConfig | None = None) -> np.ndarray:
@@ -125,7 +125,7 @@ def enhance(variables: Any, audio: np.ndarray, config: Config, windows: WindowCo
     Args:
         variables: `params` and `batch_stats` of the generator.
         audio: float32[S] in [-1, 1], S of at least 1.
-        config: the run's numbers.
+        config: the run's configuration.
         windows: how a long one is cut.
 
     Returns:
@@ -160,7 +160,7 @@ def clamp_distances(variables: Any, config: Config) -> Any:
 
     Args:
         variables: `params` and `batch_stats` of a generator.
-        config: the run's numbers: the crop that it was trained on.
+        config: the run's configuration: the crop that it was trained on.
 
     Returns:
         The same tree with other tables.

@@ -2,8 +2,8 @@
 
 The file is a zip (stored, not compressed):
 
-- `about.json`: `format`, the analysis (`spectral`), the windows (`layout`), the `rooms` and the `provenance`;
-- `program-B-S.jax`: for each room (B, S) what `jax.export` serialises: StableHLO of a function from the weights,
+- `about.json`: `format`, the analysis (`spectral`), the windows (`layout`), the `buckets` and the `provenance`;
+- `program-B-S.jax`: for each bucket (B, S) what `jax.export` serialises: StableHLO of a function from the weights,
   float32[B, S + n_fft] and int32[B] to float32[B, S] (see `pieces.Network`);
 - `weights.npz`: the weights in the order of the function's arguments, `0`, `1`, …; `windows-N` replaces `N` in windows
   of long audio, where distances are clamped.
@@ -37,9 +37,9 @@ FORMAT = 1
 ABOUT, WEIGHTS = "about.json", "weights.npz"
 
 
-def program_name(room: tuple[int, int]) -> str:
-    """Name of a room's program in the file."""
-    return f"program-{room[0]}-{room[1]}.jax"
+def program_name(bucket: tuple[int, int]) -> str:
+    """Name of a bucket's program in the file."""
+    return f"program-{bucket[0]}-{bucket[1]}.jax"
 
 
 def write_artefact(
@@ -55,7 +55,7 @@ def write_artefact(
     Args:
         file: where to; must not exist.
         network: whose shapes, analysis and windows.
-        programs: what `jax.export` serialised, by room.
+        programs: what `jax.export` serialised, by bucket.
         weights: in the order of the programs' arguments.
         of_windows: likewise, for windows of long audio.
         provenance: where the weights are from.
@@ -75,7 +75,7 @@ def write_artefact(
         "format": FORMAT,
         "spectral": asdict(network.spectral),
         "layout": asdict(network.layout),
-        "rooms": network.rooms,
+        "buckets": network.buckets,
         "provenance": provenance,
     }
     if file.exists():
@@ -84,8 +84,8 @@ def write_artefact(
         with replacing(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             archive.writestr(ABOUT, json.dumps(about, indent=2))
             archive.writestr(WEIGHTS, packed.getvalue())
-            for room, program in programs.items():
-                archive.writestr(program_name(room), program)
+            for bucket, program in programs.items():
+                archive.writestr(program_name(bucket), program)
     except OSError as error:
         raise UserError(f"cannot write {file}: {error.strerror or error}") from error
 
@@ -110,8 +110,8 @@ def load_artefact(file: str | Path) -> Processor:
             about = json.loads(archive.read(ABOUT))
             if about["format"] != FORMAT:
                 raise UserError(f"{file} has format {about['format']}, and this version reads {FORMAT}: export it anew")
-            rooms = tuple((int(batch), int(samples)) for batch, samples in about["rooms"])
-            programs = {room: export.deserialize(bytearray(archive.read(program_name(room)))) for room in rooms}
+            buckets = tuple((int(batch), int(samples)) for batch, samples in about["buckets"])
+            programs = {bucket: export.deserialize(bytearray(archive.read(program_name(bucket)))) for bucket in buckets}
             packed = io.BytesIO(archive.read(WEIGHTS))
             with zipfile.ZipFile(packed) as inner:
                 refuse_inflating(inner, size)
@@ -128,15 +128,15 @@ def load_artefact(file: str | Path) -> Processor:
         raise UserError(extras.install("export")) from error
     except (zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise UserError(f"{file} is no artefact of cmgan export stablehlo ({error})") from error
-    platforms = programs[rooms[0]].platforms
+    platforms = programs[buckets[0]].platforms
     if jax.default_backend() not in {"gpu" if name in ("cuda", "rocm") else name for name in platforms}:
         raise UserError(f"{file} is made for {', '.join(platforms)}, and JAX runs on {jax.default_backend()} here")
     whole, windows = jax.device_put((weights, of_windows))
     # Under jit a program is compiled once, not at every call.
-    calls = {room: jax.jit(program.call) for room, program in programs.items()}
+    calls = {bucket: jax.jit(program.call) for bucket, program in programs.items()}
 
     def call(padded: np.ndarray, frames: np.ndarray, part: bool) -> np.ndarray:
-        room = (padded.shape[0], padded.shape[1] - spectral.n_fft)
-        return np.asarray(calls[room](windows if part else whole, padded, frames))
+        bucket = (padded.shape[0], padded.shape[1] - spectral.n_fft)
+        return np.asarray(calls[bucket](windows if part else whole, padded, frames))
 
-    return Processor(Network(spectral, layout, rooms, call))
+    return Processor(Network(spectral, layout, buckets, call))

@@ -24,19 +24,19 @@ class Network:
     Attributes:
         spectral: its analysis.
         layout: how long signals are cut.
-        rooms: the shapes (B, S) that it takes, ascending in B, then in S.
+        buckets: the shapes (B, S) that it takes, ascending in B, then in S.
         call: from padded float32[B, S + n_fft] (`pad`, then zeros), int32[B] frames that count, and whether these are
             windows of something longer, to float32[B, S].
     """
 
     spectral: SpectralConfig
     layout: Layout
-    rooms: tuple[tuple[int, int], ...]
+    buckets: tuple[tuple[int, int], ...]
     call: Callable[[Floats, Floats, bool], Floats]
 
     def warm_up(self) -> None:
-        """Put silence through every room, so that what is to be compiled is."""
-        for batch, samples in self.rooms:
+        """Put silence through every bucket, so that what is to be compiled is."""
+        for batch, samples in self.buckets:
             silence = np.zeros((batch, samples + self.spectral.n_fft), np.float32)
             self.call(silence, np.full(batch, samples // self.spectral.hop + 1, np.int32), False)
 
@@ -104,7 +104,7 @@ def enhance_pieces(network: Network, pieces: list[Floats], part: bool = False) -
     """Enhance pieces, each by itself and at its own level.
 
     Args:
-        network: has a room for the longest, and for as many at once.
+        network: has a bucket for the longest, and for as many at once.
         pieces: float32[S], S of at least 1.
         part: whether they are windows of something longer.
 
@@ -122,13 +122,13 @@ def enhance_pieces(network: Network, pieces: list[Floats], part: bool = False) -
     ]
     reflected = network.spectral.n_fft
     longest = max(padded.size - reflected for padded, _ in prepared)
-    batch, samples = next((b, s) for b, s in network.rooms if b >= len(heard) and s >= longest)
-    room = np.zeros((batch, samples + reflected), np.float32)
+    batch, samples = next((b, s) for b, s in network.buckets if b >= len(heard) and s >= longest)
+    bucket = np.zeros((batch, samples + reflected), np.float32)
     # A row that stays empty counts two frames of silence: no statistics are taken over nothing.
     frames = np.full(batch, 2, np.int32)
     for row, (padded, count) in enumerate(prepared):
-        room[row, : padded.size], frames[row] = padded, count
-    enhanced = network.call(room, frames, part)
+        bucket[row, : padded.size], frames[row] = padded, count
+    enhanced = network.call(bucket, frames, part)
     for row, (i, factor) in enumerate(zip(heard, gains, strict=True)):
         done[i] = (enhanced[row, : pieces[i].size] / np.float64(factor)).astype(np.float32)
     return done

@@ -241,8 +241,8 @@ def refuse_contradiction(whose: Path, config: Config, generator: Any, discrimina
         sizes, bins = generator_sizes(generator_to_torch(generator), config.generator)
         found = replace(config, generator=sizes)
         if discriminator is not None:
-            judged = discriminator_sizes(discriminator_to_torch(discriminator), config.discriminator)
-            found = replace(found, discriminator=judged)
+            sizes = discriminator_sizes(discriminator_to_torch(discriminator), config.discriminator)
+            found = replace(found, discriminator=sizes)
     except UserError as error:
         raise UserError(f"{whose}: {error}") from error
     recorded, there = flatten(config), flatten(found)

@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from cmgan_jax.config import DiscriminatorConfig, GeneratorConfig
 from cmgan_jax.errors import UserError, listed
 from cmgan_jax.interop.state_dicts import find_state_dict
-from cmgan_jax.interop.tables import COUNTER, Entry, discriminator_table, generator_table
+from cmgan_jax.interop.tables import COUNTER, TensorEntry, discriminator_table, generator_table
 from cmgan_jax.models.generator import split_blocks, stack_blocks
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -127,7 +127,7 @@ def batches_tracked(content: Mapping[str, Any]) -> int:
 # --- the walk over a table ---------------------------------------------------------------------------------
 
 
-def _from_torch(part: str, table: list[Entry], state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _from_torch(part: str, table: list[TensorEntry], state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     _check(part, table, state_dict)
     refuse_not_finite(f"the {part}", state_dict)
     flat = {entry.flax: entry.to_flax(state_dict[entry.torch]) for entry in table if entry.flax}
@@ -148,7 +148,7 @@ def refuse_not_finite(whose: str, tensors: Mapping[str, Any]) -> None:
         )
 
 
-def _to_torch(part: str, table: list[Entry], flat: Mapping[str, Any], batches: int) -> dict[str, np.ndarray]:
+def _to_torch(part: str, table: list[TensorEntry], flat: Mapping[str, Any], batches: int) -> dict[str, np.ndarray]:
     paths = {entry.flax: len(entry.axes) for entry in table if entry.flax}
     _report(
         f"these are not the variables of a {part}",
@@ -166,7 +166,7 @@ def _to_torch(part: str, table: list[Entry], flat: Mapping[str, Any], batches: i
     }
 
 
-def _check(part: str, table: list[Entry], state_dict: Mapping[str, np.ndarray]) -> None:
+def _check(part: str, table: list[TensorEntry], state_dict: Mapping[str, np.ndarray]) -> None:
     known = {entry.torch: entry for entry in table}
     wrong = []
     for name, tensor in state_dict.items():

@@ -24,7 +24,7 @@ COUNTER = ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor on both sides.
 
     Attributes:
@@ -52,22 +52,22 @@ class Entry:
         return np.array(np.expand_dims(array.transpose(np.argsort(self.axes)), dropped), np.float32, order="C")
 
 
-def _norm(torch: str, flax: str, channels: int) -> Iterator[Entry]:
-    yield Entry(f"{torch}.weight", f"params/{flax}/scale", (channels,))
-    yield Entry(f"{torch}.bias", f"params/{flax}/bias", (channels,))
+def _norm(torch: str, flax: str, channels: int) -> Iterator[TensorEntry]:
+    yield TensorEntry(f"{torch}.weight", f"params/{flax}/scale", (channels,))
+    yield TensorEntry(f"{torch}.bias", f"params/{flax}/bias", (channels,))
 
 
-def _prelu(torch: str, flax: str, slopes: int) -> Iterator[Entry]:
-    yield Entry(f"{torch}.weight", f"params/{flax}/slope", (slopes,))
+def _prelu(torch: str, flax: str, slopes: int) -> Iterator[TensorEntry]:
+    yield TensorEntry(f"{torch}.weight", f"params/{flax}/slope", (slopes,))
 
 
-def _affine(torch: str, flax: str, shape: tuple[int, ...], axes: Axes = _CONV) -> Iterator[Entry]:
+def _affine(torch: str, flax: str, shape: tuple[int, ...], axes: Axes = _CONV) -> Iterator[TensorEntry]:
     """A convolution or linear layer with a bias; shape is the weight's."""
-    yield Entry(f"{torch}.weight", f"params/{flax}/kernel", shape, axes)
-    yield Entry(f"{torch}.bias", f"params/{flax}/bias", shape[:1])
+    yield TensorEntry(f"{torch}.weight", f"params/{flax}/kernel", shape, axes)
+    yield TensorEntry(f"{torch}.bias", f"params/{flax}/bias", shape[:1])
 
 
-def _conv_unit(names: Sequence[str], flax: str, shape: tuple[int, ...]) -> Iterator[Entry]:
+def _conv_unit(names: Sequence[str], flax: str, shape: tuple[int, ...]) -> Iterator[TensorEntry]:
     """Convolution, instance norm and PReLU, whose torch names are given; shape is the kernel's."""
     conv, norm, prelu = names
     yield from _affine(conv, f"{flax}/conv/conv", shape)
@@ -80,7 +80,7 @@ def _numbered(torch: str) -> list[str]:
     return [f"{torch}.{part}" for part in range(3)]
 
 
-def _upsampling(decoder: str, c: GeneratorConfig) -> Iterator[Entry]:
+def _upsampling(decoder: str, c: GeneratorConfig) -> Iterator[TensorEntry]:
     """A decoder's dense block and everything up to its convolution to the full frequency resolution."""
     width = c.channels
     yield from _dense_block(f"{decoder}.dense_block", f"{decoder}/dense", c)
@@ -93,48 +93,48 @@ def _upsampling(decoder: str, c: GeneratorConfig) -> Iterator[Entry]:
     yield from _affine(f"{decoder}.sub_pixel.conv", f"{decoder}/sub_pixel/conv/conv", shape)
 
 
-def _dense_block(torch: str, flax: str, c: GeneratorConfig) -> Iterator[Entry]:
+def _dense_block(torch: str, flax: str, c: GeneratorConfig) -> Iterator[TensorEntry]:
     for i in range(c.dense_depth):
         names = [f"{torch}.{part}{i + 1}" for part in ("conv", "norm", "prelu")]
         yield from _conv_unit(names, f"{flax}/layer_{i}", (c.channels, c.channels * (i + 1), 2, 3))
 
 
-def _feed_forward(torch: str, flax: str, c: GeneratorConfig) -> Iterator[Entry]:
+def _feed_forward(torch: str, flax: str, c: GeneratorConfig) -> Iterator[TensorEntry]:
     hidden = c.channels * c.feed_forward_factor
     yield from _affine(f"{torch}.fn.fn.net.0", f"{flax}/expand", (hidden, c.channels), _LINEAR)
     yield from _affine(f"{torch}.fn.fn.net.3", f"{flax}/contract", (c.channels, hidden), _LINEAR)
     yield from _norm(f"{torch}.fn.norm", f"{flax}/norm", c.channels)
 
 
-def _conformer(torch: str, flax: str, c: GeneratorConfig) -> Iterator[Entry]:
+def _conformer(torch: str, flax: str, c: GeneratorConfig) -> Iterator[TensorEntry]:
     width, inner = c.channels, c.channels * c.convolution_factor
     yield from _feed_forward(f"{torch}.ff1", f"{flax}/feed_forward_1", c)
 
     attention, ours = f"{torch}.attn.fn", f"params/{flax}/attention"
-    yield Entry(f"{attention}.to_q.weight", f"{ours}/query/kernel", (width, width), _LINEAR)
-    yield Entry(f"{attention}.to_kv.weight", f"{ours}/key_value/kernel", (2 * width, width), _LINEAR)
+    yield TensorEntry(f"{attention}.to_q.weight", f"{ours}/query/kernel", (width, width), _LINEAR)
+    yield TensorEntry(f"{attention}.to_kv.weight", f"{ours}/key_value/kernel", (2 * width, width), _LINEAR)
     yield from _affine(f"{attention}.to_out", f"{flax}/attention/output", (width, width), _LINEAR)
     table = (2 * c.max_distance + 1, width // c.heads)
-    yield Entry(f"{attention}.rel_pos_emb.weight", f"{ours}/positions", table, _TABLE)
+    yield TensorEntry(f"{attention}.rel_pos_emb.weight", f"{ours}/positions", table, _TABLE)
     yield from _norm(f"{torch}.attn.norm", f"{flax}/attention/norm", width)
 
     convolution, ours = f"{torch}.conv.net", f"{flax}/convolution"
     yield from _norm(f"{convolution}.0", f"{ours}/norm", width)
     yield from _affine(f"{convolution}.2", f"{ours}/expand", (2 * inner, width, 1), _POINTWISE)
     depthwise = f"params/{ours}/depthwise"
-    yield Entry(f"{convolution}.4.conv.weight", f"{depthwise}_kernel", (inner, 1, c.kernel), _DEPTHWISE)
-    yield Entry(f"{convolution}.4.conv.bias", f"{depthwise}_bias", (inner,))
+    yield TensorEntry(f"{convolution}.4.conv.weight", f"{depthwise}_kernel", (inner, 1, c.kernel), _DEPTHWISE)
+    yield TensorEntry(f"{convolution}.4.conv.bias", f"{depthwise}_bias", (inner,))
     yield from _norm(f"{convolution}.5", f"{ours}/batch_norm", inner)
-    yield Entry(f"{convolution}.5.running_mean", f"batch_stats/{ours}/batch_norm/mean", (inner,))
-    yield Entry(f"{convolution}.5.running_var", f"batch_stats/{ours}/batch_norm/variance", (inner,))
-    yield Entry(f"{convolution}.5{COUNTER}", None, ())
+    yield TensorEntry(f"{convolution}.5.running_mean", f"batch_stats/{ours}/batch_norm/mean", (inner,))
+    yield TensorEntry(f"{convolution}.5.running_var", f"batch_stats/{ours}/batch_norm/variance", (inner,))
+    yield TensorEntry(f"{convolution}.5{COUNTER}", None, ())
     yield from _affine(f"{convolution}.7", f"{ours}/contract", (width, inner, 1), _POINTWISE)
 
     yield from _feed_forward(f"{torch}.ff2", f"{flax}/feed_forward_2", c)
     yield from _norm(f"{torch}.post_norm", f"{flax}/norm", width)
 
 
-def generator_table(c: GeneratorConfig, bins: int) -> Iterator[Entry]:
+def generator_table(c: GeneratorConfig, bins: int) -> Iterator[TensorEntry]:
     """Every tensor of a generator for F = bins frequency bins, in the published order."""
     width = c.channels
     torch, flax = "dense_encoder", "encoder"
@@ -168,15 +168,15 @@ def generator_table(c: GeneratorConfig, bins: int) -> Iterator[Entry]:
     yield from _affine(f"{torch}.conv", f"{flax}/reduce/conv", (2, output, 1, first))
 
 
-def _spectral(torch: str, flax: str, shape: tuple[int, ...], axes: Axes) -> Iterator[Entry]:
-    yield Entry(f"{torch}.weight_orig", f"params/{flax}/kernel", shape, axes)
+def _spectral(torch: str, flax: str, shape: tuple[int, ...], axes: Axes) -> Iterator[TensorEntry]:
+    yield TensorEntry(f"{torch}.weight_orig", f"params/{flax}/kernel", shape, axes)
     # The columns of v run over (in, rows, columns) of the kernel; our map lies frequency × time too, so v stays.
     columns = int(np.prod(shape[1:]))
-    yield Entry(f"{torch}.weight_u", f"batch_stats/{flax}/spectral_norm/u", shape[:1])
-    yield Entry(f"{torch}.weight_v", f"batch_stats/{flax}/spectral_norm/v", (columns,))
+    yield TensorEntry(f"{torch}.weight_u", f"batch_stats/{flax}/spectral_norm/u", shape[:1])
+    yield TensorEntry(f"{torch}.weight_v", f"batch_stats/{flax}/spectral_norm/v", (columns,))
 
 
-def discriminator_table(c: DiscriminatorConfig) -> Iterator[Entry]:
+def discriminator_table(c: DiscriminatorConfig) -> Iterator[TensorEntry]:
     """Every tensor of a discriminator, in the published order."""
     inputs = 2
     for i, factor in enumerate((1, 2, 4, 8)):
@@ -186,8 +186,8 @@ def discriminator_table(c: DiscriminatorConfig) -> Iterator[Entry]:
         yield from _prelu(f"layers.{3 * i + 2}", f"prelu_{i}", width)
         inputs = width
     for layer, flax, shape in ((14, "hidden", (inputs // 2, inputs)), (17, "output", (1, inputs // 2))):
-        yield Entry(f"layers.{layer}.bias", f"params/{flax}/bias", shape[:1])
+        yield TensorEntry(f"layers.{layer}.bias", f"params/{flax}/bias", shape[:1])
         yield from _spectral(f"layers.{layer}", flax, shape, _LINEAR)
         if flax == "hidden":
             yield from _prelu("layers.16", "hidden_prelu", inputs // 2)
-    yield Entry("layers.18.slope", "params/slope", (1,))
+    yield TensorEntry("layers.18.slope", "params/slope", (1,))

@@ -53,7 +53,7 @@ class PesqPool:
         annotate: names the time of a score in a profile, as `jax.profiler.TraceAnnotation` does; evaluation has no jax.
 
     Raises:
-        UserError: numbers that cannot work, or workers that do not start.
+        UserError: the configuration cannot work, or workers that do not start.
     """
 
     def __init__(

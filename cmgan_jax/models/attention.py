@@ -88,15 +88,15 @@ def _attend_backward(residual: Any, gradient: Array) -> tuple[Array, Array, Arra
     scale = np.float32(query.shape[-1] ** -0.5)
     # From the saved logarithm of the sum the probabilities come in one pass, without another maximum.
     weights = jnp.exp(_scores(query, key, distances, valid) - log_total[..., None])
-    of_weights = score_product("shik,shjk->shij", gradient, value)
+    d_weights = score_product("shik,shjk->shij", gradient, value)
     along = jnp.sum(gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1, keepdims=True)
-    of_scores = (weights * (of_weights - along)).astype(query.dtype)
-    of_relative, of_distances = relative_gradients(of_scores, query, distances)
+    d_scores = (weights * (d_weights - along)).astype(query.dtype)
+    d_relative, d_distances = relative_gradients(d_scores, query, distances)
     return (
-        ((product("shij,shjk->shik", of_scores, key) + of_relative) * scale).astype(query.dtype),
-        (product("shij,shik->shjk", of_scores, query) * scale).astype(key.dtype),
+        ((product("shij,shjk->shik", d_scores, key) + d_relative) * scale).astype(query.dtype),
+        (product("shij,shik->shjk", d_scores, query) * scale).astype(key.dtype),
         product("shij,shik->shjk", weights.astype(gradient.dtype), gradient).astype(value.dtype),
-        of_distances * scale,
+        d_distances * scale,
         None,
     )
 
@@ -128,12 +128,12 @@ class RelativeAttention(nn.Module):
         near = self.positions[limit - reach : limit + reach + 1][::-1]
         return jnp.pad(near, ((positions - 1 - reach,) * 2, (0, 0)), mode="edge")
 
-    def __call__(self, x: Array, numbers: Array, distances: Array, train: bool, valid: Array | None = None) -> Array:
+    def __call__(self, x: Array, row_ids: Array, distances: Array, train: bool, valid: Array | None = None) -> Array:
         """Attend along N.
 
         Args:
             x: [sequences, N, C].
-            numbers: of the sequences; see `Dropout`.
+            row_ids: of the sequences; see `Dropout`.
             distances: of N positions.
             train: whether dropout is on.
             valid: bool[sequences, N], positions that exist; None: all.
@@ -150,11 +150,11 @@ class RelativeAttention(nn.Module):
             parts = (part.parameters(channels)[0].astype(x.dtype) for part in (self.query, self.key_value))
             joined = x.reshape(-1, channels) @ jnp.concatenate(list(parts), axis=-1)
             out = cast(Array, fused(kept(joined.reshape(sequences, positions, -1)), distances, valid, heads))
-            return self.dropout(self.output(out), numbers, train)
+            return self.dropout(self.output(out), row_ids, train)
         query, (key, value) = self.query(x), jnp.split(self.key_value(x), 2, axis=-1)
         query, key, value = (
             kept(part.reshape(sequences, positions, heads, width).transpose(0, 2, 1, 3)) for part in (query, key, value)
         )
         out = attend(query, key, value, distances, valid)
         out = out.transpose(0, 2, 1, 3).reshape(sequences, positions, channels)
-        return self.dropout(self.output(out), numbers, train)
+        return self.dropout(self.output(out), row_ids, train)

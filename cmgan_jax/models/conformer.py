@@ -14,7 +14,7 @@ from cmgan_jax.models import kernels
 from cmgan_jax.models.attention import RelativeAttention
 from cmgan_jax.models.chunks import Chunks, kept
 from cmgan_jax.models.depthwise import depthwise
-from cmgan_jax.models.layers import BatchNorm, Dense, Dropout, LayerNorm, row_numbers, uniform_bias
+from cmgan_jax.models.layers import BatchNorm, Dense, Dropout, LayerNorm, row_indices, uniform_bias
 
 HALF = 0.5
 """What a feed-forward counts beside its input."""
@@ -26,23 +26,23 @@ class FeedForward(nn.Module):
     config: GeneratorConfig
 
     @nn.compact
-    def __call__(self, x: Array, numbers: Array, train: bool) -> Array:
-        """[sequences, N, C] -> [sequences, N, C]; numbers: see `Dropout`."""
+    def __call__(self, x: Array, row_ids: Array, train: bool) -> Array:
+        """[sequences, N, C] -> [sequences, N, C]; row_ids: see `Dropout`."""
         channels, rate = x.shape[-1], self.config.dropout if train else 0.0
         hidden = channels * self.config.feed_forward_factor
         norm, expand, contract = LayerNorm(name="norm"), Dense(hidden, name="expand"), Dense(channels, name="contract")
         inner, outer = Dropout(rate), Dropout(rate)
         if kernels.available():
-            from cmgan_jax.models.kernels.feed_forward import Weights, feed_forward
+            from cmgan_jax.models.kernels.feed_forward import FeedForwardWeights, feed_forward
             from cmgan_jax.models.kernels.launch import fits
 
             if fits(channels, hidden):
                 dense = *expand.parameters(channels), *contract.parameters(hidden)
-                weights = Weights(*norm.parameters(channels), *dense)
+                weights = FeedForwardWeights(*norm.parameters(channels), *dense)
                 seeds = jnp.concatenate([inner.seeds(), outer.seeds()])
-                return feed_forward(x, weights, seeds, numbers, HALF, rate)
-        wide = inner(nn.silu(expand(norm(x))), numbers, train)
-        return x + HALF * outer(contract(wide), numbers, train)
+                return feed_forward(x, weights, seeds, row_ids, HALF, rate)
+        wide = inner(nn.silu(expand(norm(x))), row_ids, train)
+        return x + HALF * outer(contract(wide), row_ids, train)
 
 
 class Convolution(nn.Module):
@@ -77,11 +77,11 @@ class Convolution(nn.Module):
         """[sequences, N, C] -> [sequences, N, inner]."""
         channels = x.shape[-1]
         if kernels.available():
-            from cmgan_jax.models.kernels.gated import Weights, gated
+            from cmgan_jax.models.kernels.gated import GatedWeights, gated
             from cmgan_jax.models.kernels.launch import fits
 
             if fits(channels, self.expand.features // 2):
-                return gated(x, Weights(*self.norm.parameters(channels), *self.expand.parameters(channels)))
+                return gated(x, GatedWeights(*self.norm.parameters(channels), *self.expand.parameters(channels)))
         return nn.glu(self.expand(self.norm(x)))
 
     def after_norm(self, x: Array, moments: tuple[Array, Array]) -> Array:
@@ -115,22 +115,22 @@ class Conformer(nn.Module):
         sequences, positions, channels = x.shape
         largest = max(self.config.heads * positions, channels * self.config.feed_forward_factor) * positions
         chunks = Chunks(sequences, 1, sequences) if self.is_initializing() else Chunks.of(sequences, largest)
-        x, numbers, valid = chunks.cut((x, row_numbers(sequences, self.axis_name), valid))
+        x, row_ids, valid = chunks.cut((x, row_indices(sequences, self.axis_name), valid))
         distances = self.attention.distances(positions)
-        x, inner = self._map(Conformer.before_norm, chunks, (x, numbers, valid), distances, train)
+        x, inner = self._map(Conformer.before_norm, chunks, (x, row_ids, valid), distances, train)
         moments = self.convolution.batch_norm.moments(inner, train, chunks.counted)
-        return chunks.join(self._map(Conformer.after_norm, chunks, (x, numbers, inner), moments, train))
+        return chunks.join(self._map(Conformer.after_norm, chunks, (x, row_ids, inner), moments, train))
 
-    def before_norm(self, x: Array, numbers: Array, valid: Array | None, distances: Array, train: bool) -> Any:
+    def before_norm(self, x: Array, row_ids: Array, valid: Array | None, distances: Array, train: bool) -> Any:
         """From the beginning to the depthwise convolution: [sequences, N, C] and [sequences, N, inner]."""
-        x = kept(self.feed_forward_1(x, numbers, train))
-        x = x + self.attention(x, numbers, distances, train, valid)
+        x = kept(self.feed_forward_1(x, row_ids, train))
+        x = x + self.attention(x, row_ids, distances, train, valid)
         return x, self.convolution.before_norm(x, valid)
 
-    def after_norm(self, x: Array, numbers: Array, inner: Array, moments: tuple[Array, Array], train: bool) -> Array:
+    def after_norm(self, x: Array, row_ids: Array, inner: Array, moments: tuple[Array, Array], train: bool) -> Array:
         """From batch norm to the end: [sequences, N, C]."""
         x = kept(x + self.convolution.after_norm(inner, moments))
-        x = kept(self.feed_forward_2(x, numbers, train))
+        x = kept(self.feed_forward_2(x, row_ids, train))
         return self.norm(x)
 
     def _map(

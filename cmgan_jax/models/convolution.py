@@ -44,9 +44,9 @@ def _ends(parts: tuple[Array, ...]) -> list[int]:
 
 
 def _plain_convolution(x: Array, kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
-    numbers = ("NHWC", "HWIO", "NHWC")
+    layout = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
-        x, kernel, (1, stride), padding, rhs_dilation=(dilation, 1), dimension_numbers=numbers
+        x, kernel, (1, stride), padding, rhs_dilation=(dilation, 1), dimension_numbers=layout
     )
 
 
@@ -59,8 +59,8 @@ def _convolve_backward(
 ) -> tuple[tuple[Array, ...], Array]:
     parts, kernel = residual
     whole = jax.ShapeDtypeStruct((*parts[0].shape[:3], kernel.shape[2]), kernel.dtype)
-    (of_x,) = jax.linear_transpose(lambda x: _plain_convolution(x, kernel, stride, padding, dilation), whole)(gradient)
-    return tuple(jnp.split(of_x, _ends(parts), axis=-1)), _of_kernel(parts, gradient, kernel, stride, padding, dilation)
+    (d_x,) = jax.linear_transpose(lambda x: _plain_convolution(x, kernel, stride, padding, dilation), whole)(gradient)
+    return tuple(jnp.split(d_x, _ends(parts), axis=-1)), _of_kernel(parts, gradient, kernel, stride, padding, dilation)
 
 
 def _of_kernel(
@@ -89,8 +89,8 @@ def _of_kernel(
         for j in reversed(range(bins))
     ]
     wide = jnp.concatenate(taps, axis=-1).reshape(-1, times * bins * features)
-    of_kernel = jnp.concatenate([x.reshape(-1, x.shape[-1]).T @ wide for x in parts])
-    return of_kernel.reshape(channels, times, bins, features).transpose(1, 2, 0, 3)
+    d_kernel = jnp.concatenate([x.reshape(-1, x.shape[-1]).T @ wide for x in parts])
+    return d_kernel.reshape(channels, times, bins, features).transpose(1, 2, 0, 3)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)

@@ -66,8 +66,8 @@ def _of_kernel(x: Array, gradient: Array, width: int) -> Array:
 
     def add(block: Array, sums: Array) -> Array:
         seen = jax.lax.dynamic_slice_in_dim(x, block * size, size + width - 1, 1).astype(jnp.float32)
-        of_block = jax.lax.dynamic_slice_in_dim(gradient, block * size, size, 1).astype(jnp.float32)
-        return sums + sum(seen[:, n : n + width] * of_block[:, n : n + 1] for n in range(size))
+        d_block = jax.lax.dynamic_slice_in_dim(gradient, block * size, size, 1).astype(jnp.float32)
+        return sums + sum(seen[:, n : n + width] * d_block[:, n : n + 1] for n in range(size))
 
     sums = jax.lax.fori_loop(0, count, add, jnp.zeros((sequences, width, channels)))
     return jnp.sum(sums, axis=0)

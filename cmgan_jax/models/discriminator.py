@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cmgan_jax.config import DiscriminatorConfig
-from cmgan_jax.models.layers import Dropout, InstanceNorm, PReLU, row_numbers, uniform_bias, uniform_kernel
+from cmgan_jax.models.layers import Dropout, InstanceNorm, PReLU, row_indices, uniform_bias, uniform_kernel
 from cmgan_jax.shapes import check_shape
 
 NORM_EPSILON = 1e-12
@@ -72,7 +72,7 @@ class SpectralDense(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Judges how an estimate would score beside its clean reference.
+    """Predicts how an estimate would score beside its clean reference.
 
     Attributes:
         config: width and dropout rate.
@@ -90,7 +90,7 @@ class Discriminator(nn.Module):
 
         Args:
             clean: float[B, T, F], compressed magnitude of the reference.
-            other: float[B, T, F], compressed magnitude of what is judged.
+            other: float[B, T, F], compressed magnitude of what is scored.
             train: one power iteration of every spectral norm, and dropout on.
 
         Returns:
@@ -100,7 +100,7 @@ class Discriminator(nn.Module):
             ValueError: ranks or sizes that differ, or fewer than 16 frames or bins.
         """
         sizes = check_shape("clean magnitude", clean.shape, "BTF")
-        check_shape("judged magnitude", other.shape, clean.shape)
+        check_shape("scored magnitude", other.shape, clean.shape)
         if min(sizes["T"], sizes["F"]) < 16:
             raise ValueError(f"magnitudes have shape {list(clean.shape)}; four halvings need 16 frames and bins")
         x = jnp.stack([clean, other], axis=-1).swapaxes(1, 2).astype(self.dtype)
@@ -110,7 +110,7 @@ class Discriminator(nn.Module):
         # Two small products and a sigmoid: nothing to be gained by less than float32.
         x = jnp.max(x, axis=(1, 2)).astype(jnp.float32)
         x = SpectralDense(4 * self.config.channels, name="hidden")(x, train)
-        x = Dropout(self.config.dropout)(x, row_numbers(x.shape[0], self.axis_name), train)
+        x = Dropout(self.config.dropout)(x, row_indices(x.shape[0], self.axis_name), train)
         x = SpectralDense(1, name="output")(PReLU(name="hidden_prelu")(x), train)[:, 0]
         slope = self.param("slope", nn.initializers.ones, (1,))
         return nn.sigmoid(slope * x)

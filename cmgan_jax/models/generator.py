@@ -259,8 +259,8 @@ class Generator(nn.Module):
         stacked = {kind: tree[BLOCKS] for kind, tree in self.variables.items() if BLOCKS in tree}
         keys = jax.random.split(self.make_rng("dropout"), self.config.blocks) if train and self.config.dropout else None
 
-        def one(x: Array, of_block: Any) -> tuple[Array, Any]:
-            variables, key = of_block
+        def one(x: Array, block_variables: Any) -> tuple[Array, Any]:
+            variables, key = block_variables
             rngs = None if key is None else {"dropout": key}
             return block.apply(variables, x, train, valid, rngs=rngs, mutable=["batch_stats"])
 

@@ -37,31 +37,31 @@ class Dropout(nn.Module):
         return jax.random.bits(self.make_rng("dropout"), (2,), jnp.uint32) if self.rate else jnp.zeros(2, jnp.uint32)
 
     @nn.compact
-    def __call__(self, x: Array, numbers: Array, train: bool) -> Array:
+    def __call__(self, x: Array, row_ids: Array, train: bool) -> Array:
         """Drop.
 
         Args:
             x: [rows, ...].
-            numbers: uint32[rows], of each row in the global batch: `row_numbers`.
+            row_ids: uint32[rows], of each row in the global batch: `row_indices`.
             train: whether dropout is on.
         """
         if not train or self.rate == 0.0:
             return x
         seeds = self.seeds()
-        of_row = np.arange(x[0].size, dtype=np.uint32).reshape(x.shape[1:])
+        element = np.arange(x[0].size, dtype=np.uint32).reshape(x.shape[1:])
         # The seed is added to rows: a counter without it is the same for all blocks, and XLA keeps it in memory.
-        counter = jnp.expand_dims(numbers * np.uint32(x[0].size) + seeds[0], tuple(range(1, x.ndim))) + of_row
+        counter = jnp.expand_dims(row_ids * np.uint32(x[0].size) + seeds[0], tuple(range(1, x.ndim))) + element
         bits = _mix(_mix(counter) ^ seeds[1])
         keep = bits >= np.uint32(self.rate * 2**32)
         return jax.lax.select(keep, x / (1 - self.rate), jnp.zeros_like(x))
 
 
-def row_numbers(rows: int, axis_name: str | None) -> Array:
+def row_indices(rows: int, axis_name: str | None) -> Array:
     """Numbers of a device's rows in the global batch, uint32[rows]; axis_name: mapped axis that splits it, or None."""
-    numbers = jnp.arange(rows, dtype=jnp.uint32)
+    row_ids = jnp.arange(rows, dtype=jnp.uint32)
     if axis_name is not None:
-        numbers += jax.lax.axis_index(axis_name).astype(jnp.uint32) * np.uint32(rows)
-    return numbers
+        row_ids += jax.lax.axis_index(axis_name).astype(jnp.uint32) * np.uint32(rows)
+    return row_ids
 
 
 def _mix(bits: Array) -> Array:

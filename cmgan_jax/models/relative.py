@@ -74,16 +74,16 @@ def relative_scores(query: Array, distances: Array) -> Array:
     """
     if by_distance():
         windows = _windows(distances, query.shape[2])
-        of_distance = product("bshrk,bmk->bshrm", row_blocks(query, len(windows)), windows)
-        return joined_rows(shift(of_distance), query.shape[2])
+        distance_scores = product("bshrk,bmk->bshrm", row_blocks(query, len(windows)), windows)
+        return joined_rows(shift(distance_scores), query.shape[2])
     return score_product("shik,kij->shij", query, _pairs(distances, query.shape[2]))
 
 
-def relative_gradients(of_scores: Array, query: Array, distances: Array) -> tuple[Array, Array]:
+def relative_gradients(d_scores: Array, query: Array, distances: Array) -> tuple[Array, Array]:
     """What `relative_scores` turns a gradient into.
 
     Args:
-        of_scores: [sequences, H, R, N].
+        d_scores: [sequences, H, R, N].
         query: [sequences, H, R, K].
         distances: float32[N + R - 1, K].
 
@@ -92,14 +92,14 @@ def relative_gradients(of_scores: Array, query: Array, distances: Array) -> tupl
     """
     if by_distance():
         windows = _windows(distances, query.shape[2])
-        of_distance = unshift(row_blocks(of_scores, len(windows)))
-        of_query = product("bshrm,bmk->bshrk", of_distance, windows)
+        d_distance = unshift(row_blocks(d_scores, len(windows)))
+        d_query = product("bshrm,bmk->bshrk", d_distance, windows)
         # In this order the product is two and a half times as fast on a CPU.
-        of_windows = product("bshrk,bshrm->bkm", row_blocks(query, len(windows)), of_distance)
-        return joined_rows(of_query, query.shape[2]), _unwindow(of_windows, query.shape[2])
-    of_pairs = product("shij,shik->kij", of_scores, query)
-    of_query = product("shij,kij->shik", of_scores, _pairs(distances, query.shape[2]))
-    return of_query, jnp.sum(unshift(of_pairs), axis=1).T[:-1]
+        d_windows = product("bshrk,bshrm->bkm", row_blocks(query, len(windows)), d_distance)
+        return joined_rows(d_query, query.shape[2]), _unwindow(d_windows, query.shape[2])
+    d_pairs = product("shij,shik->kij", d_scores, query)
+    d_query = product("shij,kij->shik", d_scores, _pairs(distances, query.shape[2]))
+    return d_query, jnp.sum(unshift(d_pairs), axis=1).T[:-1]
 
 
 def _windows(distances: Array, rows: int) -> Array:

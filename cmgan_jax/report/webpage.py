@@ -1,7 +1,7 @@
 """The shell of a page of ours: one HTML file with nothing to fetch, for dark and light, for desks and phones.
 
 Bodies are made of `section`s, which become cards; `div.charts` lays charts side by side as the width allows; a table in
-`div.scroll` scrolls by itself where a phone is narrower; `ul.verdicts` holds what a reader should know first.
+`div.scroll` scrolls by itself where a phone is narrower; `ul.notices` holds what a reader should know first.
 """
 
 import base64
@@ -31,10 +31,10 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
-ul.verdicts { list-style: none; margin: 0; padding: 0; }
-ul.verdicts li { padding: 8px 12px; margin: 0 0 8px; border-left: 4px solid var(--line); }
-ul.verdicts li.bad { border-color: var(--bad); } ul.verdicts li.warn { border-color: var(--warn); }
-ul.verdicts li.good { border-color: var(--good); }
+ul.notices { list-style: none; margin: 0; padding: 0; }
+ul.notices li { padding: 8px 12px; margin: 0 0 8px; border-left: 4px solid var(--line); }
+ul.notices li.bad { border-color: var(--bad); } ul.notices li.warn { border-color: var(--warn); }
+ul.notices li.good { border-color: var(--good); }
 """
 
 
@@ -79,7 +79,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def verdicts(lines: Iterable[tuple[str, str]]) -> str:
+def notices(lines: Iterable[tuple[str, str]]) -> str:
     """What a reader should know first: (`good`, `warn`, `bad` or empty, sentence) each."""
     items = "".join(f'<li class="{escape(kind)}">{escape(text)}</li>' for kind, text in lines)
-    return f'<ul class="verdicts">{items}</ul>'
+    return f'<ul class="notices">{items}</ul>'

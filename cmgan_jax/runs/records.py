@@ -38,7 +38,7 @@ def in_order(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for number, record in enumerate(records):
         kind, step = record.get("kind"), record.get("step")
         place = record.get("epoch", step) if kind == "epoch" else step
-        # Several verdicts may be passed at one step.
+        # Several findings may be passed at one step.
         kept[(kind, place) if kind in ("step", "epoch") and place is not None else number] = dict(record)
     return sorted(kept.values(), key=lambda record: _number(record.get("step")))
 
@@ -84,7 +84,7 @@ def unscored_in_words(record: Mapping[str, Any]) -> str:
     return share + (f": {counted}" if counted else "")
 
 
-def numbers_in_words(numbers: Iterable[int]) -> str:
+def join_ranges(numbers: Iterable[int]) -> str:
     """Whole numbers, neighbours joined: `3, 5 to 8`."""
     spans: list[list[int]] = []
     for number in sorted(numbers):

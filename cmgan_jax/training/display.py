@@ -72,7 +72,7 @@ class Progress:
         step: updates attempted.
         steps: of the whole run.
         seconds_left: estimate; None before there is one.
-        numbers: means since the last record, by name.
+        values: means since the last record, by name.
     """
 
     epoch: int
@@ -80,12 +80,12 @@ class Progress:
     step: int
     steps: int
     seconds_left: float | None
-    numbers: dict[str, Any]
+    values: dict[str, Any]
 
 
 def facts(progress: Progress) -> dict[str, str]:
     """Label and value of everything the display shows, in order."""
-    n = progress.numbers
+    n = progress.values
 
     def number(name: str, form: str, scale: float = 1.0) -> str:
         value = n.get(name)

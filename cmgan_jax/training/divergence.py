@@ -21,9 +21,9 @@ class Diverged(UserError):
     status = 3
 
 
-def is_finite(numbers: dict[str, float]) -> bool:
+def is_finite(values: dict[str, float]) -> bool:
     """Whether a step's losses and gradients are finite."""
-    return all(math.isfinite(numbers[name]) for name in WATCHED)
+    return all(math.isfinite(values[name]) for name in WATCHED)
 
 
 def set_aside(folder: Path, batch: Mapping[str, Any], **about: Any) -> Path:

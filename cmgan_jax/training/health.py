@@ -1,4 +1,4 @@
-"""What the metric-GAN is doing, from its own measurements: here, whether the discriminator knows what it judges."""
+"""What the metric-GAN is doing, from its own measurements: here, whether the discriminator knows what it scores."""
 
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ def rank_correlation(pairs: Pairs) -> float:
 
 
 def bias_and_error(pairs: Pairs) -> tuple[float, float]:
-    """Mean difference (positive: it judges too well) and mean absolute difference; NaN without a pair."""
+    """Mean difference (positive: it scores too high) and mean absolute difference; NaN without a pair."""
     if not len(pairs.predicted):
         return np.nan, np.nan
     difference = pairs.predicted - pairs.true

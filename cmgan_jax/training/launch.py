@@ -1,4 +1,4 @@
-"""From a command line's wishes to a run: fresh or resumed, in a folder that holds nothing else."""
+"""From a command line's options to a run: fresh or resumed, in a folder that holds nothing else."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from cmgan_jax.training import checkpoint, lock, provenance
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.hosts import Hosts
 from cmgan_jax.training.identity import data_of, differences, start_in_words, start_of
-from cmgan_jax.training.loop import Outcome, Run
+from cmgan_jax.training.loop import Outcome, Trainer
 from cmgan_jax.training.parallel import Placement, choose_devices
 from cmgan_jax.training.pesq_targets import injection_shares
 from cmgan_jax.training.position import Position
@@ -33,7 +33,7 @@ _REMAINS = {lock.NAME, ABOUT + ".part"}
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RunOptions:
     """What a command line asks of a run folder.
 
     Attributes:
@@ -49,34 +49,34 @@ class Wishes:
     overwrite: bool = False
 
 
-def refuse_occupied(wishes: Wishes) -> None:
+def refuse_occupied(options: RunOptions) -> None:
     """Check the folder against what is wished, before any work.
 
     Raises:
         UserError: a run is there and neither resume nor overwrite is asked; or nothing is there to resume.
     """
-    folder = wishes.folder
+    folder = options.folder
     occupied = is_run(folder)
-    if wishes.resume and wishes.overwrite:
+    if options.resume and options.overwrite:
         raise UserError("--resume and --overwrite exclude each other")
-    if wishes.resume and not occupied:
+    if options.resume and not occupied:
         raise UserError(
             f"{folder}: nothing to resume there (no {ABOUT}, no checkpoint); leave --resume out to begin a run"
         )
     lock.refuse_held(folder)
-    if wishes.resume and read_about(folder).get("provenance", {}).get("imported"):
+    if options.resume and read_about(folder).get("provenance", {}).get("imported"):
         raise UserError(
             f"{folder}: its weights are imported, so there is no training to go on with; fine-tune them in a run of "
             f"its own: --start {folder} --out ANOTHER --data DIR"
         )
-    if occupied and not (wishes.resume or wishes.overwrite):
+    if occupied and not (options.resume or options.overwrite):
         raise UserError(f"{folder} holds a run already: add --resume to go on with it, or --overwrite to delete it")
     if not occupied and folder.exists() and (not folder.is_dir() or not _REMAINS.issuperset(os.listdir(folder))):
         raise UserError(f"{folder} exists and is not a run folder: choose another --out")
 
 
 def refuse_differences(asked: dict[str, Any], saved: dict[str, Any]) -> None:
-    """A resumed run goes on with its own numbers, its own corpus and its own start.
+    """A resumed run goes on with its own values, its own corpus and its own start.
 
     Args:
         asked: the record that run.json would have.
@@ -102,7 +102,7 @@ def refuse_other_division(corpus: Corpus, about: dict[str, Any]) -> None:
     """A resumed run holds out what it held out before: what has trained must not validate.
 
     Raises:
-        UserError: other files train or validate than the run recorded; runs of before recorded numbers of files only.
+        UserError: other files train or validate than the run recorded; runs of before recorded values of files only.
     """
     data = about["provenance"]["data"]
     if "division" in data:
@@ -135,7 +135,7 @@ def clear(folder: Path) -> None:
 def launch(
     config: Config,
     corpus: Corpus,
-    wishes: Wishes,
+    options: RunOptions,
     display: Display,
     source: dict[str, Any] | None = None,
     initial: Start | None = None,
@@ -143,38 +143,38 @@ def launch(
     """Begin or resume a run, and train it to its end. Several hosts call this together, for one folder that all see.
 
     Args:
-        config: its numbers.
+        config: the run's configuration.
         corpus: what it trains on, already checked.
-        wishes: folder, devices, resume.
+        options: folder, devices, resume.
         display: what a person sees; the first host's.
         source: the command line's words for the corpus, recorded so that a resume needs none.
         initial: what the run begins with, as long as it has no checkpoint; None: random weights, or, of a run that is
             resumed, what it began with.
 
     Raises:
-        UserError: numbers that cannot work, a folder that is occupied, a resume that would not be the same run.
+        UserError: the configuration cannot work, a folder that is occupied, a resume that would not be the same run.
     """
     check(config)
-    placement = Placement(choose_devices(wishes.devices, config.batch))
+    placement = Placement(choose_devices(options.devices, config.batch))
     hosts = placement.hosts
     placement.connect()
     with ExitStack() as held:
-        hosts.agree(lambda: _claim(wishes, held) if hosts.first else None)
+        hosts.agree(lambda: _claim(options, held) if hosts.first else None)
         about = _about(config, corpus, placement, source, initial)
-        state, position = hosts.agree(lambda: _begin(config, corpus, wishes, placement, about, display, initial))
+        state, position = hosts.agree(lambda: _begin(config, corpus, options, placement, about, display, initial))
         _refuse_apart(hosts, about, position.step)
-        hosts.agree(lambda: write_json(wishes.folder / ABOUT, about) if hosts.first else None)
-        run = hosts.agree(lambda: Run(config, corpus, wishes.folder, placement, state, position, about, display))
+        hosts.agree(lambda: write_json(options.folder / ABOUT, about) if hosts.first else None)
+        run = hosts.agree(lambda: Trainer(config, corpus, options.folder, placement, state, position, about, display))
         return run.train()
 
 
-def _claim(wishes: Wishes, held: ExitStack) -> None:
+def _claim(options: RunOptions, held: ExitStack) -> None:
     """Make the folder this run's alone, until `held` is left."""
-    refuse_occupied(wishes)
-    wishes.folder.mkdir(parents=True, exist_ok=True)
-    held.enter_context(lock.hold(wishes.folder))
-    if wishes.overwrite:
-        clear(wishes.folder)
+    refuse_occupied(options)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    held.enter_context(lock.hold(options.folder))
+    if options.overwrite:
+        clear(options.folder)
 
 
 def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:
@@ -208,7 +208,7 @@ def asked(
     """What of run.json makes a run the run that it is, for `identity.differences`.
 
     Args:
-        config: its numbers.
+        config: the run's configuration.
         corpus: what it trains on.
         start: what it begins with; None: random weights.
         saved: the record that it is to be compared with, whose rule for fingerprints is followed.
@@ -239,7 +239,7 @@ def _about(
 def _begin(
     config: Config,
     corpus: Corpus,
-    wishes: Wishes,
+    options: RunOptions,
     placement: Placement,
     about: dict[str, Any],
     display: Display,
@@ -247,9 +247,9 @@ def _begin(
 ) -> tuple[TrainState, Position]:
     """What the run begins with: of the newest whole checkpoint, or of its first step."""
     found, saved = None, about
-    if wishes.resume:
-        found, damaged = checkpoint.newest_whole(wishes.folder)
-        saved = checkpoint.read_run(found) if found else read_about(wishes.folder)
+    if options.resume:
+        found, damaged = checkpoint.newest_whole(options.folder)
+        saved = checkpoint.read_run(found) if found else read_about(options.folder)
         if initial is None:
             about["start"] = start_of(saved)
         wanted = asked(config, corpus, initial, saved) | {"start": about["start"]}
@@ -261,7 +261,7 @@ def _begin(
             display.note("the run knew its corpus by names and sizes only; from now on the content of its files counts")
         for line in damaged:
             display.note(f"{line}; it is left out")
-        display.note(f"going on from {found}" if found else f"{wishes.folder}: no checkpoint yet, so from step 0")
+        display.note(f"going on from {found}" if found else f"{options.folder}: no checkpoint yet, so from step 0")
         # Imported weights have no devices to name.
         if (before := saved.get("devices", about["devices"])) != about["devices"]:
             display.note(f"devices: {about['devices']} instead of {before}; results are equal but for rounding")
@@ -269,7 +269,7 @@ def _begin(
         return checkpoint.restore(found, config, placement), Position.from_dict(saved["position"])
     if initial is None and about["start"] is not None:
         raise UserError(
-            f"{wishes.folder}: no checkpoint yet, and the run began with {start_in_words(about)}: name that with "
+            f"{options.folder}: no checkpoint yet, and the run began with {start_in_words(about)}: name that with "
             "--start, or begin anew with --overwrite"
         )
     return placement.replicate(initial.state(config) if initial else initialise(config)), Position()

@@ -37,11 +37,11 @@ from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.pesq_targets import TargetScorer
 from cmgan_jax.training.position import Meter, Position
 from cmgan_jax.training.provenance import digest
-from cmgan_jax.training.records import Recorder, Silence
+from cmgan_jax.training.records import NullRecorder, Recorder
 from cmgan_jax.training.selection import improves, kept_best
 from cmgan_jax.training.state import TrainState, rate_factor
-from cmgan_jax.training.stepper import Measured, Stepper, first_device_copy
-from cmgan_jax.training.validation import Held, judge_crops, score_files, score_noisy
+from cmgan_jax.training.stepper import Stepper, StepResult, first_device_copy
+from cmgan_jax.training.validation import Held, measure_crops, score_files, score_noisy
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class Outcome:
     best: dict[str, Any] | None
 
 
-class Run:
+class Trainer:
     """One run in one folder.
 
     Args:
-        config: its numbers.
+        config: the run's configuration.
         corpus: what it trains and validates on.
         folder: where its records and checkpoints go; exists.
         placement: devices that share a step.
@@ -106,7 +106,7 @@ class Run:
         self._folder = folder
         self._store = CheckpointStore(folder, position.step)
         recorder = Recorder(folder, position.step) if self._hosts.first else None
-        self._recorder = recorder or Silence()
+        self._recorder = recorder or NullRecorder()
         self._observer = Observer(folder, config, recorder, display, self._held, started(about)) if recorder else None
         self._interruption = Interruption()
         self._agreed = NONE
@@ -152,9 +152,9 @@ class Run:
         return self.config.epochs * self._steps_per_epoch
 
     def _steps(self, epoch: int) -> None:
-        """Steps to the end of an epoch. A step's numbers are read when the next is under way: no wait for devices."""
+        """Steps to the end of an epoch. A step's values are read when the next is under way: no wait for devices."""
         end = (epoch + 1) * self._steps_per_epoch
-        before: tuple[Crops, Measured, dict[str, float]] | None = None
+        before: tuple[Crops, StepResult, dict[str, float]] | None = None
         while self.position.step < end and not self._stopping:
             clock = time.monotonic()
             batch = self._batches.take()
@@ -182,31 +182,31 @@ class Run:
         if before is not None:
             self._take(*before, self.position.step, epoch)
 
-    def _take(self, batch: Crops, measured: Measured, timing: dict[str, float], step: int, epoch: int) -> None:
+    def _take(self, batch: Crops, measured: StepResult, timing: dict[str, float], step: int, epoch: int) -> None:
         """Count a step's numbers; show them, and write the window's means where one ends."""
-        numbers, pairs = measured.read()
-        self._watch(numbers, batch, step)
-        numbers |= timing
+        values, pairs = measured.read()
+        self._watch(values, batch, step)
+        values |= timing
         if self.config.health.measure:
-            numbers |= self.position.judged.add(pairs, self.config.health.window)
+            values |= self.position.predictions.add(pairs, self.config.health.window)
         for meter in (self.position.window, self.position.epoch):
-            meter.add(numbers, measured.report.failures)
-        numbers = self._means(self.position.window, epoch)
-        self._display.show(Progress(epoch, self.config.epochs, step, self._total, self._seconds_left(step), numbers))
+            meter.add(values, measured.report.failures)
+        values = self._means(self.position.window, epoch)
+        self._display.show(Progress(epoch, self.config.epochs, step, self._total, self._seconds_left(step), values))
         self._note_lost_display()
         if step % self.config.log_every == 0:
-            self._record("step", step, {"epoch": epoch + 1} | numbers)
+            self._record("step", step, {"epoch": epoch + 1} | values)
             if self._observer:
                 self._observer.after_window(step)
             self.position.window = Meter()
 
-    def _watch(self, numbers: dict[str, float], batch: Crops, step: int) -> None:
+    def _watch(self, values: dict[str, float], batch: Crops, step: int) -> None:
         """Count steps that are not finite.
 
         Raises:
             Diverged: too many in a row.
         """
-        if is_finite(numbers):
+        if is_finite(values):
             self.position.in_a_row = 0
             return
         self.position.not_finite += 1
@@ -226,10 +226,10 @@ class Run:
         raise Diverged(told)
 
     def _means(self, meter: Meter, epoch: int) -> dict[str, Any]:
-        optimiser, numbers = self.config.optimiser, meter.summary()
+        optimiser, values = self.config.optimiser, meter.summary()
         factor = rate_factor(optimiser, epoch)
-        return numbers | {
-            "crops_per_second": 1e3 * self.config.batch / numbers["step_ms"],
+        return values | {
+            "crops_per_second": 1e3 * self.config.batch / values["step_ms"],
             "not_finite": self.position.not_finite,
             "generator_rate": optimiser.generator_rate * factor,
             "discriminator_rate": optimiser.discriminator_rate * factor,
@@ -264,10 +264,10 @@ class Run:
         enhanced: dict[str, Any] = {}
 
         def validate() -> dict[str, Any]:
-            numbers = judge_crops(average, discriminator, self._held, self.config, self._scorer.pool)
+            values = measure_crops(average, discriminator, self._held, self.config, self._scorer.pool)
             scored = score_files(average, self._held, self.config, self._scorer.pool, left_out)
             enhanced.update(scored.enhanced)
-            return numbers | scored.numbers
+            return values | scored.summary
 
         with self._told_while("validating; what is measured for the first time is compiled, too"):
             validation = self._hosts.from_first(validate)
@@ -290,14 +290,14 @@ class Run:
         return improved
 
     def _validated(self) -> tuple[Any, Any, Any]:
-        """The trained parameters; variables of the generator that is validated, and of its judge: on one device."""
+        """The trained parameters; variables of the generator that is validated, and of its discriminator: on one device."""
         state = self._stepper.state
-        judge = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
-        return first_device_copy((state.generator.params, state.validated, judge), self._placement)
+        discriminator = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
+        return first_device_copy((state.generator.params, state.validated, discriminator), self._placement)
 
-    def _record(self, kind: str, step: int, numbers: dict[str, Any]) -> None:
+    def _record(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Write a record; a disk that refuses it is told of once, and does not end the run."""
-        self._note_records(step, self._recorder.record(kind, step, numbers))
+        self._note_records(step, self._recorder.record(kind, step, values))
 
     def _note_records(self, step: int, error: OSError | None) -> None:
         """Tell of records that cannot be written, once, and of those that are written again."""
@@ -317,9 +317,9 @@ class Run:
             self._display_lost = True
             self._event("display_lost", reason=sentences.of_error(error), then="goes on")
 
-    def _event(self, event: str, **numbers: str) -> None:
+    def _event(self, event: str, **values: str) -> None:
         """Record what this process met with; an unbroken run has no such record."""
-        self._record("event", self.position.step, {"event": event, **numbers})
+        self._record("event", self.position.step, {"event": event, **values})
 
     def _save_is_due(self, step: int) -> bool:
         number, unit = self.config.save_interval

@@ -20,9 +20,9 @@ def time_loss(estimate: Array, clean: Array) -> Array:
     return jnp.mean(jnp.abs(estimate - clean))
 
 
-def adversarial_loss(verdict: Array) -> Array:
-    """Mean squared distance of the discriminator's verdict on the estimate, float[B], from that on clean speech, 1."""
-    return jnp.mean(jnp.square(verdict - 1.0))
+def adversarial_loss(score: Array) -> Array:
+    """Mean squared distance of the discriminator's score on the estimate, float[B], from that on clean speech, 1."""
+    return jnp.mean(jnp.square(score - 1.0))
 
 
 def weighted_mse(prediction: Array, target: Array, weight: Array, total_weight: Array) -> Array:

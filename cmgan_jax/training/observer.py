@@ -1,4 +1,4 @@
-"""Verdicts in words while a run goes on, and its report. What cannot be written does not stop the run."""
+"""Findings in words while a run goes on, and its report. What cannot be written does not stop the run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,30 +8,30 @@ from typing import Any
 import numpy as np
 
 from cmgan_jax.config import Config
-from cmgan_jax.diagnosis.finding import Verdict
+from cmgan_jax.diagnosis.finding import Finding
 from cmgan_jax.diagnosis.history import History
-from cmgan_jax.diagnosis.rules import judge
+from cmgan_jax.diagnosis.rules import apply_rules
 from cmgan_jax.system.outputs import write_json, write_text
 from cmgan_jax.training import pictures, report
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.records import Recorder
 from cmgan_jax.training.validation import Held
 
-VERDICTS = "health.json"
+FINDINGS = "health.json"
 UNSAID = ("good", "unknown")
 """Levels that are written down, but not announced."""
 
 
 class Observer:
-    """Judges a run by its own records.
+    """Diagnoses a run by its own records.
 
-    A verdict is announced once, when it is first passed: on the display and as a record of kind `verdict`. Those that
+    A finding is announced once, when it is first passed: on the display and as a record of kind `finding`. Those that
     hold now are in `health.json`.
 
     Args:
         folder: the run folder.
-        config: the run's numbers.
-        recorder: where verdicts go.
+        config: the run's configuration.
+        recorder: where findings go.
         display: what a person sees.
         held: of which some files are shown in the report.
         origin: a sentence on what the run began with; None: random weights.
@@ -52,16 +52,16 @@ class Observer:
         self._display = display
         self._held = held
         self._origin = origin
-        self._said = {record["code"] for record in recorder.records if record["kind"] == "verdict"}
+        self._said = {record["code"] for record in recorder.records if record["kind"] == "finding"}
 
     def after_window(self, step: int) -> None:
-        """Judge now and then, since an epoch can take hours."""
-        every = self._config.health.judge_every
+        """Apply the rules now and then, since an epoch can take hours."""
+        every = self._config.health.diagnose_every
         if self._config.health.measure and every and step // self._config.log_every % every == 0:
-            self._guarded(self._judge, step)
+            self._guarded(self._check, step)
 
     def after_epoch(self, step: int, epoch: int, enhanced: Mapping[str, np.ndarray]) -> None:
-        """Judge, and write the report anew.
+        """Apply the rules, and write the report anew.
 
         Args:
             step: updates attempted.
@@ -78,24 +78,24 @@ class Observer:
             where = Path(error.filename).name if error.filename else "the report"
             self._display.note(f"{where} could not be written ({error.strerror or error}); the run goes on without it")
 
-    def _judge(self, step: int) -> tuple[Verdict, ...]:
-        verdicts = judge(History.from_records(self._recorder.records, dataclasses.asdict(self._config)))
-        for verdict in verdicts:
-            if verdict.code not in self._said and verdict.level not in UNSAID:
-                self._said.add(verdict.code)
-                self._display.note(f"step {step}, {verdict.code}: {verdict.text}")
-                self._recorder.record("verdict", step, {"code": verdict.code, "text": verdict.text})
-        passed = [{"code": of.code, "level": of.level, "text": of.text} for of in verdicts]
-        write_json(self._folder / VERDICTS, {"step": step, "verdicts": passed})
-        return verdicts
+    def _check(self, step: int) -> tuple[Finding, ...]:
+        findings = apply_rules(History.from_records(self._recorder.records, dataclasses.asdict(self._config)))
+        for finding in findings:
+            if finding.code not in self._said and finding.level not in UNSAID:
+                self._said.add(finding.code)
+                self._display.note(f"step {step}, {finding.code}: {finding.text}")
+                self._recorder.record("finding", step, {"code": finding.code, "text": finding.text})
+        passed = [{"code": of.code, "level": of.level, "text": of.text} for of in findings]
+        write_json(self._folder / FINDINGS, {"step": step, "findings": passed})
+        return findings
 
     def _report(self, step: int, epoch: int, enhanced: Mapping[str, np.ndarray]) -> None:
-        verdicts = self._judge(step)
+        findings = self._check(step)
         files = self._held.shown
         pictures.save_epoch(self._folder, epoch, files, enhanced, self._config.spectral.sample_rate)
         seen = {name: pictures.pick(self._folder, name, epoch) for name, _, _ in files}
         name = self._folder.resolve().name
         write_text(
             self._folder / report.PAGE,
-            report.build(name, self._config, self._recorder.records, verdicts, seen, self._origin),
+            report.build(name, self._config, self._recorder.records, findings, seen, self._origin),
         )

@@ -192,7 +192,7 @@ class TargetScorer:
         pool: the scoring processes, for other use between steps.
 
     Raises:
-        UserError: numbers that cannot work, or workers that do not start.
+        UserError: the configuration cannot work, or workers that do not start.
     """
 
     def __init__(self, config: TargetConfig, batch: int, seed: int, sample_rate: int, hosts: Hosts = ALONE):

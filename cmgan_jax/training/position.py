@@ -11,7 +11,7 @@ from cmgan_jax.training.health import Window
 
 
 class Meter:
-    """Means of numbers and sums of counts, over a window or an epoch.
+    """Means of values and sums of counts, over a window or an epoch.
 
     A number is averaged; one whose name ends in `_min` keeps its lowest value, one in `_count` adds up.
     """
@@ -22,9 +22,9 @@ class Meter:
         self._counts: dict[str, int] = dict(saved.get("counts", {}))
         self._failures: dict[str, int] = dict(saved.get("failures", {}))
 
-    def add(self, numbers: dict[str, float], failures: dict[str, int]) -> None:
+    def add(self, values: dict[str, float], failures: dict[str, int]) -> None:
         """Take in one step; what is not finite has no part in a mean."""
-        for name, value in numbers.items():
+        for name, value in values.items():
             if not math.isfinite(value):
                 continue
             if name.endswith("_min"):
@@ -54,7 +54,7 @@ class Position:
         batches: state of the data iterator; None: at the beginning.
         window: totals since the last step record.
         epoch: totals since the epoch began.
-        judged: the discriminator's last predictions beside the true scores.
+        predictions: the discriminator's last predictions beside the true scores.
         best: highest validation PESQ so far, with its epoch; None: no epoch has a score of every held-out file.
         noisy: scores of the held-out files as they are; `unscored` are those that no epoch is to score.
         not_finite: steps whose loss or gradient was not finite.
@@ -65,7 +65,7 @@ class Position:
     batches: Any = None
     window: Meter = field(default_factory=Meter)
     epoch: Meter = field(default_factory=Meter)
-    judged: Window = field(default_factory=Window)
+    predictions: Window = field(default_factory=Window)
     best: dict[str, Any] | None = None
     noisy: dict[str, Any] | None = None
     not_finite: int = 0
@@ -73,11 +73,11 @@ class Position:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        held = {name: getattr(self, name).to_dict() for name in ("window", "epoch", "judged")}
+        held = {name: getattr(self, name).to_dict() for name in ("window", "epoch", "predictions")}
         return vars(self) | held
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Position":
         """What `to_dict` wrote."""
         meters = {name: Meter(saved[name]) for name in ("window", "epoch")}
-        return cls(**{**saved, **meters, "judged": Window(saved["judged"])})
+        return cls(**{**saved, **meters, "predictions": Window(saved["predictions"])})

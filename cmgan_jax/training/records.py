@@ -104,7 +104,7 @@ class Recorder:
         """Write one record.
 
         Args:
-            kind: `step`, `epoch` or `verdict`; or `event`, of what this process met with, which is not the run's own.
+            kind: `step`, `epoch` or `finding`; or `event`, of what this process met with, which is not the run's own.
             step: updates attempted so far.
             numbers: what was measured; one level of nesting is joined with a slash in TensorBoard.
 
@@ -164,7 +164,7 @@ class Recorder:
             del self._waiting[0]
 
 
-class Silence:
+class NullRecorder:
     """In the place of a `Recorder` on the hosts that leave the writing to the first."""
 
     def record(self, kind: str, step: int, numbers: dict[str, Any]) -> OSError | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmgan_jax.config import Config
-from cmgan_jax.diagnosis.finding import Level, Verdict
+from cmgan_jax.diagnosis.finding import Finding, Level
 from cmgan_jax.diagnosis.history import Columns, History
 from cmgan_jax.report import webpage
 from cmgan_jax.report.charts import Axis, Series, line_chart, scatter
@@ -30,7 +30,7 @@ def build(
     name: str,
     config: Config,
     records: Sequence[dict[str, Any]],
-    verdicts: Sequence[Verdict],
+    findings: Sequence[Finding],
     seen: Mapping[str, Mapping[str, bytes]],
     origin: str | None = None,
 ) -> str:
@@ -38,9 +38,9 @@ def build(
 
     Args:
         name: of the run.
-        config: its numbers.
+        config: the run's configuration.
         records: of `metrics.jsonl`; at least one epoch has ended.
-        verdicts: those that hold now.
+        findings: those that hold now.
         seen: pictures (PNG) of held-out files, by file and by what they show.
         origin: a sentence on what the run began with; None: random weights.
 
@@ -49,13 +49,13 @@ def build(
     """
     history = History.from_records(records)
     epochs = [record for record in records if record["kind"] == "epoch"]
-    said = [record for record in records if record["kind"] == "verdict"]
-    curves = Curves(history)
+    said = [record for record in records if record["kind"] == "finding"]
+    curves = CurveGroup(history)
     body = [
-        webpage.section("Verdicts", _verdicts(verdicts, said)),
+        webpage.section("Findings", _findings(findings, said)),
         webpage.section("What comes out", webpage.chart_grid(_outcome(curves))),
         webpage.section(
-            "Whether the discriminator knows what it judges",
+            "Whether the discriminator knows what it scores",
             webpage.chart_grid([*_discriminator(curves), _calibration(epochs)]),
         ),
         webpage.section("What the generator follows", webpage.chart_grid(_generator(curves))),
@@ -65,7 +65,7 @@ def build(
     return webpage.document(f"Training report: {name}", _subtitle(config, epochs, origin), "".join(body), STYLE)
 
 
-class Curves:
+class CurveGroup:
     """Columns of a history over one axis, in epochs.
 
     Args:
@@ -102,7 +102,7 @@ class Curves:
 EPOCH = Axis("epoch")
 
 
-def _outcome(of: Curves) -> Iterable[str]:
+def _outcome(of: CurveGroup) -> Iterable[str]:
     pesq = of.epochs("enhanced", "validation.pesq")
     so_far = np.where(np.isfinite(pesq.y), np.fmax.accumulate(pesq.y), np.nan)
     yield line_chart(
@@ -120,7 +120,7 @@ def _outcome(of: Curves) -> Iterable[str]:
     )
     yield line_chart(
         "Generator loss",
-        [of.steps("training", "generator_loss"), of.epochs("validation, without its judge", "validation.loss")],
+        [of.steps("training", "generator_loss"), of.epochs("validation, without its discriminator", "validation.loss")],
         EPOCH,
         Axis("weighted sum"),
         "A loss that falls while PESQ falls no longer measures what is wanted.",
@@ -135,7 +135,7 @@ def _outcome(of: Curves) -> Iterable[str]:
     )
 
 
-def _discriminator(of: Curves) -> Iterable[str]:
+def _discriminator(of: CurveGroup) -> Iterable[str]:
     yield line_chart(
         "Discriminator loss",
         [
@@ -164,11 +164,11 @@ def _discriminator(of: Curves) -> Iterable[str]:
         ],
         EPOCH,
         Axis("MOS"),
-        "Predicted less true PESQ: above 0 it judges too well.",
+        "Predicted less true PESQ: above 0 it scores too high.",
     )
     yield line_chart(
-        "Verdict on clean speech",
-        [of.steps("D(clean, clean)", "clean_verdict")],
+        "Score of clean speech",
+        [of.steps("D(clean, clean)", "clean_score")],
         EPOCH,
         Axis("towards 1", low=0.0, high=1.0),
     )
@@ -197,7 +197,7 @@ def _calibration(epochs: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _generator(of: Curves) -> Iterable[str]:
+def _generator(of: CurveGroup) -> Iterable[str]:
     yield line_chart(
         "Output level against clean",
         [of.steps("level", "level_db")],
@@ -226,7 +226,7 @@ def _generator(of: Curves) -> Iterable[str]:
     )
 
 
-def _host(of: Curves) -> Iterable[str]:
+def _host(of: CurveGroup) -> Iterable[str]:
     yield line_chart(
         "Scores and updates",
         [
@@ -250,11 +250,11 @@ def _host(of: Curves) -> Iterable[str]:
     )
 
 
-def _verdicts(verdicts: Sequence[Verdict], said: Sequence[dict[str, Any]]) -> str:
-    now = webpage.verdicts((TONES[of.level], f"{of.text} [{of.code}]") for of in verdicts)
+def _findings(findings: Sequence[Finding], said: Sequence[dict[str, Any]]) -> str:
+    now = webpage.notices((TONES[of.level], f"{of.text} [{of.code}]") for of in findings)
     if not said:
         return now
-    first = webpage.verdicts(("", f"step {of['step']}: {of['text']} [{of['code']}]") for of in said)
+    first = webpage.notices(("", f"step {of['step']}: {of['text']} [{of['code']}]") for of in said)
     return f"{now}<details><summary>As they were first passed ({len(said)})</summary>{first}</details>"
 
 

@@ -73,7 +73,7 @@ def refuse_misfit(start: Start, config: Config, run: str = "the run") -> None:
 
     Args:
         start: the weights.
-        config: the run's numbers.
+        config: the run's configuration.
         run: its name, for the message.
 
     Raises:
@@ -117,8 +117,8 @@ def _of_checkpoint(path: Path, discriminator: bool) -> Start:
         "revision": networks.provenance.get("source") or None,
         **({"imported": imported} if imported else _recipe(networks.config)),
     }
-    judge = networks.discriminator if discriminator else None
-    return _start(networks.origin, networks.generator, judge, networks.config, about)
+    variables = networks.discriminator if discriminator else None
+    return _start(networks.origin, networks.generator, variables, networks.config, about)
 
 
 def _of_file(path: Path, discriminator: bool) -> Start:
@@ -131,11 +131,11 @@ def _of_file(path: Path, discriminator: bool) -> Start:
         "revision": file.note.get("source") or None,
         **({} if weights.assumed else _recipe(weights.config)),
     }
-    config, judge = weights.config, None
+    config, variables = weights.config, None
     if discriminator:
-        sizes, judge = _discriminator(path, file, config)
+        sizes, variables = _discriminator(path, file, config)
         config = replace(config, discriminator=sizes)
-    return _start(path, weights.variables, judge, config, about, weights.assumed)
+    return _start(path, weights.variables, variables, config, about, weights.assumed)
 
 
 def _discriminator(path: Path, file: WeightsFile, config: Config) -> tuple[DiscriminatorConfig, dict[str, Any]]:
@@ -160,7 +160,7 @@ def _start(
     about: Mapping[str, Any],
     assumed: bool = False,
 ) -> Start:
-    judged = {"discriminator": SAME if discriminator else FRESH}
+    which = {"discriminator": SAME if discriminator else FRESH}
     weights = digest([generator, discriminator] if discriminator else generator)
-    recorded = {"origin": str(origin), "digest": weights, **about, **judged}
+    recorded = {"origin": str(origin), "digest": weights, **about, **which}
     return Start(generator, discriminator, config, assumed, recorded)

@@ -21,8 +21,8 @@ from cmgan_jax.training.steps import ADVERSARIAL, OTHERS, WHOLE, Forward, Metric
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one step measured; device numbers are downloaded by `read`, when they are long computed.
+class StepResult:
+    """What one step measured; device values are downloaded by `read`, when they are long computed.
 
     Attributes:
         metrics: scalars still on the devices.
@@ -35,7 +35,7 @@ class Measured:
     report: ScoreReport
 
     def read(self) -> tuple[dict[str, float], Pairs]:
-        """Download the numbers.
+        """Download the values.
 
         Returns:
             Scalars by name, NaN where there is none: losses as in `steps`, PESQ as MOS (1 to 4.64), milliseconds
@@ -47,12 +47,12 @@ class Measured:
         predicted = host.pop("predicted").reshape(-1)[valid].astype(np.float64)
         pairs = Pairs(predicted, target_of(self.report.pesq[valid], clip=False))
         bias, error = bias_and_error(pairs)
-        numbers = {name: float(value) for name, value in host.items()}
-        if "adversarial_norm" in numbers:
-            others, adversarial = numbers.pop("others_norm"), numbers.pop("adversarial_norm")
-            numbers |= adversarial_part(others, adversarial, numbers["generator_gradient_norm"])
-        loss = numbers["discriminator_loss"]
-        return numbers | {
+        values = {name: float(value) for name, value in host.items()}
+        if "adversarial_norm" in values:
+            others, adversarial = values.pop("others_norm"), values.pop("adversarial_norm")
+            values |= adversarial_part(others, adversarial, values["generator_gradient_norm"])
+        loss = values["discriminator_loss"]
+        return values | {
             "discriminator_loss_min": loss,
             "discriminator_loss_zero": float(loss == 0.0),
             "discriminator_loss_small": float(loss < SMALL_LOSS),
@@ -77,7 +77,7 @@ class Stepper:
     """Owns the state while it trains.
 
     Args:
-        config: the run's numbers.
+        config: the run's configuration.
         placement: devices.
         scorer: host PESQ.
         state: both networks, on those devices. It is donated: read `state` back from here.
@@ -110,7 +110,7 @@ class Stepper:
         epoch: int,
         wish: Wish = NONE,
         following: Crops | None = None,
-    ) -> Measured:
+    ) -> StepResult:
         """Run one step.
 
         Args:
@@ -119,7 +119,7 @@ class Stepper:
             epoch: counted from 0; sets the learning rates.
             wish: this host's for what follows; the report has what all do.
             following: the next step's batch. Its forward pass, which the discriminator has no part in, then begins
-                here, so that PESQ has a whole step's time: the same numbers, sooner.
+                here, so that PESQ has a whole step's time: the same values, sooner.
 
         Raises:
             ValueError: the step before was told of another batch.
@@ -129,7 +129,7 @@ class Stepper:
         if begun.batch is not batch:
             raise ValueError("this batch is not the one that the step before was told would follow")
         forward, scoring = begun.forward, begun.scoring
-        generator, average, judged, metrics = self._backward(self.state, forward, WHOLE, generator_rate)
+        generator, average, spectral_vectors, metrics = self._backward(self.state, forward, WHOLE, generator_rate)
         self.state = replace(self.state, generator=generator, average=average)
         health = self.config.health
         if health.measure and health.adversarial_every and (step + 1) % health.adversarial_every == 0:
@@ -151,7 +151,7 @@ class Stepper:
             targets, report = pending.collect(wish, idle)
         put = self._placement
         discriminator, update_metrics = self._steps.update(
-            replace(self.state.discriminator, batch_stats=judged),
+            replace(self.state.discriminator, batch_stats=spectral_vectors),
             *magnitudes,
             put.split(put.hosts.share(targets.value)),
             put.split(put.hosts.share(targets.weight)),
@@ -159,7 +159,7 @@ class Stepper:
             discriminator_rate,
         )
         self.state = replace(self.state, discriminator=discriminator)
-        return Measured(metrics | update_metrics, targets, report)
+        return StepResult(metrics | update_metrics, targets, report)
 
     def _begin(self, batch: Crops, step: int) -> _Begun:
         """Enhance a batch; its estimates are scored as soon as they are there."""
@@ -167,8 +167,8 @@ class Stepper:
         return _Begun(batch, forward, self._aside.submit(self._score, step, batch["clean"], forward.estimate))
 
     def _backward(self, state: TrainState, forward: Forward, parts: tuple[float, float], rate: Any) -> Any:
-        judge = state.discriminator
-        return self._steps.backward(state.generator, state.average, judge, forward, self._parts[parts], rate)
+        discriminator = state.discriminator
+        return self._steps.backward(state.generator, state.average, discriminator, forward, self._parts[parts], rate)
 
     def _copied(self) -> TrainState:
         state = self.state

@@ -24,7 +24,7 @@ from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.models.generator import Generator
 from cmgan_jax.precision import as_configured
 from cmgan_jax.shapes import AXIS
-from cmgan_jax.spectral import compress, istft, level, magnitude, stft, uncompress
+from cmgan_jax.spectral import compress, istft, magnitude, stft, uncompress, unit_rms_gain
 from cmgan_jax.training.draws import Draw, key_of
 from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss, weighted_mse
 from cmgan_jax.training.parallel import Placement
@@ -59,7 +59,7 @@ class Forward(NamedTuple):
     metrics: Metrics
 
 
-class Views(NamedTuple):
+class Features(NamedTuple):
     """One batch as the losses need it: level-normalised waveforms and compressed spectra."""
 
     noisy_spectrum: Array
@@ -67,53 +67,53 @@ class Views(NamedTuple):
     clean_reference: Array
 
 
-def views(batch: dict[str, Array], config: Config) -> Views:
+def features(batch: dict[str, Array], config: Config) -> Features:
     """Normalise the level and transform.
 
     Args:
         batch: `noisy` and `clean`, float[B, S] in [-1, 1].
-        config: spectral numbers, and which clean waveform the time loss compares with.
+        config: spectral values, and which clean waveform the time loss compares with.
 
     Returns:
         complex[B, T, F] noisy and clean, compressed; float[B, S] clean reference of the time loss.
     """
-    factor = level(batch["noisy"])
+    factor = unit_rms_gain(batch["noisy"])
     noisy, clean = batch["noisy"] * factor, batch["clean"] * factor
     reference = clean if config.loss.time_reference == "normalised" else batch["clean"]
     noisy_spectrum, clean_spectrum = (
         compress(stft(audio, config.spectral), config.spectral) for audio in (noisy, clean)
     )
-    return Views(noisy_spectrum, clean_spectrum, reference)
+    return Features(noisy_spectrum, clean_spectrum, reference)
 
 
-def _judge(
-    discriminator: NetState, clean_magnitude: Array, judged: Array, draw: Draw, config: Config
+def _discriminate(
+    discriminator: NetState, clean_magnitude: Array, other: Array, draw: Draw, config: Config
 ) -> tuple[Array, Any]:
-    """Verdict in training mode, float[B], and the spectral-norm vectors after the pass."""
-    verdict, updated = Discriminator(config.discriminator, AXIS, config.dtype).apply(
+    """Score in training mode, float[B], and the spectral-norm vectors after the pass."""
+    score, updated = Discriminator(config.discriminator, AXIS, config.dtype).apply(
         {"params": discriminator.params, "batch_stats": discriminator.batch_stats},
         clean_magnitude,
-        judged,
+        other,
         train=True,
         mutable=["batch_stats"],
         rngs={"dropout": key_of(config.seed, discriminator.step, draw)},
     )
-    return verdict, updated["batch_stats"]
+    return score, updated["batch_stats"]
 
 
 @as_configured
 def generator_forward(generator: NetState, batch: dict[str, Array], *, config: Config) -> Forward:
-    """Enhance a batch and take the terms of the loss that need no judge, keeping what the gradient needs.
+    """Enhance a batch and take the terms of the loss that need no discriminator, keeping what the gradient needs.
 
     Args:
         generator: the network to be trained.
         batch: `noisy` and `clean`, float[B, S] in [-1, 1].
-        config: the run's numbers.
+        config: the run's configuration.
 
     Returns:
         See `Forward`.
     """
-    noisy, clean, reference = views(batch, config)
+    noisy, clean, reference = features(batch, config)
     clean_magnitude = magnitude(clean)
     batchnorm_axis = AXIS if config.optimiser.cross_device_batchnorm else None
     enhance = Generator(config.generator, AXIS, batchnorm_axis, config.dtype)
@@ -140,7 +140,7 @@ def generator_forward(generator: NetState, batch: dict[str, Array], *, config: C
     if not config.optimiser.cross_device_batchnorm:
         stats = _of_first_device(stats)
     metrics = {f"loss_{name}": term for name, term in terms.items()}
-    metrics["level_db"] = _level_db(audio, batch["clean"] * level(batch["noisy"]))
+    metrics["level_db"] = _level_db(audio, batch["clean"] * unit_rms_gain(batch["noisy"]))
     means = jax.lax.pmean((others, metrics), AXIS)
     return Forward(audio, clean_magnitude, estimate_magnitude, residual, stats, *means)
 
@@ -155,52 +155,54 @@ def generator_backward(
     *,
     config: Config,
 ) -> tuple[NetState, Any, Any, Metrics]:
-    """Have the estimates judged, and turn the forward pass's residual into an update.
+    """Have the discriminator score the estimates, and turn the forward pass's residual into an update.
 
     An update that is not finite is left out on every device; the step counts all the same.
 
     Args:
         generator: the state that the forward pass saw.
         average: the moving average of its parameters, or None.
-        discriminator: its judge, in training mode as in the published code (one power iteration, dropout).
+        discriminator: in training mode as in the published code (one power iteration, dropout).
         forward: what the forward pass left; where its loss is not finite no update is made.
         parts: float[2], what the other terms together and the adversarial one count: `WHOLE`, or one alone to ask for
             the norm of its gradient.
         rate: float[], learning rate.
-        config: the run's numbers.
+        config: the run's configuration.
 
     Returns:
-        The state and the average after the step; the judge's spectral-norm vectors after the pass; the loss and its
+        The state and the average after the step; the discriminator's spectral-norm vectors after the pass; the loss and its
         adversarial term, norm of the raw gradient, and whether the update was made.
     """
-    gradient, judged, metrics = generator_gradient(discriminator, forward, parts, config=config)
+    gradient, spectral_vectors, metrics = generator_gradient(discriminator, forward, parts, config=config)
     finite = jnp.isfinite(metrics["generator_loss"])
     network, applied = apply_gradient(generator, gradient, forward.stats, rate, finite, config)
     if average is not None:
         average = move_average(average, network.params, generator.step, config)
-    return network, average, judged, metrics | {f"generator_{name}": value for name, value in applied.items()}
+    return network, average, spectral_vectors, metrics | {f"generator_{name}": value for name, value in applied.items()}
 
 
 @as_configured
 def generator_gradient(
     discriminator: NetState, forward: Forward, parts: Array, *, config: Config
 ) -> tuple[Any, Any, Metrics]:
-    """Raw gradient of the global batch's mean loss, the judge's spectral vectors, the loss and its adversarial term.
+    """Raw gradient of the global batch's mean loss, the discriminator's spectral vectors, the loss and its adversarial term.
 
     For the arguments see `generator_backward`.
     """
 
     def adversarial(estimate_magnitude: Array) -> tuple[Array, tuple[Array, Any]]:
-        verdict, stats = _judge(discriminator, forward.clean_magnitude, estimate_magnitude, Draw.ADVERSARIAL, config)
-        term = adversarial_loss(verdict)
+        score, stats = _discriminate(
+            discriminator, forward.clean_magnitude, estimate_magnitude, Draw.ADVERSARIAL, config
+        )
+        term = adversarial_loss(score)
         return config.loss.adversarial * term, (term, stats)
 
-    weighted, pull, (term, judged) = jax.vjp(adversarial, forward.estimate_magnitude, has_aux=True)
-    (slope,) = pull(parts[1])
+    weighted, pull, (term, spectral_vectors) = jax.vjp(adversarial, forward.estimate_magnitude, has_aux=True)
+    (pulled,) = pull(parts[1])
     # Apart, so that the same program gives the gradient of their sum or of either.
-    (gradient,) = forward.residual((parts[0], slope))
+    (gradient,) = forward.residual((parts[0], pulled))
     gradient, weighted, term = jax.lax.pmean((gradient, weighted, term), AXIS)
-    return gradient, judged, {"generator_loss": forward.loss + weighted, "loss_adversarial": term}
+    return gradient, spectral_vectors, {"generator_loss": forward.loss + weighted, "loss_adversarial": term}
 
 
 def discriminator_update(
@@ -224,7 +226,7 @@ def discriminator_update(
         weight: float[B], what each target counts.
         made: bool[], False drops the update (policy `skip`).
         rate: float[], learning rate.
-        config: the run's numbers.
+        config: the run's configuration.
 
     Returns:
         The state after the step; losses, predictions float[B] as `predicted`, gradient norm, whether it was made.
@@ -254,17 +256,17 @@ def discriminator_gradient(
     count, total_weight = jax.lax.psum((jnp.sum(ones), jnp.sum(weight)), AXIS)
 
     def loss(params: Any) -> tuple[Array, tuple[Any, ...]]:
-        network, verdicts = replace(discriminator, params=params), []
+        network, scores = replace(discriminator, params=params), []
         # The estimate first, then the reference: a power iteration each, in the published order.
-        for draw, judged in ((Draw.ESTIMATE, estimate_magnitude), (Draw.CLEAN, clean_magnitude)):
-            verdict, stats = _judge(network, clean_magnitude, judged, draw, config)
+        for draw, other in ((Draw.ESTIMATE, estimate_magnitude), (Draw.CLEAN, clean_magnitude)):
+            score, stats = _discriminate(network, clean_magnitude, other, draw, config)
             network = replace(network, batch_stats=stats)
-            verdicts.append(verdict)
-        on_estimate = weighted_mse(verdicts[0], value, weight, total_weight)
-        on_clean = weighted_mse(verdicts[1], ones, ones, count)
-        return on_estimate + on_clean, (network.batch_stats, on_estimate, on_clean, verdicts)
+            scores.append(score)
+        on_estimate = weighted_mse(scores[0], value, weight, total_weight)
+        on_clean = weighted_mse(scores[1], ones, ones, count)
+        return on_estimate + on_clean, (network.batch_stats, on_estimate, on_clean, scores)
 
-    (total, (stats, on_estimate, on_clean, verdicts)), gradient = jax.value_and_grad(loss, has_aux=True)(
+    (total, (stats, on_estimate, on_clean, scores)), gradient = jax.value_and_grad(loss, has_aux=True)(
         discriminator.params
     )
     # Every device holds its share of one global mean, so shares add up.
@@ -273,8 +275,8 @@ def discriminator_gradient(
         "discriminator_loss": total,
         "discriminator_loss_estimate": on_estimate,
         "discriminator_loss_clean": on_clean,
-        "clean_verdict": jax.lax.pmean(jnp.mean(verdicts[1]), AXIS),
-        "predicted": jax.lax.all_gather(verdicts[0], AXIS, tiled=True),
+        "clean_score": jax.lax.pmean(jnp.mean(scores[1]), AXIS),
+        "predicted": jax.lax.all_gather(scores[0], AXIS, tiled=True),
     }
     return gradient, stats, metrics
 
@@ -284,11 +286,11 @@ def apply_gradient(
 ) -> tuple[NetState, Metrics]:
     """AdamW, unless the gradient is not finite or the update is not to be made; the step counts in any case."""
     # One long vector: hundreds of small arrays would each bring their own kernels, to compile and to launch.
-    slope, _ = ravel_pytree(gradient)
+    flat, _ = ravel_pytree(gradient)
     vector, unravel = ravel_pytree(network.params)
-    norm = jnp.linalg.norm(slope)
+    norm = jnp.linalg.norm(flat)
     made = made & jnp.isfinite(norm)
-    updates, moments = optimiser(config.optimiser).update(slope, network.opt_state, vector)
+    updates, moments = optimiser(config.optimiser).update(flat, network.opt_state, vector)
     params = unravel(jnp.where(made, vector - rate * jnp.asarray(updates), vector))
     chosen = jax.tree.map(
         lambda new, old: jnp.where(made, new, old), (stats, moments), (network.batch_stats, network.opt_state)

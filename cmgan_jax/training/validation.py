@@ -23,7 +23,7 @@ from cmgan_jax.spectral import istft, magnitude, uncompress
 from cmgan_jax.training.health import Pairs, bias_and_error, rank_correlation
 from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss
 from cmgan_jax.training.pesq_targets import target_of
-from cmgan_jax.training.steps import views
+from cmgan_jax.training.steps import features
 
 ATTEMPTS = 2
 """How often a file is scored until there is a score: a worker may be killed, and a machine may stand still."""
@@ -51,60 +51,60 @@ class Scored(NamedTuple):
     """What enhancing the held-out files gave.
 
     Attributes:
-        numbers: `pesq` (mean MOS of the files that are compared; None unless every one of them was scored, since a mean
+        summary: `pesq` (mean MOS of the files that are compared; None unless every one of them was scored, since a mean
             of others does not compare), `complete` (whether that is so), `si_sdr` (mean of the same files, dB; NaN if
             there are none), `scored`, `files` (how many are compared), `unscored` (reasons by file name), and, where it
             is not complete, `pesq_partial`: the mean of those scored, None if none was.
         enhanced: float32[S'] of the files that are shown, by name.
     """
 
-    numbers: dict[str, Any]
+    summary: dict[str, Any]
     enhanced: dict[str, np.ndarray]
 
 
-class Judged(NamedTuple):
+class ValidationBatch(NamedTuple):
     """What is found of a batch of crops.
 
     Attributes:
         losses: float[B] by name: the four terms, and their weighted sum without the adversarial one as `loss`.
-        verdict: float[B], the discriminator's, on the estimates.
+        prediction: float[B], the discriminator's, on the estimates.
         estimate: float[B, S], at the normalised level.
     """
 
     losses: dict[str, Array]
-    verdict: Array
+    prediction: Array
     estimate: Array
 
 
 @partial(jax.jit, static_argnames=("config",))
 @as_configured
-def judge_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *, config: Config) -> Judged:
+def measure_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *, config: Config) -> ValidationBatch:
     """Enhance crops in evaluation mode, take the losses of each, and ask the discriminator.
 
     Args:
         generator: variables of the generator.
         discriminator: variables of the discriminator.
         batch: `clean` and `noisy`, float[B, S].
-        config: the run's numbers.
+        config: the run's configuration.
     """
-    noisy, clean, reference = views(batch, config)
+    noisy, clean, reference = features(batch, config)
     spectrum = cast(Array, Generator(config.generator, dtype=config.dtype).apply(generator, noisy, train=False))
     audio = istft(uncompress(spectrum, config.spectral), config.spectral)
     magnitudes = magnitude(clean), magnitude(spectrum)
-    judge = Discriminator(config.discriminator, dtype=config.dtype)
-    verdict = cast(Array, judge.apply(discriminator, *magnitudes, train=False))
+    network = Discriminator(config.discriminator, dtype=config.dtype)
+    prediction = cast(Array, network.apply(discriminator, *magnitudes, train=False))
     terms = {
         "ri": jax.vmap(ri_loss)(spectrum, clean),
         "magnitude": jax.vmap(magnitude_loss)(*reversed(magnitudes)),
         "time": jax.vmap(time_loss)(audio, reference),
-        "adversarial": jax.vmap(adversarial_loss)(verdict),
+        "adversarial": jax.vmap(adversarial_loss)(prediction),
     }
     weights = config.loss
     loss = weights.ri * terms["ri"] + weights.magnitude * terms["magnitude"] + weights.time * terms["time"]
-    return Judged({"loss": loss} | {f"loss_{name}": term for name, term in terms.items()}, verdict, audio)
+    return ValidationBatch({"loss": loss} | {f"loss_{name}": term for name, term in terms.items()}, prediction, audio)
 
 
-def judge_crops(generator: Any, discriminator: Any, held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
+def measure_crops(generator: Any, discriminator: Any, held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
     """Losses on the fixed crops, and how far the discriminator is from their true PESQ.
 
     Crops and not whole files: the discriminator has never heard another length.
@@ -113,7 +113,7 @@ def judge_crops(generator: Any, discriminator: Any, held: Held, config: Config, 
         generator: variables of the generator.
         discriminator: variables of the discriminator.
         held: the crops, each counted once whatever the batch.
-        config: the run's numbers.
+        config: the run's configuration.
         pool: where PESQ is computed, while the next batch is enhanced.
 
     Returns:
@@ -122,22 +122,22 @@ def judge_crops(generator: Any, discriminator: Any, held: Held, config: Config, 
     """
     count = len(held.crops["clean"])
     collected: dict[str, list[np.ndarray]] = {}
-    verdicts: list[np.ndarray] = []
+    predictions: list[np.ndarray] = []
     futures = []
     for start in range(0, count, config.batch):
         # The last batch is filled up with earlier crops, so that one compiled shape serves; they are not counted.
         rows = np.arange(start, start + config.batch) % count
         batch = {"clean": held.crops["clean"][rows], "noisy": held.crops["noisy"][rows]}
-        judged = jax.tree.map(
+        measured = jax.tree.map(
             lambda leaf, counted=count - start: np.asarray(leaf)[:counted],
-            judge_batch(generator, discriminator, batch, config=config),
+            measure_batch(generator, discriminator, batch, config=config),
         )
-        for name, values in judged.losses.items():
+        for name, values in measured.losses.items():
             collected.setdefault(name, []).append(values)
-        verdicts.append(judged.verdict)
-        futures += [pool.score(*pair) for pair in zip(batch["clean"], judged.estimate, strict=False)]
+        predictions.append(measured.prediction)
+        futures += [pool.score(*pair) for pair in zip(batch["clean"], measured.estimate, strict=False)]
     pesq = np.array([future.result().pesq for future in futures], np.float64)
-    pairs = Pairs(np.concatenate(verdicts).astype(np.float64), target_of(pesq, clip=False)).finite()
+    pairs = Pairs(np.concatenate(predictions).astype(np.float64), target_of(pesq, clip=False)).finite()
     bias, error = bias_and_error(pairs)
     return {name: float(np.mean(np.concatenate(values))) for name, values in collected.items()} | {
         "calibration_bias": bias,
@@ -156,7 +156,7 @@ def score_noisy(held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
 
     Args:
         held: the files.
-        config: the run's numbers.
+        config: the run's configuration.
         pool: where PESQ is computed.
 
     Returns:
@@ -180,7 +180,7 @@ def score_files(generator: Any, held: Held, config: Config, pool: PesqPool, left
     Args:
         generator: variables of the generator.
         held: the files.
-        config: the run's numbers.
+        config: the run's configuration.
         pool: where PESQ is computed, while the next file is enhanced.
         left_out: names of those that are not scored, `unscored` of `score_noisy`.
     """

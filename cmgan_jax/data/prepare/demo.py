@@ -42,7 +42,7 @@ _MEGABYTES = 250  # the finished corpus, its copy before the rename, the package
 
 
 @dataclass(frozen=True)
-class Plan:
+class DemoPlan:
     """How much the corpus holds.
 
     Mostly low-frequency noise, as in the world: white and pink noise at these ratios leave next to no PESQ.
@@ -90,7 +90,7 @@ def prepare_demo(
     out: Path,
     *,
     synthetic: bool = False,
-    plan: Plan | None = None,
+    plan: DemoPlan | None = None,
     progress: Callable[[str], None] = print,
 ) -> Path:
     """Make the built-in corpus, whole or not at all; return at once where it is.
@@ -107,7 +107,7 @@ def prepare_demo(
     Raises:
         UserError: `out` holds something else, or the disk has too little space.
     """
-    plan = plan or Plan()
+    plan = plan or DemoPlan()
     if _is_whole(out, synthetic):
         return out
     _check_space(out)
@@ -148,7 +148,9 @@ def _check_space(out: Path) -> None:
         raise UserError(f"{place}: {free:.0f} MB free, {_MEGABYTES} needed; free some or choose another --out")
 
 
-def _voices(work: Path, synthetic: bool, plan: Plan, progress: Callable[[str], None]) -> tuple[str, tuple[Voice, ...]]:
+def _voices(
+    work: Path, synthetic: bool, plan: DemoPlan, progress: Callable[[str], None]
+) -> tuple[str, tuple[Voice, ...]]:
     """Recorded voices if they can be had, synthesised ones otherwise."""
     reason = "as asked for"
     if not synthetic:
@@ -170,7 +172,7 @@ def _voices(work: Path, synthetic: bool, plan: Plan, progress: Callable[[str], N
     return SYNTHESISED, tuple(Voice(name, waves, made) for name, waves in utterances.items())
 
 
-def _fill(root: Path, corpus: str, voices: tuple[Voice, ...], plan: Plan, progress: Callable[[str], None]) -> None:
+def _fill(root: Path, corpus: str, voices: tuple[Voice, ...], plan: DemoPlan, progress: Callable[[str], None]) -> None:
     """Write the whole corpus into a new folder, the manifest last."""
     count = sum(plan.validation.values())
     speech: dict[str, np.ndarray] = {}
@@ -185,7 +187,7 @@ def _fill(root: Path, corpus: str, voices: tuple[Voice, ...], plan: Plan, progre
 
     progress(f"writing {len(waves)} files")
 
-    def write(item: tuple[str, np.ndarray]) -> manifest.Entry:
+    def write(item: tuple[str, np.ndarray]) -> manifest.ManifestEntry:
         audio.write(root / item[0], manifest.to_pcm16(item[1]), SAMPLE_RATE)
         return manifest.describe(root / item[0], root)
 
@@ -201,7 +203,7 @@ def _fill(root: Path, corpus: str, voices: tuple[Voice, ...], plan: Plan, progre
     progress(f"{whole.corpus} corpus {whole.fingerprint[:12]}: {totals} files")
 
 
-def _split(voice: Voice, share: int, plan: Plan) -> tuple[list[str], list[str]]:
+def _split(voice: Voice, share: int, plan: DemoPlan) -> tuple[list[str], list[str]]:
     """Names of a voice's utterances to train on, and of those held out; no name is in both."""
     names = sorted(voice.utterances)
     rng = np.random.default_rng((_SEED, *voice.speaker.encode()))
@@ -217,7 +219,7 @@ def _split(voice: Voice, share: int, plan: Plan) -> tuple[list[str], list[str]]:
     return sorted(trained[: plan.prompts]), chosen
 
 
-def _noise(speech: list[np.ndarray], plan: Plan) -> dict[str, np.ndarray]:
+def _noise(speech: list[np.ndarray], plan: DemoPlan) -> dict[str, np.ndarray]:
     """Noise files to train on, by path."""
     jobs = [(kind, index) for kind, count in plan.noise.items() for index in range(count)]
 
@@ -231,7 +233,7 @@ def _noise(speech: list[np.ndarray], plan: Plan) -> dict[str, np.ndarray]:
 
 
 def _mixtures(
-    held_out: list[tuple[str, np.ndarray]], plan: Plan
+    held_out: list[tuple[str, np.ndarray]], plan: DemoPlan
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, str | float]]]:
     """Held-out mixtures by path, and the noise and ratio of each.
 

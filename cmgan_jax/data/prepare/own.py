@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 from cmgan_jax.data import audio, conversion, manifest
 from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.corpus import Problem
-from cmgan_jax.data.manifest import Entry
+from cmgan_jax.data.manifest import ManifestEntry
 from cmgan_jax.data.prepare import folder
 from cmgan_jax.data.prepare.recordings import SIDES, Item, plan_pairs, plan_speech
 from cmgan_jax.errors import UserError, printable
@@ -54,7 +54,7 @@ class Prepared:
 class _Known:
     """A converted file, as the manifest or the journal has it."""
 
-    entry: Entry
+    entry: ManifestEntry
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -130,7 +130,7 @@ def _known(here: Path) -> dict[str, _Known]:
     if whole is not None:
         return {entry.path: _Known(entry, whole.details.get(entry.path, {})) for entry in whole.files}
     lines = [file for line in folder.journal(here) for file in line.get("files", ())]
-    return {file["entry"]["path"]: _Known(Entry(**file["entry"]), file["details"]) for file in lines}
+    return {file["entry"]["path"]: _Known(ManifestEntry(**file["entry"]), file["details"]) for file in lines}
 
 
 def _done(item: Item, here: Path, known: Mapping[str, _Known]) -> dict[str, _Known] | None:

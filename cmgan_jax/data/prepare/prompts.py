@@ -25,7 +25,7 @@ _SILENCE = 10 ** (-50 / 20)
 
 
 @dataclass(frozen=True)
-class Source:
+class PromptSource:
     """A package with the prompts of one voice.
 
     Attributes:
@@ -40,12 +40,12 @@ class Source:
 
 
 SOURCES = (
-    Source(
+    PromptSource(
         "en",
         "asterisk-core-sounds-en-g722",
         "CC BY-SA 3.0, copyright 2003-2010 Allison Smith (http://www.theivrvoice.com), Digium, Inc.",
     ),
-    Source(
+    PromptSource(
         "it",
         "asterisk-core-sounds-it-g722",
         "CC BY 3.0, copyright 2012 Carlo Flora (http://www.carloflora.com)",
@@ -155,7 +155,7 @@ def _private_lists(folder: Path) -> list[str]:
     return options
 
 
-def _unpack(source: Source, folder: Path) -> Voice:
+def _unpack(source: PromptSource, folder: Path) -> Voice:
     package = next(iter(sorted(folder.glob(f"{source.package}_*.deb"))), None)
     if package is None:
         raise PromptsUnavailableError(f"apt-get left no {source.package}_*.deb")
@@ -201,7 +201,7 @@ def trim(wave: np.ndarray, keep: float = 0.1, below: float = 40.0) -> np.ndarray
     return wave[max(0, heard[0] * frame - margin) : (heard[-1] + 1) * frame + margin]
 
 
-def _licence(source: Source, unpacked: Path) -> str:
+def _licence(source: PromptSource, unpacked: Path) -> str:
     """The package's own copyright file under a line that names what it is about."""
     head = f"speech/{source.speaker}, and validation files of that voice: Debian package {source.package}\n"
     head += f"{source.licence}; decoded from G.722, trimmed, and for validation mixed with noise\n"

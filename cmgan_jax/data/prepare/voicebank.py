@@ -268,7 +268,7 @@ def _plan(item: _Item) -> _Planned:
     return _Planned(item, (len(samples) * SAMPLE_RATE + rate // 2) // rate)
 
 
-def _convert(plan: _Planned, work: Path) -> manifest.Entry:
+def _convert(plan: _Planned, work: Path) -> manifest.ManifestEntry:
     samples, rate = _decode(plan.item)
     if rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE, quality="VHQ")
@@ -289,7 +289,7 @@ def _unequal(planned: list[_Planned]) -> list[str]:
     ]
 
 
-def _kept(plan: _Planned, here: Path, old: dict[str, manifest.Entry]) -> manifest.Entry | None:
+def _kept(plan: _Planned, here: Path, old: dict[str, manifest.ManifestEntry]) -> manifest.ManifestEntry | None:
     """The entry of a file that an earlier run finished, None if it is to be made (again)."""
     path = here / plan.item.target
     try:

@@ -43,8 +43,8 @@ def _scores(
 ):  # fmt: skip
     """Exponents of 2, float32[BLOCK, BLOCK], of a block of queries and of keys, the first of which is at `first`."""
     row, column = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)
-    of_distance = tl.dot(query, tl.trans(embeddings), input_precision=PRECISION)
-    relative = tl.gather(of_distance, BLOCK - 1 - row + column[None, :], 1)
+    distance_scores = tl.dot(query, tl.trans(embeddings), input_precision=PRECISION)
+    relative = tl.gather(distance_scores, BLOCK - 1 - row + column[None, :], 1)
     scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) + relative
     there = first + column < positions
     if MASKED:
@@ -115,7 +115,7 @@ def _add(target, update, first, positions, stride, WIDTH: tl.constexpr, BLOCK: t
 @triton.jit
 def backward(
     joined, table, allowed, out, log_total, gradient, positions, scale,
-    of_joined, of_table,
+    d_joined, d_table,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
     MASKED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -126,8 +126,8 @@ def backward(
     Args:
         joined, table, allowed, positions, scale, out, log_total: as in `forward`.
         gradient: as out.
-        of_joined: float32, as joined; zeros before.
-        of_table: float32[sequences · HEADS, diagonals, 2 · BLOCK, PADDED], of what each diagonal reaches.
+        d_joined: float32, as joined; zeros before.
+        d_table: float32[sequences · HEADS, diagonals, 2 · BLOCK, PADDED], of what each diagonal reaches.
     """
     head = tl.program_id(0)
     sequence = (head // HEADS).to(tl.int64)
@@ -137,44 +137,44 @@ def backward(
     out += place
     gradient += place
     place = sequence * positions * 3 * channels + begin
-    query, of_query = joined + place, of_joined + place
+    query, d_query = joined + place, d_joined + place
     key, value = query + channels, query + 2 * channels
-    of_key, of_value = of_query + channels, of_query + 2 * channels
+    d_key, d_value = d_query + channels, d_query + 2 * channels
     allowed += sequence * positions
     log_total += head.to(tl.int64) * positions
     blocks = tl.cdiv(positions, BLOCK)
-    of_table += head.to(tl.int64) * (2 * blocks - 1) * (2 * BLOCK * PADDED)
+    d_table += head.to(tl.int64) * (2 * blocks - 1) * (2 * BLOCK * PADDED)
     row, column, reach = tl.arange(0, BLOCK), tl.arange(0, PADDED), tl.arange(0, 2 * BLOCK)
     for diagonal in range(1 - blocks, blocks):
         nearest = positions - BLOCK + diagonal * BLOCK
         embeddings = _rows(table, nearest, 2 * positions - 1, WIDTH, WIDTH, 2 * BLOCK, PADDED)
-        of_embeddings = tl.zeros([2 * BLOCK, PADDED], tl.float32)
+        d_embeddings = tl.zeros([2 * BLOCK, PADDED], tl.float32)
         for first_row in range(tl.maximum(0, -diagonal) * BLOCK, tl.minimum(blocks, blocks - diagonal) * BLOCK, BLOCK):
             first = first_row + diagonal * BLOCK
             rows = _rows(query, first_row, positions, 3 * channels, WIDTH, BLOCK, PADDED)
             keys = _rows(key, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
             values = _rows(value, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
             results = _rows(out, first_row, positions, channels, WIDTH, BLOCK, PADDED)
-            slopes = _rows(gradient, first_row, positions, channels, WIDTH, BLOCK, PADDED)
+            gradients = _rows(gradient, first_row, positions, channels, WIDTH, BLOCK, PADDED)
             total = tl.load(log_total + first_row + row, mask=first_row + row < positions, other=0.0)
-            along = tl.sum(slopes.to(tl.float32) * results.to(tl.float32), 1)
+            along = tl.sum(gradients.to(tl.float32) * results.to(tl.float32), 1)
             scores = _scores(rows, keys, embeddings, allowed, first, positions, scale, BLOCK, MASKED, PRECISION)
             weights = tl.exp2(scores - total[:, None])
-            of_weights = tl.dot(slopes, tl.trans(values), input_precision=PRECISION)
-            of_scores = (weights * (of_weights - along[:, None])).to(rows.dtype)
+            d_weights = tl.dot(gradients, tl.trans(values), input_precision=PRECISION)
+            d_scores = (weights * (d_weights - along[:, None])).to(rows.dtype)
             met = reach[None, :] - (BLOCK - 1 - row[:, None])
-            of_distance = tl.gather(of_scores, tl.minimum(tl.maximum(met, 0), BLOCK - 1), 1)
-            of_distance = tl.where((met >= 0) & (met < BLOCK), of_distance, 0.0).to(rows.dtype)
-            of_rows = tl.dot(of_scores, keys, input_precision=PRECISION)
-            of_rows += tl.dot(of_distance, embeddings, input_precision=PRECISION)
-            of_keys = tl.dot(tl.trans(of_scores), rows, input_precision=PRECISION)
-            of_values = tl.dot(tl.trans(weights.to(slopes.dtype)), slopes, input_precision=PRECISION)
-            of_embeddings += tl.dot(tl.trans(of_distance), rows, input_precision=PRECISION)
-            _add(of_query, of_rows * scale, first_row, positions, 3 * channels, WIDTH, BLOCK, PADDED)
-            _add(of_key, of_keys * scale, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
-            _add(of_value, of_values, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
+            d_distance = tl.gather(d_scores, tl.minimum(tl.maximum(met, 0), BLOCK - 1), 1)
+            d_distance = tl.where((met >= 0) & (met < BLOCK), d_distance, 0.0).to(rows.dtype)
+            d_rows = tl.dot(d_scores, keys, input_precision=PRECISION)
+            d_rows += tl.dot(d_distance, embeddings, input_precision=PRECISION)
+            d_keys = tl.dot(tl.trans(d_scores), rows, input_precision=PRECISION)
+            d_values = tl.dot(tl.trans(weights.to(gradients.dtype)), gradients, input_precision=PRECISION)
+            d_embeddings += tl.dot(tl.trans(d_distance), rows, input_precision=PRECISION)
+            _add(d_query, d_rows * scale, first_row, positions, 3 * channels, WIDTH, BLOCK, PADDED)
+            _add(d_key, d_keys * scale, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
+            _add(d_value, d_values, first, positions, 3 * channels, WIDTH, BLOCK, PADDED)
         index = (diagonal + blocks - 1) * (2 * BLOCK * PADDED)
-        tl.store(of_table + index + reach[:, None] * PADDED + column[None, :], of_embeddings * scale)
+        tl.store(d_table + index + reach[:, None] * PADDED + column[None, :], d_embeddings * scale)
 
 
 def _compiled_for(joined: Array, heads: int, valid: Array | None) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def _attend_backward(heads: int, residual: Any, gradient: Array) -> tuple[Array,
     sequences, positions, _ = joined.shape
     width = distances.shape[-1]
     blocks = triton.cdiv(positions, BLOCK)
-    of_joined, of_table = launch(
+    d_joined, d_table = launch(
         backward,
         (sequences * heads,),
         (*_operands(joined, distances, valid), out, log_total, gradient, positions, np.float32(width**-0.5)),
@@ -241,11 +241,11 @@ def _attend_backward(heads: int, residual: Any, gradient: Array) -> tuple[Array,
         **_compiled_for(joined, heads, valid),
     )
     # A diagonal reaches two blocks of distances, of which the next diagonal reaches the second.
-    far, near = jnp.split(jnp.sum(of_table, axis=0), 2, axis=1)
+    far, near = jnp.split(jnp.sum(d_table, axis=0), 2, axis=1)
     one = ((0, 0), (0, 0))
-    of_distances = (jnp.pad(far, ((0, 1), *one)) + jnp.pad(near, ((1, 0), *one))).reshape(-1, power(width))
+    d_distances = (jnp.pad(far, ((0, 1), *one)) + jnp.pad(near, ((1, 0), *one))).reshape(-1, power(width))
     first = blocks * BLOCK - positions
-    return of_joined.astype(joined.dtype), of_distances[first : first + 2 * positions - 1, :width], None
+    return d_joined.astype(joined.dtype), d_distances[first : first + 2 * positions - 1, :width], None
 
 
 attend.defvjp(_attend_forward, _attend_backward)

@@ -16,7 +16,7 @@ WIDE = {"BLOCK": 64, "num_warps": 4, "num_stages": 2}
 
 
 @triton.jit
-def of_kernel(
+def d_kernel(
     x, gradient, outputs, times, bins, times_out, bins_out, early, low, stride, dilation,
     sums,
     CHANNELS: tl.constexpr, FEATURES: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
@@ -46,8 +46,8 @@ def of_kernel(
         position = ((row // times_out).to(tl.int64) * times + time) * bins + bin
         met = tl.load(x + position[:, None] * CHANNELS + channel, mask=there[:, None], other=0.0)
         place = output.to(tl.int64)[:, None] * FEATURES + feature
-        slopes = tl.load(gradient + place, mask=there[:, None], other=0.0)
-        total += tl.dot(tl.trans(met), slopes, input_precision=PRECISION)
+        gradients = tl.load(gradient + place, mask=there[:, None], other=0.0)
+        total += tl.dot(tl.trans(met), gradients, input_precision=PRECISION)
     target = sums + (program * tl.num_programs(0) + tap) * CHANNELS * FEATURES
     tl.store(target + tl.arange(0, CHANNELS)[:, None] * FEATURES + feature, total)
 
@@ -74,7 +74,7 @@ def kernel_gradient(
     tuned = NARROW if x.dtype.itemsize == 2 else WIDE
     programs = min(PROGRAMS, triton.cdiv(outputs, tuned["BLOCK"]))
     (sums,) = launch(
-        of_kernel,
+        d_kernel,
         (taps[0] * taps[1], programs),
         (x, gradient, outputs, times, bins, times_out, bins_out, *before, stride, dilation),
         (((programs, taps[0] * taps[1], channels, features), jnp.float32),),

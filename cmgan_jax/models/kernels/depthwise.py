@@ -46,7 +46,7 @@ def forward(
 
 
 @triton.jit
-def of_kernel(
+def d_kernel(
     x, gradient, sequences, positions,
     sums,
     CHANNELS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, ALL_TAPS: tl.constexpr, BLOCK: tl.constexpr,
@@ -72,10 +72,10 @@ def of_kernel(
         place = sequence * tl.cast(positions, tl.int64) * CHANNELS
         for first in range(0, positions, BLOCK):
             n = first + block
-            slope = tl.load(gradient + place + n * CHANNELS + channel, mask=(n < positions) & known, other=0.0)
+            grad = tl.load(gradient + place + n * CHANNELS + channel, mask=(n < positions) & known, other=0.0)
             met = n + tap - TAPS // 2
             there = (met >= 0) & (met < positions) & known
-            total += tl.load(x + place + met * CHANNELS + channel, mask=there, other=0.0).to(tl.float32) * slope
+            total += tl.load(x + place + met * CHANNELS + channel, mask=there, other=0.0).to(tl.float32) * grad
     taps, channels = tl.arange(0, ALL_TAPS)[:, None], tl.arange(0, PADDED)[None, :]
     tl.store(sums + (program * ALL_TAPS + taps) * PADDED + channels, tl.sum(total, 1))
 
@@ -115,7 +115,7 @@ def _depthwise_backward(residual: tuple[Array, Array], gradient: Array) -> tuple
     sequences, positions, channels = x.shape
     taps, programs = kernel.shape[0], min(sequences, PROGRAMS)
     (sums,) = launch(
-        of_kernel,
+        d_kernel,
         (programs,),
         (x, gradient, sequences, positions),
         (((programs, power(taps), power(channels)), jnp.float32),),

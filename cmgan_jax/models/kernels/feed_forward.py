@@ -48,15 +48,15 @@ def _drop(x, seeds, element, THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr):
 
 
 @triton.jit
-def _elements(numbers, positions, row, column, WIDTH: tl.constexpr):
-    """Number of each element in the global batch, uint32; numbers: of the sequences, of which the first one counts."""
-    first = tl.load(numbers) * tl.cast(positions, tl.uint32)
+def _elements(row_ids, positions, row, column, WIDTH: tl.constexpr):
+    """Number of each element in the global batch, uint32; row_ids: of the sequences, of which the first one counts."""
+    first = tl.load(row_ids) * tl.cast(positions, tl.uint32)
     return (first + row.to(tl.uint32))[:, None] * WIDTH + column.to(tl.uint32)[None, :]
 
 
 @triton.jit
 def forward(
-    x, scale, shift, expand, expand_bias, contract, contract_bias, seeds, numbers, rows, positions,
+    x, scale, shift, expand, expand_bias, contract, contract_bias, seeds, row_ids, rows, positions,
     out,
     CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, HALF: tl.constexpr,
     THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
@@ -69,7 +69,7 @@ def forward(
         expand: [C, F], in the type of x; expand_bias: float32[F].
         contract: [F, C], in the type of x; contract_bias: float32[C].
         seeds: uint32[4], of dropout in the hidden layer and at the end.
-        numbers: uint32[sequences], of the sequences in the global batch, one by one, but for what fills a chunk.
+        row_ids: uint32[sequences], of the sequences in the global batch, one by one, but for what fills a chunk.
         rows: R.
         positions: of a sequence.
         out: as x.
@@ -80,46 +80,46 @@ def forward(
     scales, shifts = tl.load(scale + channel)[None, :], tl.load(shift + channel)[None, :]
     place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
     there = (row < rows)[:, None]
-    before, _, _, even = normal_rows(x, place, there, scales, shifts, CHANNELS)
+    before, _, _, normalised = normal_rows(x, place, there, scales, shifts, CHANNELS)
     sums = tl.zeros([BLOCK, CHANNELS], tl.float32)
     for first in range(0, HIDDEN, PART):
         hidden = first + tl.arange(0, PART)
         weights = tl.load(expand + channel[:, None] * HIDDEN + hidden[None, :])
-        wide = tl.dot(even, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
+        wide = tl.dot(normalised, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
         wide = wide * tl.sigmoid(wide)
-        wide = _drop(wide, seeds, _elements(numbers, positions, row, hidden, HIDDEN), THRESHOLD, SURVIVOR)
+        wide = _drop(wide, seeds, _elements(row_ids, positions, row, hidden, HIDDEN), THRESHOLD, SURVIVOR)
         weights = tl.load(contract + hidden[:, None] * CHANNELS + channel[None, :])
         sums += tl.dot(wide.to(before.dtype), weights, input_precision=PRECISION)
     sums += tl.load(contract_bias + channel)[None, :]
-    sums = _drop(sums, seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
+    sums = _drop(sums, seeds + 2, _elements(row_ids, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
     tl.store(out + place, (before.to(tl.float32) + HALF * sums).to(before.dtype), mask=there)
 
 
 @triton.jit
 def _hidden(
-    even, slopes, expand, expand_bias, contract, seeds, elements, hidden,
+    normalised, gradients, expand, expand_bias, contract, seeds, elements, hidden,
     CHANNELS: tl.constexpr, HIDDEN: tl.constexpr,
     THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A part of the hidden layer and its gradients: what goes on [BLOCK, PART], and the gradient before SiLU."""
     channel = tl.arange(0, CHANNELS)
     weights = tl.load(expand + channel[:, None] * HIDDEN + hidden[None, :])
-    wide = tl.dot(even, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
+    wide = tl.dot(normalised, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
     gate = tl.sigmoid(wide)
     weights = tl.load(contract + hidden[None, :] * CHANNELS + channel[:, None])
-    of_wide = tl.dot(slopes, weights, input_precision=PRECISION)
+    d_wide = tl.dot(gradients, weights, input_precision=PRECISION)
     goes_on = wide * gate
     if THRESHOLD > 0:
         kept = _kept(seeds, elements, THRESHOLD, SURVIVOR)
         goes_on *= kept
-        of_wide *= kept
-    return goes_on.to(even.dtype), of_wide * gate * (1 + wide * (1 - gate))
+        d_wide *= kept
+    return goes_on.to(normalised.dtype), d_wide * gate * (1 + wide * (1 - gate))
 
 
 @triton.jit
-def of_weights(
-    x, gradient, scale, shift, expand, expand_bias, contract, seeds, numbers, rows, positions,
-    of_expand, of_expand_bias, of_contract,
+def d_weights(
+    x, gradient, scale, shift, expand, expand_bias, contract, seeds, row_ids, rows, positions,
+    d_expand, d_expand_bias, d_contract,
     CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, HALF: tl.constexpr,
     THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -127,9 +127,9 @@ def of_weights(
 
     Args:
         gradient: as out of `forward`; for the others see there.
-        of_expand: float32[programs, C, F], each program's share.
-        of_expand_bias: float32[programs, F].
-        of_contract: float32[programs, F, C].
+        d_expand: float32[programs, C, F], each program's share.
+        d_expand_bias: float32[programs, F].
+        d_contract: float32[programs, F, C].
     """
     program = tl.program_id(0)
     channel, hidden = tl.arange(0, CHANNELS), tl.program_id(1) * PART + tl.arange(0, PART)
@@ -141,27 +141,29 @@ def of_weights(
         row = first + tl.arange(0, BLOCK)
         place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
         there = (row < rows)[:, None]
-        before, _, _, even = normal_rows(x, place, there, scales, shifts, CHANNELS)
-        slopes = HALF * tl.load(gradient + place, mask=there, other=0.0).to(tl.float32)
-        slopes = _drop(slopes, seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
-        slopes = slopes.to(before.dtype)
-        elements = _elements(numbers, positions, row, hidden, HIDDEN)
-        wide, of_wide = _hidden(
-            even, slopes, expand, expand_bias, contract, seeds, elements, hidden,
+        before, _, _, normalised = normal_rows(x, place, there, scales, shifts, CHANNELS)
+        gradients = HALF * tl.load(gradient + place, mask=there, other=0.0).to(tl.float32)
+        gradients = _drop(
+            gradients, seeds + 2, _elements(row_ids, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR
+        )
+        gradients = gradients.to(before.dtype)
+        elements = _elements(row_ids, positions, row, hidden, HIDDEN)
+        wide, d_wide = _hidden(
+            normalised, gradients, expand, expand_bias, contract, seeds, elements, hidden,
             CHANNELS, HIDDEN, THRESHOLD, SURVIVOR, PRECISION,
         )  # fmt: skip
-        sums_of_bias += tl.sum(of_wide, 0)
-        sums += tl.dot(tl.trans(even), of_wide.to(before.dtype), input_precision=PRECISION)
-        sums_of_contract += tl.dot(tl.trans(wide), slopes, input_precision=PRECISION)
-    tl.store(of_expand + (program * CHANNELS + channel[:, None]) * HIDDEN + hidden[None, :], sums)
-    tl.store(of_expand_bias + program * HIDDEN + hidden, sums_of_bias)
-    tl.store(of_contract + (program * HIDDEN + hidden[:, None]) * CHANNELS + channel[None, :], sums_of_contract)
+        sums_of_bias += tl.sum(d_wide, 0)
+        sums += tl.dot(tl.trans(normalised), d_wide.to(before.dtype), input_precision=PRECISION)
+        sums_of_contract += tl.dot(tl.trans(wide), gradients, input_precision=PRECISION)
+    tl.store(d_expand + (program * CHANNELS + channel[:, None]) * HIDDEN + hidden[None, :], sums)
+    tl.store(d_expand_bias + program * HIDDEN + hidden, sums_of_bias)
+    tl.store(d_contract + (program * HIDDEN + hidden[:, None]) * CHANNELS + channel[None, :], sums_of_contract)
 
 
 @triton.jit
-def of_input(
-    x, gradient, scale, shift, expand, expand_bias, contract, seeds, numbers, rows, positions,
-    of_x, of_norm,
+def d_input(
+    x, gradient, scale, shift, expand, expand_bias, contract, seeds, row_ids, rows, positions,
+    d_x, d_norm,
     CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, HALF: tl.constexpr,
     THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -169,8 +171,8 @@ def of_input(
 
     Args:
         gradient: as out of `forward`; for the others see there.
-        of_x: as x.
-        of_norm: float32[programs, 3, C], each program's share: of scale, of shift and of contract_bias.
+        d_x: as x.
+        d_norm: float32[programs, 3, C], each program's share: of scale, of shift and of contract_bias.
     """
     program = tl.program_id(0)
     channel = tl.arange(0, CHANNELS)
@@ -182,33 +184,35 @@ def of_input(
         row = first + tl.arange(0, BLOCK)
         place = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
         there = (row < rows)[:, None]
-        before, unit, inverse, even = normal_rows(x, place, there, scales, shifts, CHANNELS)
+        before, unit, inverse, normalised = normal_rows(x, place, there, scales, shifts, CHANNELS)
         whole = tl.load(gradient + place, mask=there, other=0.0).to(tl.float32)
-        slopes = HALF * whole
-        slopes = _drop(slopes, seeds + 2, _elements(numbers, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR)
-        sums_of_bias += tl.sum(slopes, 0)
-        slopes = slopes.to(before.dtype)
-        of_even = tl.zeros([BLOCK, CHANNELS], tl.float32)
+        gradients = HALF * whole
+        gradients = _drop(
+            gradients, seeds + 2, _elements(row_ids, positions, row, channel, CHANNELS), THRESHOLD, SURVIVOR
+        )
+        sums_of_bias += tl.sum(gradients, 0)
+        gradients = gradients.to(before.dtype)
+        d_normalised = tl.zeros([BLOCK, CHANNELS], tl.float32)
         for begin in range(0, HIDDEN, PART):
             hidden = begin + tl.arange(0, PART)
-            elements = _elements(numbers, positions, row, hidden, HIDDEN)
-            _, of_wide = _hidden(
-                even, slopes, expand, expand_bias, contract, seeds, elements, hidden,
+            elements = _elements(row_ids, positions, row, hidden, HIDDEN)
+            _, d_wide = _hidden(
+                normalised, gradients, expand, expand_bias, contract, seeds, elements, hidden,
                 CHANNELS, HIDDEN, THRESHOLD, SURVIVOR, PRECISION,
             )  # fmt: skip
             weights = tl.load(expand + channel[None, :] * HIDDEN + hidden[:, None])
-            of_even += tl.dot(of_wide.to(before.dtype), weights, input_precision=PRECISION)
-        sums_of_scale += tl.sum(of_even * unit, 0)
-        sums_of_shift += tl.sum(of_even, 0)
-        of_before = whole + before_normal(of_even * scales, unit, inverse, CHANNELS)
-        tl.store(of_x + place, of_before.to(before.dtype), mask=there)
-    place = of_norm + program * 3 * CHANNELS + channel
+            d_normalised += tl.dot(d_wide.to(before.dtype), weights, input_precision=PRECISION)
+        sums_of_scale += tl.sum(d_normalised * unit, 0)
+        sums_of_shift += tl.sum(d_normalised, 0)
+        d_before = whole + before_normal(d_normalised * scales, unit, inverse, CHANNELS)
+        tl.store(d_x + place, d_before.to(before.dtype), mask=there)
+    place = d_norm + program * 3 * CHANNELS + channel
     tl.store(place, sums_of_scale)
     tl.store(place + CHANNELS, sums_of_shift)
     tl.store(place + 2 * CHANNELS, sums_of_bias)
 
 
-class Weights(NamedTuple):
+class FeedForwardWeights(NamedTuple):
     """Parameters, float32: scale and shift of the norm [C], expand [C, F] and [F], contract [F, C] and [C]."""
 
     scale: Array
@@ -230,14 +234,16 @@ def _compiled_for(x: Array, hidden: int, half: float, rate: float, tiles: Tiles)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def feed_forward(x: Array, weights: Weights, seeds: Array, numbers: Array, half: float, rate: float) -> Array:
+def feed_forward(
+    x: Array, weights: FeedForwardWeights, seeds: Array, row_ids: Array, half: float, rate: float
+) -> Array:
     """A feed-forward with its norm, its residual and dropout.
 
     Args:
         x: [sequences, N, C]; C and the hidden layer's width as `launch.fits` has them.
         weights: parameters.
         seeds: uint32[4], of dropout in the hidden layer and at the end.
-        numbers: uint32[sequences], of the sequences in the global batch, one by one, but for what fills a chunk.
+        row_ids: uint32[sequences], of the sequences in the global batch, one by one, but for what fills a chunk.
         half: what it counts beside x.
         rate: of dropout.
 
@@ -258,7 +264,7 @@ def feed_forward(x: Array, weights: Weights, seeds: Array, numbers: Array, half:
             weights.contract.astype(x.dtype),
             weights.contract_bias,
             seeds,
-            numbers,
+            row_ids,
             rows,
             x.shape[1],
         ),
@@ -269,13 +275,13 @@ def feed_forward(x: Array, weights: Weights, seeds: Array, numbers: Array, half:
 
 
 def _feed_forward_forward(
-    x: Array, weights: Weights, seeds: Array, numbers: Array, half: float, rate: float
+    x: Array, weights: FeedForwardWeights, seeds: Array, row_ids: Array, half: float, rate: float
 ) -> tuple[Array, Any]:
-    return feed_forward(x, weights, seeds, numbers, half, rate), (x, weights, seeds, numbers)
+    return feed_forward(x, weights, seeds, row_ids, half, rate), (x, weights, seeds, row_ids)
 
 
 def _feed_forward_backward(half: float, rate: float, residual: Any, gradient: Array) -> tuple[Any, ...]:
-    x, weights, seeds, numbers = residual
+    x, weights, seeds, row_ids = residual
     channels, hidden = weights.expand.shape
     rows = x.shape[0] * x.shape[1]
     operands = (
@@ -287,7 +293,7 @@ def _feed_forward_backward(half: float, rate: float, residual: Any, gradient: Ar
         weights.expand_bias,
         weights.contract.astype(x.dtype),
         seeds,
-        numbers,
+        row_ids,
         rows,
         x.shape[1],
     )
@@ -295,20 +301,20 @@ def _feed_forward_backward(half: float, rate: float, residual: Any, gradient: Ar
     programs = min(triton.cdiv(rows, compiled_for["BLOCK"]), PROGRAMS_OF_WEIGHTS)
     shapes = ((programs, channels, hidden), (programs, hidden), (programs, hidden, channels))
     shares = launch(
-        of_weights,
+        d_weights,
         (programs, hidden // compiled_for["PART"]),
         operands,
         [(shape, jnp.float32) for shape in shapes],
         **compiled_for,
     )
-    of_expand, of_expand_bias, of_contract = (jnp.sum(share, axis=0) for share in shares)
+    d_expand, d_expand_bias, d_contract = (jnp.sum(share, axis=0) for share in shares)
     compiled_for = _compiled_for(x, hidden, half, rate, OF_INPUT)
     programs = min(triton.cdiv(rows, compiled_for["BLOCK"]), PROGRAMS_OF_INPUT)
-    of_x, of_norm = launch(
-        of_input, (programs,), operands, ((x.shape, x.dtype), ((programs, 3, channels), jnp.float32)), **compiled_for
+    d_x, d_norm = launch(
+        d_input, (programs,), operands, ((x.shape, x.dtype), ((programs, 3, channels), jnp.float32)), **compiled_for
     )
-    of_scale, of_shift, of_contract_bias = jnp.sum(of_norm, axis=0)
-    return of_x, Weights(of_scale, of_shift, of_expand, of_expand_bias, of_contract, of_contract_bias), None, None
+    d_scale, d_shift, d_contract_bias = jnp.sum(d_norm, axis=0)
+    return d_x, FeedForwardWeights(d_scale, d_shift, d_expand, d_expand_bias, d_contract, d_contract_bias), None, None
 
 
 feed_forward.defvjp(_feed_forward_forward, _feed_forward_backward)

@@ -49,39 +49,39 @@ def forward(
     there = (row < rows)[:, None]
     place = row.to(tl.int64)[:, None]
     scales, shifts = tl.load(scale + channel)[None, :], tl.load(shift + channel)[None, :]
-    before, _, _, even = normal_rows(x, place * CHANNELS + channel[None, :], there, scales, shifts, CHANNELS)
+    before, _, _, normalised = normal_rows(x, place * CHANNELS + channel[None, :], there, scales, shifts, CHANNELS)
     for first in range(0, FEATURES, PART):
         feature = first + tl.arange(0, PART)
-        value = _half(even, expand, bias, feature, CHANNELS, 2 * FEATURES, PRECISION)
-        gate = _half(even, expand, bias, FEATURES + feature, CHANNELS, 2 * FEATURES, PRECISION)
+        value = _half(normalised, expand, bias, feature, CHANNELS, 2 * FEATURES, PRECISION)
+        gate = _half(normalised, expand, bias, FEATURES + feature, CHANNELS, 2 * FEATURES, PRECISION)
         results = (value * tl.sigmoid(gate)).to(before.dtype)
         tl.store(out + place * FEATURES + feature[None, :], results, mask=there)
 
 
 @triton.jit
 def _of_halves(
-    even, slopes, expand, bias, feature,
+    normalised, gradients, expand, bias, feature,
     CHANNELS: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of value and of gate, float32[BLOCK, PART] each."""
-    value = _half(even, expand, bias, feature, CHANNELS, 2 * FEATURES, PRECISION)
-    gate = tl.sigmoid(_half(even, expand, bias, FEATURES + feature, CHANNELS, 2 * FEATURES, PRECISION))
-    of_value = slopes * gate
-    return of_value, of_value * value * (1 - gate)
+    value = _half(normalised, expand, bias, feature, CHANNELS, 2 * FEATURES, PRECISION)
+    gate = tl.sigmoid(_half(normalised, expand, bias, FEATURES + feature, CHANNELS, 2 * FEATURES, PRECISION))
+    d_value = gradients * gate
+    return d_value, d_value * value * (1 - gate)
 
 
 @triton.jit
-def of_weights(
+def d_weights(
     x, gradient, scale, shift, expand, bias, rows,
-    of_expand, of_bias,
+    d_expand, d_bias,
     CHANNELS: tl.constexpr, FEATURES: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the product's parameters. Grid: (programs, F / PART); each takes every so many-th block of rows.
 
     Args:
         gradient: as out of `forward`; for the others see there.
-        of_expand: float32[programs, C, 2F], each program's share.
-        of_bias: float32[programs, 2F].
+        d_expand: float32[programs, C, 2F], each program's share.
+        d_bias: float32[programs, 2F].
     """
     program = tl.program_id(0)
     channel, feature = tl.arange(0, CHANNELS), tl.program_id(1) * PART + tl.arange(0, PART)
@@ -93,34 +93,34 @@ def of_weights(
         row = first + tl.arange(0, BLOCK)
         there = (row < rows)[:, None]
         place = row.to(tl.int64)[:, None]
-        before, _, _, even = normal_rows(x, place * CHANNELS + channel[None, :], there, scales, shifts, CHANNELS)
-        slopes = tl.load(gradient + place * FEATURES + feature[None, :], mask=there, other=0.0).to(tl.float32)
-        of_value, of_gate = _of_halves(even, slopes, expand, bias, feature, CHANNELS, FEATURES, PRECISION)
-        value_bias += tl.sum(of_value, 0)
-        gate_bias += tl.sum(of_gate, 0)
-        turned = tl.trans(even)
-        sums_of_value += tl.dot(turned, of_value.to(before.dtype), input_precision=PRECISION)
-        sums_of_gate += tl.dot(turned, of_gate.to(before.dtype), input_precision=PRECISION)
-    target = of_expand + (program * CHANNELS + channel[:, None]) * 2 * FEATURES + feature[None, :]
+        before, _, _, normalised = normal_rows(x, place * CHANNELS + channel[None, :], there, scales, shifts, CHANNELS)
+        gradients = tl.load(gradient + place * FEATURES + feature[None, :], mask=there, other=0.0).to(tl.float32)
+        d_value, d_gate = _of_halves(normalised, gradients, expand, bias, feature, CHANNELS, FEATURES, PRECISION)
+        value_bias += tl.sum(d_value, 0)
+        gate_bias += tl.sum(d_gate, 0)
+        turned = tl.trans(normalised)
+        sums_of_value += tl.dot(turned, d_value.to(before.dtype), input_precision=PRECISION)
+        sums_of_gate += tl.dot(turned, d_gate.to(before.dtype), input_precision=PRECISION)
+    target = d_expand + (program * CHANNELS + channel[:, None]) * 2 * FEATURES + feature[None, :]
     tl.store(target, sums_of_value)
     tl.store(target + FEATURES, sums_of_gate)
-    target = of_bias + program * 2 * FEATURES + feature
+    target = d_bias + program * 2 * FEATURES + feature
     tl.store(target, value_bias)
     tl.store(target + FEATURES, gate_bias)
 
 
 @triton.jit
-def of_input(
+def d_input(
     x, gradient, scale, shift, expand, bias, rows,
-    of_x, of_norm,
+    d_x, d_norm,
     CHANNELS: tl.constexpr, FEATURES: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the input and of the norm. Grid: (programs,); each takes every so many-th block of rows.
 
     Args:
         gradient: as out of `forward`; for the others see there.
-        of_x: as x.
-        of_norm: float32[programs, 2, C], each program's share: of scale and of shift.
+        d_x: as x.
+        d_norm: float32[programs, 2, C], each program's share: of scale and of shift.
     """
     program = tl.program_id(0)
     channel = tl.arange(0, CHANNELS)
@@ -131,25 +131,25 @@ def of_input(
         there = (row < rows)[:, None]
         place = row.to(tl.int64)[:, None]
         places = place * CHANNELS + channel[None, :]
-        before, unit, inverse, even = normal_rows(x, places, there, scales, shifts, CHANNELS)
-        of_even = tl.zeros([BLOCK, CHANNELS], tl.float32)
+        before, unit, inverse, normalised = normal_rows(x, places, there, scales, shifts, CHANNELS)
+        d_normalised = tl.zeros([BLOCK, CHANNELS], tl.float32)
         for begin in range(0, FEATURES, PART):
             feature = begin + tl.arange(0, PART)
-            slopes = tl.load(gradient + place * FEATURES + feature[None, :], mask=there, other=0.0).to(tl.float32)
-            of_value, of_gate = _of_halves(even, slopes, expand, bias, feature, CHANNELS, FEATURES, PRECISION)
+            gradients = tl.load(gradient + place * FEATURES + feature[None, :], mask=there, other=0.0).to(tl.float32)
+            d_value, d_gate = _of_halves(normalised, gradients, expand, bias, feature, CHANNELS, FEATURES, PRECISION)
             weights = expand + channel[None, :] * 2 * FEATURES + feature[:, None]
-            of_even += tl.dot(of_value.to(before.dtype), tl.load(weights), input_precision=PRECISION)
-            of_even += tl.dot(of_gate.to(before.dtype), tl.load(weights + FEATURES), input_precision=PRECISION)
-        sums_of_scale += tl.sum(of_even * unit, 0)
-        sums_of_shift += tl.sum(of_even, 0)
-        of_before = before_normal(of_even * scales, unit, inverse, CHANNELS)
-        tl.store(of_x + places, of_before.to(before.dtype), mask=there)
-    target = of_norm + program * 2 * CHANNELS + channel
+            d_normalised += tl.dot(d_value.to(before.dtype), tl.load(weights), input_precision=PRECISION)
+            d_normalised += tl.dot(d_gate.to(before.dtype), tl.load(weights + FEATURES), input_precision=PRECISION)
+        sums_of_scale += tl.sum(d_normalised * unit, 0)
+        sums_of_shift += tl.sum(d_normalised, 0)
+        d_before = before_normal(d_normalised * scales, unit, inverse, CHANNELS)
+        tl.store(d_x + places, d_before.to(before.dtype), mask=there)
+    target = d_norm + program * 2 * CHANNELS + channel
     tl.store(target, sums_of_scale)
     tl.store(target + CHANNELS, sums_of_shift)
 
 
-class Weights(NamedTuple):
+class GatedWeights(NamedTuple):
     """Parameters, float32: scale and shift of the norm [C], expand [C, 2F] and bias [2F]."""
 
     scale: Array
@@ -158,13 +158,13 @@ class Weights(NamedTuple):
     bias: Array
 
 
-def _compiled_for(x: Array, weights: Weights) -> dict[str, Any]:
+def _compiled_for(x: Array, weights: GatedWeights) -> dict[str, Any]:
     features = weights.expand.shape[1] // 2
     return {"CHANNELS": x.shape[-1], "FEATURES": features} | TILES.compiled_for(x.dtype, features)
 
 
 @jax.custom_vjp
-def gated(x: Array, weights: Weights) -> Array:
+def gated(x: Array, weights: GatedWeights) -> Array:
     """A gated linear unit and the norm before it.
 
     Args:
@@ -186,27 +186,27 @@ def gated(x: Array, weights: Weights) -> Array:
     return out
 
 
-def _gated_forward(x: Array, weights: Weights) -> tuple[Array, Any]:
+def _gated_forward(x: Array, weights: GatedWeights) -> tuple[Array, Any]:
     return gated(x, weights), (x, weights)
 
 
-def _gated_backward(residual: Any, gradient: Array) -> tuple[Array, Weights]:
+def _gated_backward(residual: Any, gradient: Array) -> tuple[Array, GatedWeights]:
     x, weights = residual
     compiled_for = _compiled_for(x, weights)
     rows, (channels, wide) = x.shape[0] * x.shape[1], weights.expand.shape
     programs = min(triton.cdiv(rows, compiled_for["BLOCK"]), PROGRAMS)
     operands = (x, gradient, weights.scale, weights.shift, weights.expand.astype(x.dtype), weights.bias, rows)
     shares = launch(
-        of_weights,
+        d_weights,
         (programs, compiled_for["FEATURES"] // compiled_for["PART"]),
         operands,
         (((programs, channels, wide), jnp.float32), ((programs, wide), jnp.float32)),
         **compiled_for,
     )
-    of_x, of_norm = launch(
-        of_input, (programs,), operands, ((x.shape, x.dtype), ((programs, 2, channels), jnp.float32)), **compiled_for
+    d_x, d_norm = launch(
+        d_input, (programs,), operands, ((x.shape, x.dtype), ((programs, 2, channels), jnp.float32)), **compiled_for
     )
-    return of_x, Weights(*jnp.sum(of_norm, axis=0), *(jnp.sum(share, axis=0) for share in shares))
+    return d_x, GatedWeights(*jnp.sum(d_norm, axis=0), *(jnp.sum(share, axis=0) for share in shares))
 
 
 gated.defvjp(_gated_forward, _gated_backward)

@@ -25,8 +25,8 @@ def normal_rows(source, place, there, scales, shifts, CHANNELS: tl.constexpr):
 
 
 @triton.jit
-def before_normal(of_unit, unit, inverse, CHANNELS: tl.constexpr):
+def before_normal(d_unit, unit, inverse, CHANNELS: tl.constexpr):
     """The gradient of what `normal` took, from that of its rows and from what it gave."""
-    mean = tl.sum(of_unit, 1)[:, None] / CHANNELS
-    along = tl.sum(of_unit * unit, 1)[:, None] / CHANNELS
-    return (of_unit - mean - unit * along) * inverse[:, None]
+    mean = tl.sum(d_unit, 1)[:, None] / CHANNELS
+    along = tl.sum(d_unit * unit, 1)[:, None] / CHANNELS
+    return (d_unit - mean - unit * along) * inverse[:, None]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.torture import Arguments, differences, torture
+from experiments.kill_test import Arguments, differences, torture
 
 
 @pytest.mark.timeout(1200)

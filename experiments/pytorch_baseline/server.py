@@ -1,6 +1,6 @@
 """Answers requests on standard input, a line of JSON each, by running the published CMGAN in PyTorch.
 
-Started by `client` in an interpreter that has PyTorch: `python -m experiments.yardstick.server`.
+Started by `client` in an interpreter that has PyTorch: `python -m experiments.pytorch_baseline.server`.
 """
 
 # pyright: reportMissingImports=false
@@ -19,9 +19,9 @@ from torch import nn
 
 from cmgan_jax.benchmarking.memory import peak_rss, reset_peak
 from cmgan_jax.recipes import from_dict
-from experiments.yardstick.networks import Discriminator, Generator
-from experiments.yardstick.published_pesq import JoinedPesq
-from experiments.yardstick.training import Trainer
+from experiments.pytorch_baseline.networks import Discriminator, Generator
+from experiments.pytorch_baseline.published_pesq import JoinedPesq
+from experiments.pytorch_baseline.training import Trainer
 
 Answer = dict[str, Any]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cmgan_jax.config import LossConfig, OptimiserConfig, SpectralConfig
-from experiments.yardstick.networks import Discriminator, Generator
-from experiments.yardstick.published_pesq import JoinedPesq
+from experiments.pytorch_baseline.networks import Discriminator, Generator
+from experiments.pytorch_baseline.published_pesq import JoinedPesq
 
 GUARD = 1e-12
 """Added to a power before a root of it is taken: the root's derivative is infinite at 0."""
@@ -47,15 +47,15 @@ def magnitude(spectrum: Tensor) -> Tensor:
 
 
 def generator_loss(
-    estimate: Tensor, clean: Tensor, audio: Tensor, reference: Tensor, verdict: Tensor, weights: LossConfig
+    estimate: Tensor, clean: Tensor, audio: Tensor, reference: Tensor, score: Tensor, weights: LossConfig
 ) -> Tensor:
-    """The published sum: spectra [B, 2, T, F], waveforms [B, S], the discriminator's verdict [B]."""
+    """The published sum: spectra [B, 2, T, F], waveforms [B, S], the discriminator's score [B]."""
     ri = functional.mse_loss(estimate[:, 0], clean[:, 0]) + functional.mse_loss(estimate[:, 1], clean[:, 1])
     return (
         weights.ri * ri
         + weights.magnitude * functional.mse_loss(magnitude(estimate), magnitude(clean))
         + weights.time * functional.l1_loss(audio, reference)
-        + weights.adversarial * functional.mse_loss(verdict, torch.ones_like(verdict))
+        + weights.adversarial * functional.mse_loss(score, torch.ones_like(score))
     )
 
 
@@ -112,9 +112,9 @@ class Trainer:
             estimate = self.generator(noisy_spectrum)
         estimate = estimate.float()
         with self.computing():
-            verdict = self.discriminator(clean_magnitude, magnitude(estimate))
+            score = self.discriminator(clean_magnitude, magnitude(estimate))
         audio = self.spectra.synthesise(estimate)
-        loss = generator_loss(estimate, clean_spectrum, audio, clean, verdict.float(), self._weights)
+        loss = generator_loss(estimate, clean_spectrum, audio, clean, score.float(), self._weights)
         self._optimise_generator.zero_grad()
         loss.backward()
         self._optimise_generator.step()

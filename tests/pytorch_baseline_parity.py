@@ -1,4 +1,4 @@
-"""Run where PyTorch is, by test_yardstick: the yardstick's deviations from the published code's own numbers."""
+"""Run where PyTorch is, by test_baseline: the baseline's deviations from the published code's own numbers."""
 
 # pyright: reportMissingImports=false
 
@@ -13,8 +13,8 @@ from torch import nn
 
 from cmgan_jax.config import DiscriminatorConfig, GeneratorConfig, LossConfig, SpectralConfig
 from cmgan_jax.interop.tables import generator_table
-from experiments.yardstick.networks import load_discriminator, load_generator
-from experiments.yardstick.training import Spectra, Trainer, generator_loss, magnitude
+from experiments.pytorch_baseline.networks import load_discriminator, load_generator
+from experiments.pytorch_baseline.training import Spectra, Trainer, generator_loss, magnitude
 
 
 def deviation(found: torch.Tensor, expected: np.ndarray) -> float:
@@ -46,15 +46,15 @@ def main(folder: Path) -> dict[str, float]:
         expected = np.concatenate([numbers["eval_real"], numbers["eval_imag"]], axis=1)
         found["generator"] = deviation(estimate, expected)
         found["audio"] = deviation(spectra.synthesise(estimate), numbers["eval_audio"])
-        verdict = judge(magnitude(clean), magnitude(torch.from_numpy(expected)))
-        found["discriminator"] = deviation(verdict, numbers["disc_clean_est"][:, 0])
+        finding = judge(magnitude(clean), magnitude(torch.from_numpy(expected)))
+        found["discriminator"] = deviation(finding, numbers["disc_clean_est"][:, 0])
 
     generator.train()
     estimate = generator(noisy[:1])
     audio, reference = spectra.synthesise(estimate), torch.from_numpy(numbers["clean"][:1])
     # The published head's total: the un-normalised clean in the time loss.
-    verdict = judge(magnitude(clean[:1]), magnitude(estimate))
-    loss = generator_loss(estimate, clean[:1], audio, reference, verdict, LossConfig())
+    finding = judge(magnitude(clean[:1]), magnitude(estimate))
+    loss = generator_loss(estimate, clean[:1], audio, reference, finding, LossConfig())
     found["loss"] = deviation(loss, numbers["loss_total_official"])
     loss.backward()
     found["gradient"] = gradient_deviation(generator, numbers)

@@ -1,4 +1,4 @@
-"""Run where PyTorch is, by test_yardstick: the rebuilt generator's result for given weights, sizes and spectrum."""
+"""Run where PyTorch is, by test_baseline: the rebuilt generator's result for given weights, sizes and spectrum."""
 
 # pyright: reportMissingImports=false
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cmgan_jax.recipes import from_dict
-from experiments.yardstick.networks import load_generator
+from experiments.pytorch_baseline.networks import load_generator
 
 
 def main(folder: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cmgan_jax.config import DiscriminatorConfig, GeneratorConfig
-from cmgan_jax.interop.tables import Entry, discriminator_table, generator_table
+from cmgan_jax.interop.tables import TensorEntry, discriminator_table, generator_table
 
 
 class ConvUnit(nn.Module):
@@ -274,7 +274,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Judges magnitudes beside their clean reference, [B, F, T] each."""
+    """Scores magnitudes beside their clean reference, [B, F, T] each."""
 
     def __init__(self, c: DiscriminatorConfig):
         super().__init__()
@@ -314,14 +314,14 @@ _LEAVES = {
 }
 
 
-def _generator_name(entry: Entry) -> str:
+def _generator_name(entry: TensorEntry) -> str:
     *path, leaf = str(entry.flax).split("/")[1:]
     if path[-1] == "conv" and leaf in ("kernel", "bias"):
         path.pop()  # Our convolutions are wrapped once more.
     return ".".join([*path, _LEAVES.get(leaf, leaf)])
 
 
-def _discriminator_name(entry: Entry) -> str:
+def _discriminator_name(entry: TensorEntry) -> str:
     *path, leaf = str(entry.flax).split("/")[1:]
     if path and path[-1] == "spectral_norm":
         return ".".join([*path[:-1], f"weight_{leaf}"])

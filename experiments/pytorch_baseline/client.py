@@ -102,7 +102,7 @@ def environment() -> dict[str, str]:
 
 
 @dataclass
-class Yardstick:
+class BaselineProcess:
     """One mode at one size, in its own process. Close it, or use `with`.
 
     Args:
@@ -127,7 +127,7 @@ class Yardstick:
 
     def __post_init__(self) -> None:
         self._process = subprocess.Popen(
-            [require_torch(), "-m", "experiments.yardstick.server"],
+            [require_torch(), "-m", "experiments.pytorch_baseline.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -136,7 +136,7 @@ class Yardstick:
             env=environment(),
             start_new_session=True,  # A group with its scoring processes, which are to end with it.
         )
-        self._ending = threading.Thread(target=self._end_its_own, name="yardstick", daemon=True)
+        self._ending = threading.Thread(target=self._end_its_own, name="baseline", daemon=True)
         self._ending.start()
         try:
             self._open()
@@ -222,10 +222,10 @@ class Yardstick:
 
 
 class Theirs:
-    """Windows through a yardstick's generator.
+    """Windows through a baseline's generator.
 
     Args:
-        yardstick: open.
+        baseline: open.
         pieces: float32[windows, S] each.
         batch: windows at once.
 
@@ -233,9 +233,9 @@ class Theirs:
         rss: peak of its process's resident set in the last run, in bytes.
     """
 
-    def __init__(self, yardstick: Yardstick, pieces: list[np.ndarray], batch: int):
+    def __init__(self, baseline: BaselineProcess, pieces: list[np.ndarray], batch: int):
         self.rss = 0
-        self._yardstick, self._pieces, self._batch = yardstick, pieces, batch
+        self._baseline, self._pieces, self._batch = baseline, pieces, batch
 
     def warm_up(self) -> None:
         """Enhance the first windows of the longest."""
@@ -252,7 +252,7 @@ class Theirs:
             files = [str(Path(folder) / f"{i}.npy") for i in range(len(pieces))]
             for file, piece in zip(files, pieces, strict=True):
                 np.save(file, piece.astype(np.float32))
-            return self._yardstick.ask("enhance", files=files, batch=self._batch)
+            return self._baseline.ask("enhance", files=files, batch=self._batch)
 
 
 class Published:
@@ -275,16 +275,16 @@ class Published:
 
     def open(
         self, opened: ExitStack, config: Config, crops: Crops, modes: Sequence[Mode]
-    ) -> tuple[dict[Mode, Yardstick], list[str]]:
+    ) -> tuple[dict[Mode, BaselineProcess], list[str]]:
         """A process for each mode, to be closed with `opened`; and why some could not begin."""
         found, gone = {}, []
         for mode in modes:
             try:
-                found[mode] = opened.enter_context(Yardstick(config, crops, mode))
+                found[mode] = opened.enter_context(BaselineProcess(config, crops, mode))
             except Gone as error:
                 gone.append(str(error))
         return found, gone
 
-    def way(self, yardstick: Yardstick, pieces: list[np.ndarray], batch: int) -> Theirs:
-        """Windows through a yardstick's generator, so many at once."""
-        return Theirs(yardstick, pieces, batch)
+    def way(self, baseline: BaselineProcess, pieces: list[np.ndarray], batch: int) -> Theirs:
+        """Windows through a baseline's generator, so many at once."""
+        return Theirs(baseline, pieces, batch)

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from cmgan_jax.runtime import ARENAS
-from experiments.endurance import Arguments, Sample, sample, verdict
+from experiments.soak_test import Arguments, Sample, finding, sample
 
 STEADY = [Sample(step, 1000.0, 40, 20, 2) for step in range(0, 2000, 10)]
 
 
 def test_steady_samples_pass_whatever_the_start_was() -> None:
     warming = [replace(each, memory=500.0) if each.step < 200 else each for each in STEADY]
-    lines, holds = verdict(warming, Arguments())
+    lines, holds = finding(warming, Arguments())
     assert holds
     assert lines[0] == "memory: 1000 MiB -> 1000 MiB (+0.00%)"
 
@@ -27,7 +27,7 @@ def test_steady_samples_pass_whatever_the_start_was() -> None:
 def test_growth_is_told(name: str, amount: float) -> None:
     """2.5 % of 1000 MiB, or one more of the others, from the middle of the run on."""
     grown = [replace(s, **{name: getattr(s, name) + amount}) if s.step > 1000 else s for s in STEADY]
-    lines, holds = verdict(grown, Arguments())
+    lines, holds = finding(grown, Arguments())
     assert not holds
     assert [line.split(":")[0] for line in lines if line.endswith("GREW")] == [name]
 
@@ -35,7 +35,7 @@ def test_growth_is_told(name: str, amount: float) -> None:
 def test_threads_that_linger_after_a_save_are_no_growth() -> None:
     """Of 100 steps they are there for 40 in the beginning, and for 80 once the machine is free."""
     lingering = [replace(s, threads=26) if s.step % 100 < (40 if s.step < 1000 else 80) else s for s in STEADY]
-    lines, holds = verdict(lingering, Arguments())
+    lines, holds = finding(lingering, Arguments())
     assert holds
     assert lines[2] == "threads: 20 -> 20 (+0.00%)"
 
@@ -73,7 +73,7 @@ def test_children_of_every_thread_count() -> None:
 
 def test_nothing_before_is_no_division() -> None:
     none = [replace(each, processes=0) for each in STEADY]
-    lines, holds = verdict(none, Arguments())
+    lines, holds = finding(none, Arguments())
     assert holds
     assert lines[-1] == "processes: 0 -> 0 (none before)"
 

@@ -1,4 +1,4 @@
-"""Watch what a long training holds of its machine: `python -m experiments.endurance --steps 2000`.
+"""Watch what a long training holds of its machine: `python -m experiments.soak_test --steps 2000`.
 
 Exit status: 0 memory, open files and processes stayed as they were; 1 they did not.
 """
@@ -14,7 +14,7 @@ import tyro
 from cmgan_jax.cli._cli import run
 from cmgan_jax.errors import UserError
 from cmgan_jax.training.records import read_metrics
-from experiments import torture
+from experiments import kill_test
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ def watch(arguments: Arguments) -> list[Sample]:
     Raises:
         UserError: the training failed.
     """
-    words = torture.Arguments(out=arguments.out, epochs=1, steps=arguments.steps, save_every=arguments.save_every)
-    torture.refuse(words)
+    words = kill_test.Arguments(out=arguments.out, epochs=1, steps=arguments.steps, save_every=arguments.save_every)
+    kill_test.refuse(words)
     shutil.rmtree(arguments.out, ignore_errors=True)
-    torture.make_corpus(arguments.out / "corpus")
+    kill_test.make_corpus(arguments.out / "corpus")
     out = arguments.out / "run"
-    process, samples = torture.start(words, out), []
+    process, samples = kill_test.start(words, out), []
     while process.poll() is None:
         records = read_metrics(out, "step")
         try:
@@ -90,7 +90,7 @@ def watch(arguments: Arguments) -> list[Sample]:
     return samples
 
 
-def verdict(samples: list[Sample], arguments: Arguments) -> tuple[list[str], bool]:
+def finding(samples: list[Sample], arguments: Arguments) -> tuple[list[str], bool]:
     """Compare a tenth of the steps after the warm one with the last: the median of memory, the fewest of all else.
 
     The fewest are what is held at rest: a save's threads linger for a while, so that how many there are at a moment is
@@ -117,12 +117,12 @@ def verdict(samples: list[Sample], arguments: Arguments) -> tuple[list[str], boo
 
 def main() -> int:
     """Parse, train and watch, say what was held."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.endurance")
+    arguments = tyro.cli(Arguments, prog="python -m experiments.soak_test")
     if not 0 < arguments.warm < arguments.steps - 10:
         raise UserError(f"--warm {arguments.warm}: it must be above 0 and well below --steps ({arguments.steps})")
     if not arguments.growth >= 0:
         raise UserError(f"--growth {arguments.growth}: it must be 0 or more")
-    lines, holds = verdict(watch(arguments), arguments)
+    lines, holds = finding(watch(arguments), arguments)
     print("\n".join([f"step {arguments.warm} -> step {arguments.steps}, in a tenth of the steps each", *lines]))
     return 0 if holds else 1
 

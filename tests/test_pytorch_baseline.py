@@ -21,18 +21,18 @@ from cmgan_jax.interop.naming import generator_to_torch
 from cmgan_jax.models.generator import Generator
 from cmgan_jax.recipes import make_config, override, to_dict
 from cmgan_jax.training.state import random_state
-from experiments.yardstick.client import (
+from experiments.pytorch_baseline.client import (
     MODES,
     ROOT,
     VARIABLE,
+    BaselineProcess,
     Mode,
     Published,
-    Yardstick,
     environment,
     find_torch,
     require_torch,
 )
-from experiments.yardstick.published_pesq import JoinedPesq
+from experiments.pytorch_baseline.published_pesq import JoinedPesq
 
 SMALL = override(make_config("recommended", "tiny"), {"batch": 1, "generator.channels": 4})
 
@@ -48,7 +48,7 @@ def torch_python() -> str:
 @pytest.mark.timeout(900)
 def test_it_is_the_published_model(torch_python: str, shared: Path) -> None:
     """Against numbers that the published code itself produced, with its own weights (README beside them)."""
-    words = [torch_python, str(ROOT / "tests" / "yardstick_parity.py"), str(shared / "reference")]
+    words = [torch_python, str(ROOT / "tests" / "pytorch_baseline_parity.py"), str(shared / "reference")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
     found = json.loads(done.stdout)
@@ -79,7 +79,7 @@ def test_other_sizes_compute_what_ours_do(torch_python: str, tmp_path: Path) -> 
     np.savez(tmp_path / "weights.npz", **cast(Any, generator_to_torch(variables)))
     # PyTorch's layout: real and imaginary parts beside each other, [B, 2, T, F].
     np.save(tmp_path / "noisy.npy", np.stack([noisy.real, noisy.imag], axis=1))
-    words = [torch_python, str(ROOT / "tests" / "yardstick_other_sizes.py"), str(tmp_path)]
+    words = [torch_python, str(ROOT / "tests" / "pytorch_baseline_other_sizes.py"), str(tmp_path)]
     subprocess.run(words, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     ours = np.asarray(jax.jit(generator.apply)(variables, noisy))
     theirs = np.load(tmp_path / "estimate.npy")
@@ -89,24 +89,24 @@ def test_other_sizes_compute_what_ours_do(torch_python: str, tmp_path: Path) -> 
 @pytest.mark.timeout(600)
 def test_it_takes_turns(torch_python: str) -> None:
     crops = make_crops(1, SMALL.data.crop_seconds, 16_000)
-    with Yardstick(SMALL, crops, Mode(compiled=False, precision="fp32")) as yardstick:
+    with BaselineProcess(SMALL, crops, Mode(compiled=False, precision="fp32")) as baseline:
         # As many parameters as ours at this size.
         ours = jax.eval_shape(lambda: random_state(SMALL)).generator.params
-        assert yardstick.about["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(ours))
-        samples = yardstick.samples(["forward", "generator", "discriminator", "constant"])
+        assert baseline.about["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(ours))
+        samples = baseline.samples(["forward", "generator", "discriminator", "constant"])
         assert min(sample(1) for sample in samples.values()) > 0
-        assert set(yardstick.first) == set(PROGRAMS) - {"step"}
-        assert set(yardstick.pesq_wait_ms["constant"]) == {0.0}
+        assert set(baseline.first) == set(PROGRAMS) - {"step"}
+        assert set(baseline.pesq_wait_ms["constant"]) == {0.0}
         # An interpreter with PyTorch in it takes over 100 MB.
-        assert yardstick.ask("memory")["rss"] > 100e6
+        assert baseline.ask("memory")["rss"] > 100e6
 
 
 def test_a_process_that_ends_is_a_sentence(torch_python: str) -> None:
     with (
-        Yardstick(SMALL, make_crops(1, 0.5, 16_000), MODES["eager-fp32"]) as yardstick,
+        BaselineProcess(SMALL, make_crops(1, 0.5, 16_000), MODES["eager-fp32"]) as baseline,
         pytest.raises(UserError, match="ended with status 1 at 'nonsense'"),
     ):
-        yardstick.ask("nonsense")
+        baseline.ask("nonsense")
 
 
 def test_a_process_that_is_killed_is_a_sentence_and_leaves_nothing(
@@ -122,12 +122,12 @@ def test_a_process_that_is_killed_is_a_sentence_and_leaves_nothing(
     fake.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(VARIABLE, "./python")  # It is started from another folder.
-    with Yardstick(SMALL, make_crops(1, 0.5, 16_000), MODES["eager-fp32"]) as yardstick:
-        yardstick._process.wait()
+    with BaselineProcess(SMALL, make_crops(1, 0.5, 16_000), MODES["eager-fp32"]) as baseline:
+        baseline._process.wait()
         for _ in range(2):
             with pytest.raises(Gone, match=r"torch eager, fp32\) ended with status -9 at 'memory'"):
-                yardstick.ask("memory")
-    assert yardstick.gone is not None
+                baseline.ask("memory")
+    assert baseline.gone is not None
     deadline = time.monotonic() + 30
     while Path(f"/proc/{child.read_text().strip()}/cmdline").exists() and time.monotonic() < deadline:
         if not Path(f"/proc/{child.read_text().strip()}/cmdline").read_bytes():

@@ -1,4 +1,4 @@
-"""Kill trainings and compare what comes of them with an unbroken one: `python -m experiments.torture --kills 50`.
+"""Kill trainings and compare what comes of them with an unbroken one: `python -m experiments.kill_test --kills 50`.
 
 Exit status: 0 every resumed run ended with the parameters, records and data order of the unbroken one; 1 one did not.
 """
@@ -214,7 +214,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def without_timing(value: Any) -> Any:
-    """Records without what the clock says, verdicts on waits among it, and without events of a process."""
+    """Records without what the clock says, findings on waits among it, and without events of a process."""
     if isinstance(value, dict):
         return {name: without_timing(inner) for name, inner in value.items() if not name.endswith(TIMING)}
     if isinstance(value, list):
@@ -280,7 +280,7 @@ def table(kills: list[Kill]) -> Table:
 
 def main() -> int:
     """Parse, torture, say how it went."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.torture")
+    arguments = tyro.cli(Arguments, prog="python -m experiments.kill_test")
     console = Console(highlight=False, soft_wrap=True)
     kills, faults = torture(arguments, console)
     console.print(table(kills))
