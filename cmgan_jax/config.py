@@ -203,7 +203,7 @@ class HealthConfig:
     """What the metric-GAN is asked about itself while it trains."""
 
     measure: bool = True
-    """Measure calibration and the adversarial share, pass findings, and write report.html; without it the losses,
+    """Measure calibration and the adversarial share, report findings, and write report.html; without it the losses,
     shares and waits remain."""
     window: int = 256
     """Valid scores in the sliding window of bias, error and rank correlation."""

@@ -154,10 +154,14 @@ activations; `targets.late_discriminator` taught the discriminator one step late
 """
 
 
+RENAMED = {"health.judge_every": "health.diagnose_every"}
+"""Fields that earlier versions called otherwise, by their dotted paths, with the names that they have now."""
+
+
 def from_dict(numbers: dict[str, Any]) -> Config:
     """The config that `to_dict` wrote, also after a trip through JSON.
 
-    A field that is absent has its default, and one of `GONE` is left out.
+    A field that is absent has its default, one of `GONE` is left out, and one of `RENAMED` has its name of today.
 
     Raises:
         UserError: a field is unknown to this version, or a section holds no fields.
@@ -167,7 +171,11 @@ def from_dict(numbers: dict[str, Any]) -> Config:
 
 def _build(cls: type, numbers: dict[str, Any], where: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    known = {name: value for name, value in numbers.items() if where + name not in GONE}
+    known = {
+        RENAMED.get(where + name, where + name).removeprefix(where): value
+        for name, value in numbers.items()
+        if where + name not in GONE
+    }
     if unknown := sorted(set(known) - set(fields)):
         section = f"config.{where}".removesuffix(".")
         raise UserError(f"{section} has fields that this version does not know: {', '.join(unknown)}")

@@ -31,10 +31,9 @@ from cmgan_jax.data.prepare.synthetic_speech import make_speakers, synthesise
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs.folder import ABOUT, LATEST, Checkpoint, steps_in
-from cmgan_jax.runs.records import METRICS
+from cmgan_jax.runs.records import METRICS, read_kind
 from cmgan_jax.system.outputs import refuse_folder
 from cmgan_jax.training.checkpoint import UNFINISHED, read_run
-from cmgan_jax.training.records import read_metrics
 
 Moment = Literal["at any time", "in a step", "in a save"]
 MOMENTS: tuple[Moment, ...] = ("at any time", "in a step", "in a save", "in a save")
@@ -187,7 +186,7 @@ def _records(out: Path) -> int | None:
 
 
 def _reached(out: Path) -> int:
-    return max((record["step"] for record in read_metrics(out, "step")), default=0)
+    return max((record["step"] for record in read_kind(out, "step")), default=0)
 
 
 def _saving(out: Path) -> bool:
@@ -198,7 +197,7 @@ def _saving(out: Path) -> bool:
 def differences(one: Path, other: Path) -> list[str]:
     """Compare two runs that have ended: records, both networks with their optimisers, position in the data."""
     found = []
-    records = [without_timing(read_metrics(folder)) for folder in (one, other)]
+    records = [without_timing(read_kind(folder)) for folder in (one, other)]
     if records[0] != records[1]:
         steps = [
             {record["step"] for record in mine if record not in theirs} for mine, theirs in (records, records[::-1])

@@ -13,7 +13,7 @@ import tyro
 
 from cmgan_jax.cli._cli import run
 from cmgan_jax.errors import UserError
-from cmgan_jax.training.records import read_metrics
+from cmgan_jax.runs.records import read_kind
 from experiments import kill_test
 
 
@@ -79,7 +79,7 @@ def watch(arguments: Arguments) -> list[Sample]:
     out = arguments.out / "run"
     process, samples = kill_test.start(words, out), []
     while process.poll() is None:
-        records = read_metrics(out, "step")
+        records = read_kind(out, "step")
         try:
             samples.append(sample(process.pid, records[-1]["step"] if records else 0))
         except (FileNotFoundError, ProcessLookupError):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cmgan_jax.config import SpectralConfig
-from cmgan_jax.inference.buckets import PROGRAM_SECONDS, Room, buckets
+from cmgan_jax.inference.buckets import PROGRAM_SECONDS, Bucket, buckets
 from cmgan_jax.inference.enhance import WindowConfig, layout
 from cmgan_jax.inference.windows import Layout
 
@@ -18,7 +18,7 @@ def samples(seconds: np.ndarray) -> list[int]:
     return np.round(RATE * seconds).astype(int).tolist()
 
 
-def computed(found: tuple[Room, ...], lengths: list[int]) -> float:
+def computed(found: tuple[Bucket, ...], lengths: list[int]) -> float:
     """Samples that buckets of one signal compute, as a multiple of those of the signals."""
     sizes = [size for batch, size in found if batch == 1]
     return sum(min(size for size in sizes if size >= length) for length in lengths) / sum(lengths)
@@ -39,11 +39,11 @@ def test_rooms_are_few_and_hold_every_signal_and_every_window(windows: Layout, l
     assert any(batch >= windows.batch and size >= windows.length for batch, size in found)
 
 
-def test_many_files_get_rooms_that_fit() -> None:
-    """2 to 6 s evenly: the usual buckets compute 1.5 times as much (4 s for half of them, 8 s for the others, of 4 s)."""
+def test_many_files_get_buckets_that_fit() -> None:
+    """2 to 6 s evenly: the usual buckets compute 1.5 times as much (half take 4 s, half 8 s, and 4 s are needed)."""
     lengths = samples(np.linspace(2, 6, 400))
     assert computed(USUAL, lengths) == pytest.approx(1.5, abs=0.02)
-    # Three buckets at equal distances: a sixth of 4 s too much on average; the grid adds an eighth of an octave at most.
+    # Three buckets at equal distances waste a sixth of 4 s on average; the grid adds at most an eighth of an octave.
     assert computed(buckets(WHOLE, lengths), lengths) < 1 + 1 / 6 + 0.09
 
 

@@ -21,13 +21,14 @@ from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.corpus import Corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config
+from cmgan_jax.runs.records import read_kind
 from cmgan_jax.training import launch, state
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.divergence import Diverged
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.position import Position
 from cmgan_jax.training.provenance import digest
-from cmgan_jax.training.records import Recorder, read_metrics
+from cmgan_jax.training.records import Recorder
 from cmgan_jax.training.start import FRESH, Start
 from cmgan_jax.training.state import TrainState, initialise
 
@@ -241,7 +242,7 @@ def test_more_epochs_go_on_and_the_hosts_part_may_change(program: Program, train
     assert program("--log-every", "7", "--targets.workers", "1") == 0
     assert len(training.began) == 1
     assert program("--epochs", "3") == 0
-    assert len(read_metrics(out / "recommended" / "seed-0", "epoch")) == 3
+    assert len(read_kind(out / "recommended" / "seed-0", "epoch")) == 3
 
 
 # --- runs that fail ----------------------------------------------------------------------------------------

@@ -23,12 +23,12 @@ from cmgan_jax.data.corpus import CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs.folder import Checkpoint, steps_in
+from cmgan_jax.runs.records import read_kind
 from cmgan_jax.training import checkpoint
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.divergence import Diverged
 from cmgan_jax.training.launch import RunOptions, launch
 from cmgan_jax.training.parallel import Placement
-from cmgan_jax.training.records import read_metrics
 
 NUMBERS = {
     "epochs": 1,
@@ -126,7 +126,7 @@ def wait_until(reached: Callable[[], bool], processes: list["subprocess.Popen[st
 
 
 def steps_of(out: Path) -> int:
-    return max(record["step"] for record in read_metrics(out, "step"))
+    return max(record["step"] for record in read_kind(out, "step"))
 
 
 def parameters(out: Path, step: int) -> dict[str, np.ndarray]:
@@ -170,7 +170,7 @@ def test_two_processes_are_one_run(folder: Path, one: Path, tmp_path: Path, star
     expected = parameters(one, 10)
     for name, ours in parameters(two, 10).items():
         np.testing.assert_allclose(ours, expected[name], rtol=0, atol=1e-5, err_msg=name)
-    mine, theirs = read_metrics(two, "step"), read_metrics(one, "step")
+    mine, theirs = read_kind(two, "step"), read_kind(one, "step")
     assert [record["step"] for record in mine] == list(range(1, 11))
     # Scores that failed are filled with the mean of those that did not, of both processes.
     assert [record["failures"] for record in mine] == [record["failures"] for record in theirs]

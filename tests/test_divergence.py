@@ -11,12 +11,12 @@ from cmgan_jax.data import pipeline
 from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.recipes import make_config, override
+from cmgan_jax.runs.records import read_kind
 from cmgan_jax.training import divergence, stepper
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.divergence import WATCHED, Diverged
 from cmgan_jax.training.launch import RunOptions, launch
-from cmgan_jax.training.records import read_metrics
 from experiments.kill_test import make_corpus
 
 CONFIG = override(
@@ -61,7 +61,7 @@ def test_it_stops_with_the_last_good_checkpoint_and_the_batch(
     with pytest.raises(Diverged) as stopped:
         launch(CONFIG, corpus, RunOptions(out, devices=1), Display())
     assert stopped.value.status == 3
-    assert [record["not_finite"] for record in read_metrics(out, "step")] == [0, 1, 2]
+    assert [record["not_finite"] for record in read_kind(out, "step")] == [0, 1, 2]
     assert f"last good checkpoint:  {out / 'latest' / '1'}\n" in str(stopped.value)
     assert [path.name for path in (out / "latest").iterdir()] == ["1"]
     # Step 4 trained on the fourth batch.

@@ -9,10 +9,11 @@ import pytest
 from run_records import made_up
 
 from cmgan_jax.recipes import make_config, override
+from cmgan_jax.runs.records import read_kind
 from cmgan_jax.training import observer, pictures
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.observer import Observer
-from cmgan_jax.training.records import Recorder, read_metrics
+from cmgan_jax.training.records import Recorder
 from cmgan_jax.training.validation import Held
 
 CONFIG = override(make_config("recommended", "demo"), {"health.diagnose_every": 6})
@@ -52,7 +53,7 @@ def files() -> list[tuple[str, np.ndarray, np.ndarray]]:
 def test_a_verdict_is_said_once_and_the_present_ones_are_filed(tmp_path: Path) -> None:
     notes = Notes()
     watch(tmp_path, notes)
-    said = read_metrics(tmp_path, "finding")
+    said = read_kind(tmp_path, "finding")
     codes = [record["code"] for record in said]
     assert len(codes) == len(set(codes)) == len(notes.said)
     assert {"pesq_collapse", "skipped_updates", "scores_failing"} <= set(codes)
@@ -72,10 +73,10 @@ def test_a_verdict_is_said_once_and_the_present_ones_are_filed(tmp_path: Path) -
 
 def test_a_resumed_run_does_not_repeat_itself(tmp_path: Path) -> None:
     watch(tmp_path, Notes())
-    whole = read_metrics(tmp_path)
+    whole = read_kind(tmp_path)
     notes = Notes()
     watch(tmp_path, notes, since=3 * 120)
-    assert read_metrics(tmp_path) == whole
+    assert read_kind(tmp_path) == whole
     assert all(text.startswith("step ") and int(text.split(",")[0][5:]) > 360 for text in notes.said)
 
 
@@ -88,7 +89,7 @@ def test_a_full_disk_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     notes = Notes()
     watch(tmp_path, notes)
     assert "report.html could not be written (No space left on device); the run goes on without it" in notes.said
-    assert len(read_metrics(tmp_path, "epoch")) == 8
+    assert len(read_kind(tmp_path, "epoch")) == 8
 
 
 def test_records_that_could_not_be_written_are_judged_all_the_same(
@@ -99,7 +100,7 @@ def test_records_that_could_not_be_written_are_judged_all_the_same(
 
     monkeypatch.setattr(Recorder, "_write_waiting", full)
     watch(tmp_path, Notes())
-    assert read_metrics(tmp_path) == []
+    assert read_kind(tmp_path) == []
     assert "[pesq_collapse]" in (tmp_path / "report.html").read_text()
 
 

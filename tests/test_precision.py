@@ -25,11 +25,11 @@ from cmgan_jax.models.depthwise import depthwise
 from cmgan_jax.models.layers import BatchNorm, Dense, InstanceNorm, LayerNorm, PReLU
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs.folder import Checkpoint
+from cmgan_jax.runs.records import read_kind
 from cmgan_jax.shapes import AXIS
 from cmgan_jax.training.checkpoint import read_run
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.launch import RunOptions, launch
-from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.state import RUN_ONCE, initialise
 from cmgan_jax.training.steps import discriminator_gradient, generator_backward, generator_forward, generator_gradient
 
@@ -192,7 +192,7 @@ def test_a_run_keeps_its_state_and_may_change_its_precision(traced: list[str], t
     assert enhancer.weights.config.precision == "bf16"
     assert 0 < distance(enhancer.enhance(noisy, 16_000), noisy) < np.inf
     launch(replace(whole, epochs=2), corpus, RunOptions(out, devices=1, resume=True), Display())
-    assert [record["generator_update"] for record in read_metrics(out, "step")] == [1.0] * 4
+    assert [record["generator_update"] for record in read_kind(out, "step")] == [1.0] * 4
     for step, precision in ((2, "bf16"), (4, "fp32")):
         checkpoint = Checkpoint(out, "latest", step)
         assert read_run(checkpoint)["config"]["precision"] == precision

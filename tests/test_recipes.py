@@ -49,7 +49,7 @@ def test_a_config_survives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "words"),
+    ("values", "words"),
     [
         ({"colour": 1, "epoch": 2}, "config .*: colour, epoch"),
         ({"loss": {"ri": 1.0, "phase": 1.0}}, r"config\.loss .*: phase"),
@@ -62,7 +62,7 @@ def test_fields_of_another_version_are_refused(values: dict[str, object], words:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "same"),
+    ("values", "same"),
     [
         ({"remat": False}, True),
         ({"targets": {"late_discriminator": False}}, True),
@@ -75,6 +75,16 @@ def test_fields_of_earlier_versions_are_left_out(values: dict[str, object], same
     lines = differences({"config": to_dict(Config())}, {"config": values})
     gone = "targets.late_discriminator: the run has True, and this version has no such option"
     assert lines == ([] if same else [gone])
+
+
+def test_a_field_that_was_renamed_keeps_its_value() -> None:
+    earlier = {"health": {"judge_every": 7}}
+    assert from_dict(earlier) == override(Config(), {"health.diagnose_every": 7})
+    asked = {"config": to_dict(override(Config(), {"health.diagnose_every": 7}))}
+    assert differences(asked, {"config": earlier}) == []
+    assert differences({"config": to_dict(Config())}, {"config": earlier}) == [
+        "health.diagnose_every: the run has 7, asked for 25"
+    ]
 
 
 def test_fields_that_are_absent_have_their_defaults() -> None:

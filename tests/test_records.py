@@ -12,8 +12,9 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import RecordWriter
 
+from cmgan_jax.runs.records import read_kind
 from cmgan_jax.system.outputs import plain, write_json
-from cmgan_jax.training.records import METRICS, Recorder, read_metrics
+from cmgan_jax.training.records import METRICS, Recorder
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
@@ -49,8 +50,8 @@ def test_a_record_is_a_line_with_its_kind(tmp_path: Path) -> None:
     assert lines(tmp_path) == [expected | {"failures": {"timeout": 2, "share": None}}]
     recorder.record("epoch", 4, {"pesq": 2.5})
     recorder.close()
-    assert [record["kind"] for record in read_metrics(tmp_path)] == ["step", "epoch"]
-    assert read_metrics(tmp_path, "epoch") == [{"kind": "epoch", "step": 4, "pesq": 2.5}]
+    assert [record["kind"] for record in read_kind(tmp_path)] == ["step", "epoch"]
+    assert read_kind(tmp_path, "epoch") == [{"kind": "epoch", "step": 4, "pesq": 2.5}]
     curves = {(v.tag, e.step): v.simple_value for e in events(tmp_path) for v in e.summary.value}
     assert curves == {("step/loss", 3): 0.5, ("step/failures/timeout", 3): 2, ("epoch/pesq", 4): 2.5}
 
@@ -61,7 +62,7 @@ def test_a_resume_drops_what_comes_again(tail: str, tmp_path: Path) -> None:
     write(tmp_path, 1, 2, 3, 4)
     with (tmp_path / METRICS).open("a") as file:
         file.write(tail)
-    assert [record["step"] for record in read_metrics(tmp_path)][:4] == [1, 2, 3, 4]
+    assert [record["step"] for record in read_kind(tmp_path)][:4] == [1, 2, 3, 4]
     write(tmp_path, 3, 4, since=2)
     assert [record["step"] for record in lines(tmp_path)] == [1, 2, 3, 4]
     resumed = Recorder(tmp_path, 3)
@@ -86,7 +87,7 @@ def test_what_a_power_loss_leaves_of_the_last_lines_is_left_out(tmp_path: Path, 
     write(tmp_path, 1, 2)
     with (tmp_path / METRICS).open("ab") as file:
         file.write(torn + b"\n")
-    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2]
+    assert [record["step"] for record in read_kind(tmp_path)] == [1, 2]
     write(tmp_path, 3, since=2)
     assert [record["step"] for record in lines(tmp_path)] == [1, 2, 3]
 
@@ -129,7 +130,7 @@ def test_curves_are_purged_on_resume(since: int, tmp_path: Path) -> None:
 
 
 def test_nothing_is_read_where_nothing_is(tmp_path: Path) -> None:
-    assert read_metrics(tmp_path) == []
+    assert read_kind(tmp_path) == []
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

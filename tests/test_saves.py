@@ -18,11 +18,11 @@ from cmgan_jax.diagnosis.origin import describe
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs.folder import find, steps_in
+from cmgan_jax.runs.records import read_kind
 from cmgan_jax.training import loop
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.launch import RunOptions, launch
 from cmgan_jax.training.loop import Outcome
-from cmgan_jax.training.records import read_metrics
 
 CONFIG = override(make_config("recommended", "tiny"), {"steps_per_epoch": 1, "save_every": "0min"})
 
@@ -76,8 +76,8 @@ def test_the_best_epoch_is_kept_though_the_disk_was_full_and_files_lacked_scores
     assert places(out, "best", "latest") == ["best/1", "latest/1", "latest/2"]
     assert any("1 of 2 held-out files only" in said and "p4_001 (timeout)" in said for said in display.said)
     assert any("the best so far, of step 3, is tried again before any other" in said for said in display.said)
-    assert [record["best"] for record in read_metrics(out, "epoch")] == [True, False, True, False]
-    assert [record["validation"]["complete"] for record in read_metrics(out, "epoch")] == [True, False, True, True]
+    assert [record["best"] for record in read_kind(out, "epoch")] == [True, False, True, False]
+    assert [record["validation"]["complete"] for record in read_kind(out, "epoch")] == [True, False, True, True]
     # What is to be had is told, not what has been lost.
     assert describe(out)["best"]["epoch"] == 1
     # Epochs 3 and 4 come again, and the disk has room before the last one: that must not take the place of 3.
@@ -88,7 +88,7 @@ def test_the_best_epoch_is_kept_though_the_disk_was_full_and_files_lacked_scores
     assert outcome.best is not None
     assert (outcome.best["epoch"], outcome.best["pesq"]) == (3, 2.9)
     assert places(out, "best", "latest") == ["best/3", "latest/5", "latest/6"]
-    assert [record["best"] for record in read_metrics(out, "epoch")] == [True, False, True, False, False, False]
+    assert [record["best"] for record in read_kind(out, "epoch")] == [True, False, True, False, False, False]
     assert describe(out)["best"]["epoch"] == 3
     assert "(epoch 3, 2 of 2 files scored)" in closing(outcome, out)
 
@@ -123,4 +123,4 @@ def test_a_run_whose_record_a_power_loss_took_goes_on(corpus: Corpus, tmp_path: 
         train(corpus, out, config, Display())
     assert train(corpus, out, config, Display(), resume=True).step == 2
     assert json.loads((out / "run.json").read_text())["config"] == expected
-    assert [record["step"] for record in read_metrics(out, "epoch")] == [1, 2]
+    assert [record["step"] for record in read_kind(out, "epoch")] == [1, 2]

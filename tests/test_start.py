@@ -32,10 +32,10 @@ from cmgan_jax.interop.torch_writer import write_torch_file
 from cmgan_jax.interop.weights_file import read_weights_file, write_weights_file
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs.folder import find
+from cmgan_jax.runs.records import read_kind
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.launch import RunOptions, launch, refuse_occupied
 from cmgan_jax.training.loop import Outcome
-from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.start import FRESH, SAME, Start, read_start, refuse_misfit
 from cmgan_jax.training.validation import measure_batch
 
@@ -132,7 +132,7 @@ def test_a_run_begins_as_good_as_the_model_is(corpus: Corpus, run: Path, forms: 
     judge = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
     crops = validation_crops(corpus, STILL)
     losses = measure_batch(state.validated, judge, {name: crops[name] for name in ("clean", "noisy")}, config=STILL)
-    (epoch,) = read_metrics(run, "epoch")
+    (epoch,) = read_kind(run, "epoch")
     assert float(np.mean(losses.losses["loss"])) == pytest.approx(epoch["validation"]["loss"], rel=1e-5)
     assert int(state.generator.step) == 0
     kind = KINDS.get(form, "pytorch" if form.endswith(".pt") else "checkpoint")
@@ -265,7 +265,7 @@ def test_a_run_without_a_checkpoint_begins_with_the_same_weights_again(
     """Expected: what the run that was not killed came to, bit for bit."""
     out = killed_early(tuned, tmp_path / "run")
     train(corpus, out, STILL, resumed(out), data, resume=True)
-    (found,), (expected,) = (read_metrics(folder, "epoch") for folder in (out, tuned))
+    (found,), (expected,) = (read_kind(folder, "epoch") for folder in (out, tuned))
     assert found["generator_digest"] == expected["generator_digest"]
     assert found["validation"]["loss"] == expected["validation"]["loss"]
     assert json.loads((out / "run.json").read_text())["start"] == json.loads((tuned / "run.json").read_text())["start"]

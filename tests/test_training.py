@@ -26,12 +26,12 @@ from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.errors import UserError
 from cmgan_jax.recipes import make_config, override, to_dict
 from cmgan_jax.runs.folder import Checkpoint, find, steps_in
+from cmgan_jax.runs.records import read_kind
 from cmgan_jax.system import progress as patience
 from cmgan_jax.training import loop
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.launch import RunOptions, launch, refuse_other_division
 from cmgan_jax.training.loop import Outcome
-from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.stepper import Stepper
 
 CONFIG = override(
@@ -171,8 +171,8 @@ def test_what_takes_long_is_said(whole: Path, witness: Witness) -> None:
 
 def test_every_number_of_a_record_is_documented(whole: Path) -> None:
     page = (Path(__file__).parents[1] / "docs/metrics-and-diagnosis.md").read_text()
-    names = {name for record in read_metrics(whole) for name in record}
-    for record in read_metrics(whole, "epoch"):
+    names = {name for record in read_kind(whole) for name in record}
+    for record in read_kind(whole, "epoch"):
         names |= {*record["train"], *record["validation"], *record["noisy"]}
     assert "loss_ri" in names
     assert sorted(name for name in names if f"`{name}`" not in page) == []
@@ -184,8 +184,8 @@ def test_a_run_writes_what_it_should(whole: Path) -> None:
     assert set(about["provenance"]) >= {"versions", "source", "data", "device"}
     assert len(about["provenance"]["data"]["fingerprint"]) == 64
     # 3 steps an epoch, a record every 2 steps: at 2, 4 and 6, and one an epoch.
-    assert [record["step"] for record in read_metrics(whole, "step")] == [2, 4, 6]
-    epochs = read_metrics(whole, "epoch")
+    assert [record["step"] for record in read_kind(whole, "step")] == [2, 4, 6]
+    epochs = read_kind(whole, "epoch")
     assert [record["step"] for record in epochs] == [3, 6]
     for record in epochs:
         assert re.fullmatch("[0-9a-f]{64}", record["generator_digest"])
@@ -203,7 +203,7 @@ def test_a_run_writes_what_it_should(whole: Path) -> None:
         assert validation["calibration_bias"] == pytest.approx(np.mean(difference))
         assert validation["calibration_error"] == pytest.approx(np.mean(np.abs(difference)))
     # Asked in steps 3 and 6, the last of each epoch. Records end at 2, 4 and 6; the epoch's end came before 3's.
-    asked = [0 < record.get("adversarial_share", 0) < 1 for record in read_metrics(whole, "step")]
+    asked = [0 < record.get("adversarial_share", 0) < 1 for record in read_kind(whole, "step")]
     assert asked == [False, False, True]
     assert all(-1 < record["train"]["adversarial_cosine"] < 1 for record in epochs)
     assert epochs[0]["generator_digest"] != epochs[1]["generator_digest"]
@@ -226,7 +226,7 @@ def test_a_stop_loses_nothing(corpus: Corpus, whole: Path, tmp_path: Path, step:
     assert 0 < stopped.step < 6
     outcome = train(corpus, out, devices=2, resume=True)
     assert (outcome.interrupted, outcome.step) == (None, 6)
-    assert without_timing(read_metrics(out)) == without_timing(read_metrics(whole))
+    assert without_timing(read_kind(out)) == without_timing(read_kind(whole))
 
 
 def test_another_number_of_devices_goes_on(corpus: Corpus, tmp_path: Path) -> None:
@@ -316,11 +316,11 @@ def test_failed_scores_under_each_policy(corpus: Corpus, tmp_path: Path, policy:
     numbers = {"targets.policy": policy, "targets.inject_failures": 0.56, "log_every": 1, "epochs": 1}
     config = override(make_config(recipe, "tiny"), numbers | {"steps_per_epoch": 12})
     train(corpus, tmp_path / "run", config, devices=2)
-    records = read_metrics(tmp_path / "run", "step")
+    records = read_kind(tmp_path / "run", "step")
     # The draws are of (seed, step, item) alone, hence the same under every policy: 27 of 48 fail here.
     failed = [record["failures"].get("injected", 0) for record in records]
     assert 0.4 < sum(failed) / (12 * config.batch) < 0.7
-    (epoch,) = read_metrics(tmp_path / "run", "epoch")
+    (epoch,) = read_kind(tmp_path / "run", "epoch")
     assert epoch["train"]["valid_share"] == pytest.approx(1 - sum(failed) / (12 * config.batch))
     assert epoch["train"]["failures"] == {"injected": sum(failed)}
     for record, count in zip(records, failed, strict=True):
@@ -431,7 +431,7 @@ def test_command_line_stopped_and_resumed(folder: Path, tmp_path: Path) -> None:
             assert process.stderr.read() == ""
         finally:
             process.kill()
-    first, last = read_metrics(out, "event")
+    first, last = read_kind(out, "event")
     assert (first["event"], first["reason"], first["then"]) == ("display_lost", "Broken pipe", "goes on")
     assert (last["event"], last["signal"], last["then"]) == ("stopped", "SIGHUP", "saved")
     assert last["step"] == steps_in(out / "latest")[-1] > first["step"]
@@ -440,7 +440,7 @@ def test_command_line_stopped_and_resumed(folder: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "noisy -> enhanced:  PESQ" in done.stdout
-    assert [record["step"] for record in read_metrics(out, "step")] == list(range(1, 9))
+    assert [record["step"] for record in read_kind(out, "step")] == list(range(1, 9))
 
 
 def _wait(happened: Callable[[], bool], limit: float = 240.0) -> None:

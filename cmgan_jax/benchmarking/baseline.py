@@ -133,8 +133,9 @@ def find_baseline(checkout: Path = CHECKOUT) -> Baseline:
     """
     if not (checkout / CLIENT).is_file():
         raise UserError(
-            "--against torch: the published program is part of a checkout of the source (experiments/pytorch_baseline), "
-            "and not of the installed package; run `python -m experiments.benchmark` in a checkout"
+            "--against torch: the PyTorch program is part of a checkout of the source "
+            "(experiments/pytorch_baseline), and not of the installed package; run "
+            "`python -m experiments.benchmark` in a checkout"
         )
     # A command that pip installed does not look for modules in the checkout by itself.
     if str(checkout) not in sys.path:

@@ -151,7 +151,7 @@ def worse_than_noisy(history: History, t: Thresholds) -> Finding | None:
 
 
 def discriminator_miscalibrated(history: History, t: Thresholds) -> Finding | None:
-    """Predicted PESQ is far from true PESQ, or the finding on clean speech from 1."""
+    """Predicted PESQ is far from true PESQ, or the score of clean speech from 1."""
     value, where = recent(history, "validation.calibration_error", "calibration_error")
     clean = last_third(history, "clean_score")
     if is_early(history, t):

@@ -7,7 +7,7 @@ import numpy as np
 
 from cmgan_jax.inference.windows import Layout
 
-Room = tuple[int, int]
+Bucket = tuple[int, int]
 """(B, S): so many signals at once, of up to so many samples."""
 
 SHAPES = 4
@@ -15,16 +15,16 @@ SHAPES = 4
 PROGRAM_SECONDS = 4.0
 """Audio that is enhanced in the time that another program takes to compile (the paper's size on a CPU: 2.5 to 4 s)."""
 STEPS = 8
-"""Lengths in an octave from which buckets are chosen: few, so that another start finds some of its programs compiled."""
+"""Bucket lengths in an octave: few, so that another start of the program finds some of them compiled already."""
 
 
-def buckets(windows: Layout, lengths: Sequence[int] = (), sample_rate: int = 16_000) -> tuple[Room, ...]:
+def buckets(windows: Layout, lengths: Sequence[int] = (), sample_rate: int = 16_000) -> tuple[Bucket, ...]:
     """The buckets that serve.
 
     Args:
         windows: how long signals are cut.
-        lengths: in samples, of the signals to come, where they are known. What a bucket has beyond its signal is computed
-            for nothing: buckets are chosen to fit, as far as that saves more than their programs take to compile.
+        lengths: in samples, of the signals to come, where they are known. Padding up to the bucket length wastes
+            compute, so buckets are chosen to fit, as far as that saves more than their programs take to compile.
         sample_rate: samples per second.
 
     Returns:
@@ -45,7 +45,7 @@ def buckets(windows: Layout, lengths: Sequence[int] = (), sample_rate: int = 16_
 
 
 def _fitting(
-    lengths: list[int], needed: set[Room], known: set[int], count: int, windows: Layout, program: float
+    lengths: list[int], needed: set[Bucket], known: set[int], count: int, windows: Layout, program: float
 ) -> tuple[int, ...]:
     """Up to `count` lengths of the grid that cost least: samples computed, and programs that are not known yet."""
     grid = _grid(windows)

@@ -8,6 +8,10 @@ from typing import Any
 
 METRICS = "metrics.jsonl"
 
+_EARLIER_KINDS = {"verdict": "finding"}
+_EARLIER_NAMES = {"clean_verdict": "clean_score"}
+# What earlier versions called a kind of record and its fields, and what they are called now.
+
 
 def read(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Read the records of a run folder, also of one that is being written.
@@ -18,7 +22,7 @@ def read(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     path = folder / METRICS
     if not path.is_file():
         return [], ()
-    parsed = [_parse(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    parsed = [parse(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
     records = [record for record in parsed if record is not None]
     once, notes = in_order(records), []
     if torn := len(parsed) - len(records):
@@ -38,7 +42,7 @@ def in_order(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for number, record in enumerate(records):
         kind, step = record.get("kind"), record.get("step")
         place = record.get("epoch", step) if kind == "epoch" else step
-        # Several findings may be passed at one step.
+        # There may be several findings at one step.
         kept[(kind, place) if kind in ("step", "epoch") and place is not None else number] = dict(record)
     return sorted(kept.values(), key=lambda record: _number(record.get("step")))
 
@@ -95,12 +99,39 @@ def join_ranges(numbers: Iterable[int]) -> str:
     return ", ".join(f"{of[0]}" if len(of) == 1 else f"{of[0]} to {of[-1]}" for of in spans)
 
 
-def _parse(line: str) -> dict[str, Any] | None:
+def read_kind(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """Every whole record of a run, as often as it was written.
+
+    Args:
+        folder: the run folder.
+        kind: of the records; None: of any kind.
+
+    Returns:
+        The records in the order of writing; none where there is no file.
+    """
+    path = folder / METRICS
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    records = [record for line in lines if (record := parse(line)) is not None and not math.isnan(step_of(record))]
+    return [record for record in records if kind in (None, record["kind"])]
+
+
+def parse(line: str) -> dict[str, Any] | None:
+    """The record in a line, with today's names; None where a power loss or a full disk left something else."""
     try:
-        record = json.loads(line)
+        record: Any = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return record if isinstance(record, dict) else None
+    if not isinstance(record, dict):
+        return None
+    named = {_EARLIER_NAMES.get(str(name), str(name)): value for name, value in record.items()}
+    if isinstance(kind := named.get("kind"), str):
+        named["kind"] = _EARLIER_KINDS.get(kind, kind)
+    return named
+
+
+def step_of(record: Mapping[str, Any]) -> float:
+    """Step of a record; NaN where it has none, or no kind."""
+    return _number(record.get("step"), math.nan) if isinstance(record.get("kind"), str) else math.nan
 
 
 def _number(value: Any, otherwise: float = -1.0) -> float:

@@ -64,7 +64,7 @@ class Hosts:
         """Bring every host's array, of the same shape and type, to every host.
 
         Returns:
-            [count, ...], bit for bit: 64-bit values too, which JAX would round.
+            [count, ...], bit for bit: 64-bit numbers too, which JAX would round.
         """
         array = np.asarray(array)
         if self.count == 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cmgan_jax.config import Config
 from cmgan_jax.diagnosis.history import flat
-from cmgan_jax.recipes import GONE, flatten
+from cmgan_jax.recipes import GONE, RENAMED, flatten
 
 HOST = frozenset(
     {
@@ -36,7 +36,9 @@ def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: as run.json has it.
     """
-    known = flatten(Config()) | {name: value for name, value in flat(config) if value not in GONE.get(name, ())}
+    known = flatten(Config()) | {
+        RENAMED.get(name, name): value for name, value in flat(config) if value not in GONE.get(name, ())
+    }
     return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
 
 

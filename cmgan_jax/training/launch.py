@@ -102,7 +102,8 @@ def refuse_other_division(corpus: Corpus, about: dict[str, Any]) -> None:
     """A resumed run holds out what it held out before: what has trained must not validate.
 
     Raises:
-        UserError: other files train or validate than the run recorded; runs of before recorded values of files only.
+        UserError: other files train or validate than the run recorded. Earlier versions recorded only how many files
+            there were.
     """
     data = about["provenance"]["data"]
     if "division" in data:

@@ -290,7 +290,7 @@ class Trainer:
         return improved
 
     def _validated(self) -> tuple[Any, Any, Any]:
-        """The trained parameters; variables of the generator that is validated, and of its discriminator: on one device."""
+        """The trained parameters, and the variables of the validated generator and the discriminator, on one device."""
         state = self._stepper.state
         discriminator = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
         return first_device_copy((state.generator.params, state.validated, discriminator), self._placement)

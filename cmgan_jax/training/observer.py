@@ -1,4 +1,4 @@
-"""Findings in words while a run goes on, and its report. What cannot be written does not stop the run."""
+"""Findings while a run goes on, and its report. What cannot be written does not stop the run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ UNSAID = ("good", "unknown")
 class Observer:
     """Diagnoses a run by its own records.
 
-    A finding is announced once, when it is first passed: on the display and as a record of kind `finding`. Those that
+    A finding is announced once, when it first appears: on the display and as a record of kind `finding`. Those that
     hold now are in `health.json`.
 
     Args:
@@ -85,8 +85,8 @@ class Observer:
                 self._said.add(finding.code)
                 self._display.note(f"step {step}, {finding.code}: {finding.text}")
                 self._recorder.record("finding", step, {"code": finding.code, "text": finding.text})
-        passed = [{"code": of.code, "level": of.level, "text": of.text} for of in findings]
-        write_json(self._folder / FINDINGS, {"step": step, "findings": passed})
+        found = [{"code": of.code, "level": of.level, "text": of.text} for of in findings]
+        write_json(self._folder / FINDINGS, {"step": step, "findings": found})
         return findings
 
     def _report(self, step: int, epoch: int, enhanced: Mapping[str, np.ndarray]) -> None:

@@ -79,5 +79,7 @@ class Position:
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Position":
         """What `to_dict` wrote."""
+        saved = dict(saved)
+        predictions = saved.pop("judged", None) or saved["predictions"]  # Earlier versions called them `judged`.
         meters = {name: Meter(saved[name]) for name in ("window", "epoch")}
-        return cls(**{**saved, **meters, "predictions": Window(saved["predictions"])})
+        return cls(**{**saved, **meters, "predictions": Window(predictions)})

@@ -16,7 +16,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[re
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import RecordWriter
 
-from cmgan_jax.runs.records import METRICS
+from cmgan_jax.runs.records import METRICS, read_kind, step_of
 from cmgan_jax.system.outputs import plain, replacing
 
 
@@ -91,10 +91,10 @@ class Recorder:
     def __init__(self, folder: Path, step: int):
         path = folder / METRICS
         resumed = path.exists()
-        kept = [line for line in _lines(path) if _position(line) <= step]
+        # A torn record is before and after nothing, so it is dropped as well.
+        self.records: list[dict[str, Any]] = [record for record in read_kind(folder) if step_of(record) <= step]
         with replacing(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept))
-        self.records: list[dict[str, Any]] = [json.loads(line) for line in kept]
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in self.records))
         self._file = path.open("ab", buffering=0)
         self._size = path.stat().st_size
         self._waiting: list[bytes] = []
@@ -178,26 +178,6 @@ class NullRecorder:
     def close(self) -> int:
         """Close nothing, and miss nothing."""
         return 0
-
-
-def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """Records of a run, in order; `kind` picks one. Torn lines are left out."""
-    records = [json.loads(line) for line in _lines(folder / METRICS) if _position(line) >= 0]
-    return [record for record in records if kind in (None, record["kind"])]
-
-
-def _lines(path: Path) -> list[str]:
-    # What a power loss leaves need be no text at all.
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-
-
-def _position(line: str) -> float:
-    """Step of a record; NaN of a torn line, which is before and after nothing: left out, and dropped on resume."""
-    try:
-        record = json.loads(line)
-        return float(record["step"]) if isinstance(record["kind"], str) else math.nan
-    except (ValueError, KeyError, TypeError):
-        return math.nan
 
 
 def _flat(numbers: dict[str, Any]) -> list[tuple[str, Any]]:

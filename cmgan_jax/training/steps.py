@@ -72,7 +72,7 @@ def features(batch: dict[str, Array], config: Config) -> Features:
 
     Args:
         batch: `noisy` and `clean`, float[B, S] in [-1, 1].
-        config: spectral values, and which clean waveform the time loss compares with.
+        config: the spectral settings, and which clean waveform the time loss compares with.
 
     Returns:
         complex[B, T, F] noisy and clean, compressed; float[B, S] clean reference of the time loss.
@@ -170,8 +170,8 @@ def generator_backward(
         config: the run's configuration.
 
     Returns:
-        The state and the average after the step; the discriminator's spectral-norm vectors after the pass; the loss and its
-        adversarial term, norm of the raw gradient, and whether the update was made.
+        The state and the average after the step; the discriminator's spectral-norm vectors after the pass; the loss
+        and its adversarial term, norm of the raw gradient, and whether the update was made.
     """
     gradient, spectral_vectors, metrics = generator_gradient(discriminator, forward, parts, config=config)
     finite = jnp.isfinite(metrics["generator_loss"])
@@ -185,7 +185,7 @@ def generator_backward(
 def generator_gradient(
     discriminator: NetState, forward: Forward, parts: Array, *, config: Config
 ) -> tuple[Any, Any, Metrics]:
-    """Raw gradient of the global batch's mean loss, the discriminator's spectral vectors, the loss and its adversarial term.
+    """Raw gradient of the mean loss, the discriminator's spectral-norm vectors, the loss and its adversarial term.
 
     For the arguments see `generator_backward`.
     """

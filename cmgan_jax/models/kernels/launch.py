@@ -21,7 +21,7 @@ class Tiles(NamedTuple):
     num_stages: int
 
     def compiled_for(self, kind: Any, width: int) -> dict[str, Any]:
-        """For row_ids of a type, in so many columns."""
+        """For constants of a type, in so many columns."""
         how = precision(kind)
         rows, part, num_warps, num_stages = EXACT if how == "ieee" else self
         cut = {"BLOCK": rows, "PART": min(part, width), "num_warps": num_warps, "num_stages": num_stages}
@@ -49,7 +49,7 @@ def precision(kind: Any) -> str:
 
 
 def launch(
-    kernel: Any, grid: tuple[int, ...], operands: Sequence[Any], results: Sequence[Any], **row_ids: Any
+    kernel: Any, grid: tuple[int, ...], operands: Sequence[Any], results: Sequence[Any], **constants: Any
 ) -> list[Array]:
     """Run a kernel.
 
@@ -58,10 +58,10 @@ def launch(
         grid: of its programs.
         operands: arrays, and numbers.
         results: (shape, type) each.
-        row_ids: what it is compiled for, and `num_warps`, `num_stages`, `zeroed_outputs`.
+        constants: what it is compiled for, and `num_warps`, `num_stages`, `zeroed_outputs`.
 
     Returns:
         The results.
     """
     shapes = tuple(jax.ShapeDtypeStruct(shape, kind) for shape, kind in results)
-    return list(jax_triton.triton_call(*operands, kernel=kernel, out_shape=shapes, grid=grid, **row_ids))
+    return list(jax_triton.triton_call(*operands, kernel=kernel, out_shape=shapes, grid=grid, **constants))
