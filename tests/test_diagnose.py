@@ -250,7 +250,7 @@ def test_losses_of_epochs_that_are_no_numbers_are_named(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_history([tmp_path / "absent"])
-    with pytest.raises(UserError, match="judged alone"):
+    with pytest.raises(UserError, match="diagnosed alone"):
         read_history([make_run(tmp_path / "run"), tmp_path])
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):

@@ -183,7 +183,7 @@ from cmgan_jax import Enhancer, load, metrics
 print(Enhancer.__module__, load.__module__, metrics.__name__)
 """
     done = python(program)
-    modules = "cmgan_jax.inference.enhancer cmgan_jax.inference.weights cmgan_jax.metrics.measures"
+    modules = "cmgan_jax.inference.enhancer cmgan_jax.inference.weights cmgan_jax.metrics"
     assert done.stdout.splitlines() == ["[]", modules], done.stderr
 
 
@@ -273,7 +273,7 @@ def test_extras_are_those_of_the_package() -> None:
 
 
 def test_the_published_program_is_told_to_be_in_a_checkout(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^--against torch: the published program is part of a checkout"):
+    with pytest.raises(UserError, match=r"^--against torch: the PyTorch program is part of a checkout"):
         find_baseline(tmp_path)
     assert find_baseline().modes(["eager-fp32"])[0].precision == "fp32"
 
@@ -336,4 +336,4 @@ def test_a_wheel_runs_without_a_checkout(wheel: Path, tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("--against torch: the published program is part of a checkout")
+    assert line.startswith("--against torch: the PyTorch program is part of a checkout")
