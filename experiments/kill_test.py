@@ -40,7 +40,7 @@ MOMENTS: tuple[Moment, ...] = ("at any time", "in a step", "in a save", "in a sa
 TIMING = ("_ms", "crops_per_second")
 """Ends of the names of what differs between any two runs."""
 _OWN = re.compile(r"corpus|(unbroken|run\d*)(\.log)?")
-"""What a run of this program, or of the one for endurance, leaves."""
+"""What a run of this program, or of the soak test, leaves."""
 PATIENCE = 600.0
 """Seconds after which a training that neither ends nor comes to the moment wanted counts as hung."""
 
@@ -51,7 +51,7 @@ class Arguments:
 
     kills: int = 50
     """Times that a training is killed (SIGKILL)."""
-    out: Path = Path("runs/torture")
+    out: Path = Path("runs/kill-test")
     """Folder for the corpus and the runs; deleted first."""
     seed: int = 0
     """Root of the moments' draws."""
@@ -230,7 +230,7 @@ def _arrays(checkpoint: Checkpoint) -> Any:
         return reader.restore(Path(str(checkpoint)).resolve() / "state")
 
 
-def torture(arguments: Arguments, console: Console) -> tuple[list[Kill], list[str]]:
+def kill_and_resume(arguments: Arguments, console: Console) -> tuple[list[Kill], list[str]]:
     """Kill, resume and compare.
 
     Returns:
@@ -278,10 +278,10 @@ def table(kills: list[Kill]) -> Table:
 
 
 def main() -> int:
-    """Parse, torture, say how it went."""
+    """Parse, kill and resume runs, print how it went."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.kill_test")
     console = Console(highlight=False, soft_wrap=True)
-    kills, faults = torture(arguments, console)
+    kills, faults = kill_and_resume(arguments, console)
     console.print(table(kills))
     for fault in faults:
         console.print(fault, markup=False)

@@ -29,7 +29,7 @@ class Arguments:
     """Share by which the resident memory may have grown at the end."""
     save_every: str = "100steps"
     """As in experiments.train."""
-    out: Path = Path("runs/endurance")
+    out: Path = Path("runs/soak-test")
     """Folder for the corpus and the run; deleted first."""
 
 

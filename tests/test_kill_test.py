@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.kill_test import Arguments, differences, torture
+from experiments.kill_test import Arguments, differences, kill_and_resume
 
 
 @pytest.mark.timeout(1200)
 def test_killed_and_resumed_runs_end_as_an_unbroken_one(tmp_path: Path) -> None:
     """Half a dozen starts, each in seconds once the programs are in the cache."""
-    out = tmp_path / "torture"
-    kills, faults = torture(
+    out = tmp_path / "kill-test"
+    kills, faults = kill_and_resume(
         Arguments(kills=4, kills_a_run=4, out=out, seed=3, steps=4, save_every="1steps"), Console(quiet=True)
     )
     assert faults == []

@@ -19,7 +19,7 @@ from cmgan_jax.errors import UserError
 
 CHECKOUT = Path(__file__).parents[2]
 """The folder that holds this package; a checkout's has `experiments/`, too."""
-CLIENT = Path("experiments", "baseline", "client.py")
+CLIENT = Path("experiments", "pytorch_baseline", "client.py")
 
 
 class Mode(Protocol):
