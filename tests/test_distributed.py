@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from quick_programs import QUICK
 from recordings import make_pairs
 
 from cmgan_jax.cli._hosts import HOST_GONE
@@ -54,7 +55,7 @@ GLOO = r"\[Gloo\] Rank |\d+| is connected to | peer ranks. Expected number of co
 PATIENCE = 400
 """Seconds for what takes half a minute on two free cores."""
 
-pytestmark = pytest.mark.timeout(3 * PATIENCE)
+pytestmark = [pytest.mark.subprocess, pytest.mark.timeout(3 * PATIENCE)]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def start() -> Iterator[Start]:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
-                    env={**os.environ, "XLA_FLAGS": "", "PYTHONPATH": os.getcwd()},
+                    env={**os.environ, "XLA_FLAGS": QUICK, "PYTHONPATH": os.getcwd()},
                 )
             )
         return begun[-2:]

@@ -21,7 +21,7 @@ from experiments.kill_test import make_corpus
 
 CONFIG = override(
     make_config("recommended", "tiny"),
-    {"patience": 3, "steps_per_epoch": 9, "save_every": "1steps"},
+    {"patience": 3, "steps_per_epoch": 9, "save_every": "1steps", "generator.blocks": 0, "generator.dense_depth": 1},
 )
 
 

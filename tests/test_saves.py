@@ -24,7 +24,11 @@ from cmgan_jax.training.launch import RunOptions, launch
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.records import read_metrics
 
-CONFIG = override(make_config("recommended", "tiny"), {"steps_per_epoch": 1, "save_every": "0min"})
+# Without conformers: quick to compile.
+CONFIG = override(
+    make_config("recommended", "tiny"),
+    {"steps_per_epoch": 1, "save_every": "0min", "generator.blocks": 0, "generator.dense_depth": 1},
+)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from cmgan_jax.training.steps import (
     generator_gradient,
 )
 
-TINY = override(make_config("recommended", "tiny"), {"data.crop_seconds": 0.25})
+TINY = override(make_config("recommended", "tiny"), {"data.crop_seconds": 0.25, "generator.dense_depth": 1})
 RATE = 1e-3
 
 

@@ -35,7 +35,8 @@ from cmgan_jax.training.records import read_metrics
 from cmgan_jax.training.stepper import Stepper
 
 CONFIG = override(
-    make_config("recommended", "tiny"), {"steps_per_epoch": 3, "log_every": 2, "health.adversarial_every": 3}
+    make_config("recommended", "tiny"),
+    {"steps_per_epoch": 3, "log_every": 2, "health.adversarial_every": 3, "generator.dense_depth": 1},
 )
 TIMING = ("_ms", "crops_per_second")
 
@@ -314,7 +315,7 @@ def test_failed_scores_under_each_policy(corpus: Corpus, tmp_path: Path, policy:
     # `skip` as the published head has it: no average, statistics of batch norm apart on each device.
     recipe = "published_head" if policy == "skip" else "recommended"
     numbers = {"targets.policy": policy, "targets.inject_failures": 0.56, "log_every": 1, "epochs": 1}
-    config = override(make_config(recipe, "tiny"), numbers | {"steps_per_epoch": 12})
+    config = override(make_config(recipe, "tiny"), numbers | {"steps_per_epoch": 12, "generator.dense_depth": 1})
     train(corpus, tmp_path / "run", config, devices=2)
     records = read_metrics(tmp_path / "run", "step")
     # The draws are of (seed, step, item) alone, hence the same under every policy: 27 of 48 fail here.
@@ -409,6 +410,7 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
 
 
+@pytest.mark.subprocess
 def test_command_line_stopped_and_resumed(folder: Path, tmp_path: Path) -> None:
     """The program itself, on CPU devices that it makes: its terminal goes, then `--resume` with no other word.
 
@@ -450,6 +452,7 @@ def _wait(happened: Callable[[], bool], limit: float = 240.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.subprocess
 def test_damaged_files_are_all_listed_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     subprocess.run(["cp", "-r", folder, damaged], check=True)
@@ -476,6 +479,7 @@ def test_damaged_files_are_all_listed_before_anything_is_written(folder: Path, t
         (("--data.crop-seconds", "-1"), "--data.crop-seconds"),
     ],
 )
+@pytest.mark.subprocess
 def test_senseless_words_are_refused_with_what_would_be_right(
     folder: Path, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
