@@ -172,6 +172,7 @@ def test_a_folder_of_files_names_them(files: Path, tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.subprocess
 def test_torch_reads_what_is_exported(run: Path, files: Path, tmp_path: Path) -> None:
     python = os.environ.get("CMGAN_TORCH_PYTHON")
     if python is None:

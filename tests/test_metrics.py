@@ -270,6 +270,7 @@ def test_si_sdr_where_the_ratio_has_no_value():
         measures.si_sdr(clean, clean[:-1])
 
 
+@pytest.mark.subprocess
 def test_metrics_do_not_import_jax():
     # A measure must run in any process, and start in a fraction of the time that jax takes.
     code = "import sys, cmgan_jax.metrics.measures; sys.exit('jax' in sys.modules)"

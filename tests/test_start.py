@@ -223,6 +223,7 @@ def test_a_file_that_does_not_tell_its_hop_takes_that_of_the_run(forms: dict[str
         (("--start-discriminator",), "--start-discriminator goes with --start"),
     ],
 )
+@pytest.mark.subprocess
 def test_it_is_refused_before_the_corpus_is_read(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     """There is no corpus at all, and the message is of the start."""
     (tmp_path / "letter.txt").write_text("dear")
