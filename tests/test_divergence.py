@@ -52,6 +52,7 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("slow_disk")
+@pytest.mark.slow
 def test_it_stops_with_the_last_good_checkpoint_and_the_batch(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def drawn(config: GeneratorConfig, bins: int) -> Any:
 
 
 @SIZES
+@pytest.mark.slow
 def test_padded_items_equal_items_of_their_own_length(config: GeneratorConfig, bins: int) -> None:
     """Two lengths in one batch: each item as if it were alone, whatever stands in the padding."""
     rng = np.random.default_rng(0)
@@ -112,6 +113,7 @@ def test_decoders_add_the_encoder_features_at_each_resolution() -> None:
 
 
 @SIZES
+@pytest.mark.slow
 def test_keeping_activations_changes_no_gradient(config: GeneratorConfig, bins: int) -> None:
     """`recompute` decides what is stored between the passes; both programs compute the same."""
     noisy, variables = spectrum(np.random.default_rng(2), 2, 6, bins), drawn(config, bins)
@@ -177,6 +179,7 @@ def kept_bytes(config: GeneratorConfig, noisy: np.ndarray) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
 
 
+@pytest.mark.slow
 def test_how_many_sequences_are_computed_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout on: computed again, and in another chunk, the masks must be the same. Equal but for the order of sums."""
     noisy = spectrum(np.random.default_rng(0), 2, 7, BINS)
@@ -192,6 +195,7 @@ def test_how_many_sequences_are_computed_at_once_changes_nothing(monkeypatch: py
             np.testing.assert_allclose(two / scale, one / scale, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_gpu_computes_otherwise_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks one after the other, sequences in multiples of 8, scores by pair; dropout on. Kernels: `test_kernels`."""
     noisy = spectrum(np.random.default_rng(0), 2, 7, BINS)
@@ -215,6 +219,7 @@ def test_a_block_keeps_few_values_for_each_position() -> None:
     assert (three - one) / 2 < 2 * 11 * width * 1.15
 
 
+@pytest.mark.slow
 def test_a_bias_before_a_norm_gets_no_gradient_and_would_change_nothing() -> None:
     """The norm takes each channel's mean away; every other bias has a gradient."""
     rng = np.random.default_rng(2)
