@@ -24,7 +24,7 @@ from cmgan_jax.system.outputs import write_text
 from experiments.mutation_list import MUTATIONS, Mutation
 
 ROOT = Path(__file__).resolve().parents[1]
-_NOT_COPIED = (".git", ".venv*", ".cache", "runs", "data", "build", "dist", "site", "__pycache__", ".*_cache")
+_COPIED = ("cmgan_jax", "docs", "experiments", "results", "tests", "*.md", "*.toml", "*.txt", "*.yml", "Makefile")
 LIMIT = 900
 """Seconds after which the tests of one mistake count as hung."""
 
@@ -50,6 +50,16 @@ def mutated(mutation: Mutation, source: str) -> str:
             f"{mutation.file}: {mutation.text!r} stands there {count} times and not once; correct the list of mutations"
         )
     return source.replace(mutation.text, mutation.replacement)
+
+
+def copy_tree(tree: Path) -> None:
+    """Copy what tests need: all of the package, or Python would take what is missing from where it is installed."""
+    tree.mkdir()
+    for path in (found for pattern in _COPIED for found in ROOT.glob(pattern)):
+        if path.is_dir():
+            shutil.copytree(path, tree / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, tree)
 
 
 def first_failure(tree: Path, tests: tuple[str, ...]) -> str | None:
@@ -91,7 +101,7 @@ def try_all(mutations: list[Mutation], console: Console) -> list[dict[str, Any]]
     """
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
-        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+        copy_tree(tree)
         every = tuple(dict.fromkeys(test for mutation in mutations for test in mutation.tests))
         if failed := first_failure(tree, every):
             raise UserError(f"{failed} fails without any mistake; correct that first")

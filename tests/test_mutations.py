@@ -7,7 +7,7 @@ import pytest
 
 from cmgan_jax.errors import UserError
 from experiments.mutation_list import MUTATIONS, Mutation
-from experiments.mutations import first_failure, mutated, page
+from experiments.mutations import copy_tree, first_failure, mutated, page
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,3 +47,12 @@ def test_the_first_test_that_fails_is_named(tmp_path: Path) -> None:
     assert first_failure(tmp_path, ("test_a.py::test_d",)) is None
     with pytest.raises(UserError, match="the tests could not be run"):
         first_failure(tmp_path, ("test_a.py::test_e",))
+
+
+def test_a_copy_has_all_of_the_package(tmp_path: Path) -> None:
+    """What it lacked would come from the installed package, without the mistake."""
+    copy_tree(tmp_path / "tree")
+    for part in ("cmgan_jax", "experiments", "tests"):
+        files = {path.relative_to(ROOT) for path in (ROOT / part).rglob("*.py")}
+        assert files == {path.relative_to(tmp_path / "tree") for path in (tmp_path / "tree" / part).rglob("*.py")}
+    assert (tmp_path / "tree" / "pyproject.toml").is_file()
