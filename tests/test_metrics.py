@@ -24,6 +24,7 @@ def speechlike(seconds: float, seed: int = 0, rate: int = 16_000) -> np.ndarray:
 
 
 @pytest.mark.parametrize("system", ["noisy", "published"])
+@pytest.mark.slow
 def test_published_figures(shared, system):
     # noisy_metrics.csv is the CMGAN authors' log; published_metrics.csv the same measures of their output.
     folder = shared / "voicebank" / "test"
