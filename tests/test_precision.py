@@ -210,6 +210,7 @@ def test_unknown_precision_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("precision", "stated"), [("fp32", "HIGHEST"), ("tf32", "DEFAULT"), ("bf16", "HIGHEST")])
+@pytest.mark.slow
 def test_programs_state_how_precise_their_products_are(precision: str, stated: str) -> None:
     """What a device makes of float32 by itself is not left to it: on a GPU, ten bits. Spectra are exact always."""
     config = replace(SMALL, precision=precision)
