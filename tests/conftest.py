@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quick_programs import QUICK
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 # Before the first import of jax anywhere: the tests exercise one to four devices. Most of their time is compilation,
 # so programs are kept, also for the processes that tests start.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4 --xla_cpu_multi_thread_eigen=false")
+os.environ.setdefault(
+    "XLA_FLAGS", f"--xla_force_host_platform_device_count=4 --xla_cpu_multi_thread_eigen=false {QUICK}"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "programs"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 
 
 @pytest.fixture(scope="session")

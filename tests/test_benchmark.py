@@ -196,6 +196,7 @@ def test_pesq_table_names_its_goals() -> None:
         assert figure in text
 
 
+@pytest.mark.subprocess
 def test_precision_that_is_not_there_is_refused(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "experiments.benchmark", "--precision", "float8", "--json", str(tmp_path / "x.json")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -204,6 +205,7 @@ def test_precision_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "bf16" in done.stderr
 
 
+@pytest.mark.subprocess
 def test_entry_point_measures_pesq(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     words = ["--part", "pesq", "--preset", "tiny", "--repeats", "1", "--json", str(out)]

@@ -39,6 +39,7 @@ def test_a_home_that_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch, tm
     assert with_home("~draft.wav") == "~draft.wav"
 
 
+@pytest.mark.subprocess
 def test_every_entry_point_expands(tmp_path: Path) -> None:
     """One that takes a flag with =, and refuses where the path leads."""
     (tmp_path / "file").touch()
@@ -59,6 +60,7 @@ def test_every_entry_point_expands(tmp_path: Path) -> None:
         ("JAX_PLATFORMS", "cuda", "no device to compute on ("),
     ],
 )
+@pytest.mark.subprocess
 def test_an_environment_that_jax_refuses_ends_in_a_line(variable: str, value: str, said: str, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "experiments.train", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
     # No accelerator, whatever the machine has.
@@ -69,6 +71,7 @@ def test_an_environment_that_jax_refuses_ends_in_a_line(variable: str, value: st
     assert line.startswith(said)
 
 
+@pytest.mark.subprocess
 def test_a_missing_package_is_named() -> None:
     program = "import sys; sys.argv = ['-m']; sys.modules['rich'] = None; import experiments, rich"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

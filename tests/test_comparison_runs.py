@@ -7,10 +7,12 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from recordings import make_pairs
@@ -30,7 +32,7 @@ from cmgan_jax.training.position import Position
 from cmgan_jax.training.provenance import digest
 from cmgan_jax.training.records import Recorder
 from cmgan_jax.training.start import FRESH, Start
-from cmgan_jax.training.state import TrainState, initialise
+from cmgan_jax.training.state import TrainState
 
 Program = Callable[..., int]
 
@@ -88,8 +90,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fresh() -> TrainState:
-    """Networks of random weights."""
-    return initialise(make_config("recommended", "tiny"))
+    """Networks of random weights at step 0; nothing is compiled."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(partial(state.random_state, make_config("recommended", "tiny")))
+    # Counters are whole values, and they are 0.
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(size=leaf.shape), leaf.dtype), shapes)
 
 
 @pytest.fixture

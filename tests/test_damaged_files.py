@@ -183,6 +183,7 @@ def command(*words: str | Path) -> subprocess.CompletedProcess[bytes]:
     return found
 
 
+@pytest.mark.subprocess
 def test_the_command_evaluate_names_them_in_any_locale(few: tuple[Path, list[Damaged]]) -> None:
     folder, damaged = few
     words = ("experiments.evaluate", "--clean", folder / "clean", "--enhanced", folder / "noisy", "--workers", "1")
@@ -195,6 +196,7 @@ def test_the_command_evaluate_names_them_in_any_locale(few: tuple[Path, list[Dam
     assert files["p1_1"]["pesq"] > 1
 
 
+@pytest.mark.subprocess
 def test_the_command_train_names_them_and_begins_nothing(few: tuple[Path, list[Damaged]], tmp_path: Path) -> None:
     folder, damaged = few
     found = command("experiments.train", "--data", folder.parent, "--out", tmp_path / "run", "--preset", "tiny")

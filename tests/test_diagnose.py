@@ -266,6 +266,7 @@ def program(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.subprocess
 def test_the_program(tmp_path: Path) -> None:
     path = store(tmp_path, training(converged(12), COLLAPSING), "csv")
     page = tmp_path / "page.html"
@@ -304,6 +305,7 @@ def test_names_are_text_on_the_page(tmp_path: Path) -> None:
         ((ROOT / "pyproject.toml",), 2, "no line of a training log"),
     ],
 )
+@pytest.mark.subprocess
 def test_what_a_user_can_mend(words: tuple[str | Path, ...], status: int, said: str) -> None:
     done = program(*words)
     assert (done.returncode, done.stdout) == (status, "")
@@ -311,6 +313,7 @@ def test_what_a_user_can_mend(words: tuple[str | Path, ...], status: int, said: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.subprocess
 def test_codes_are_listed() -> None:
     done = program("--codes")
     assert done.returncode == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from quick_programs import QUICK
 from recordings import make_pairs
 
 from cmgan_jax.cli._hosts import HOST_GONE
@@ -54,7 +55,7 @@ GLOO = r"\[Gloo\] Rank |\d+| is connected to | peer ranks. Expected number of co
 PATIENCE = 400
 """Seconds for what takes half a minute on two free cores."""
 
-pytestmark = pytest.mark.timeout(3 * PATIENCE)
+pytestmark = [pytest.mark.subprocess, pytest.mark.timeout(3 * PATIENCE)]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def start() -> Iterator[Start]:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
-                    env={**os.environ, "XLA_FLAGS": "", "PYTHONPATH": os.getcwd()},
+                    env={**os.environ, "XLA_FLAGS": QUICK, "PYTHONPATH": os.getcwd()},
                 )
             )
         return begun[-2:]
@@ -157,6 +158,7 @@ def kill(victim: "subprocess.Popen[str]", survivor: "subprocess.Popen[str]") -> 
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(folder: Path, one: Path, tmp_path: Path, start: Start):
     """Expected: what one process with four devices comes to, but for rounding; the seeds are the same."""
     two = tmp_path / "two"
@@ -181,6 +183,7 @@ def test_two_processes_are_one_run(folder: Path, one: Path, tmp_path: Path, star
     assert train_alone(override(CONFIG, {"epochs": 2}), folder, two, resume=True) == 20
 
 
+@pytest.mark.slow
 def test_two_go_on_where_one_left_and_where_one_died(one: Path, tmp_path: Path, start: Start):
     out = tmp_path / "run"
     shutil.copytree(one, out)
@@ -199,6 +202,7 @@ def test_two_go_on_where_one_left_and_where_one_died(one: Path, tmp_path: Path, 
     assert steps_in(out / "latest")[-1] == steps_of(out)
 
 
+@pytest.mark.slow
 def test_the_first_may_die_too(folder: Path, tmp_path: Path, start: Start):
     """Before the first step; the others hear of it at once, since it is the one that tells them."""
     out = tmp_path / "run"
@@ -207,6 +211,7 @@ def test_the_first_may_die_too(folder: Path, tmp_path: Path, start: Start):
     kill(both[0], both[1])
 
 
+@pytest.mark.slow
 def test_steps_that_are_not_finite_stop_both(folder: Path, tmp_path: Path, start: Start):
     """Each has two rows of the batch; all four are left, as one process would have trained on them."""
     out = tmp_path / "run"
@@ -226,6 +231,7 @@ def test_steps_that_are_not_finite_stop_both(folder: Path, tmp_path: Path, start
     batches.close()
 
 
+@pytest.mark.slow
 def test_what_one_cannot_begin_none_begins(folder: Path, tmp_path: Path, start: Start):
     both = start(tmp_path / "run", data=(folder, tmp_path / "nothing"))
     for process in both:

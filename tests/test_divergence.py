@@ -21,7 +21,7 @@ from experiments.kill_test import make_corpus
 
 CONFIG = override(
     make_config("recommended", "tiny"),
-    {"patience": 3, "steps_per_epoch": 9, "save_every": "1steps"},
+    {"patience": 3, "steps_per_epoch": 9, "save_every": "1steps", "generator.blocks": 0, "generator.dense_depth": 1},
 )
 
 
@@ -52,6 +52,7 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("slow_disk")
+@pytest.mark.slow
 def test_it_stops_with_the_last_good_checkpoint_and_the_batch(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

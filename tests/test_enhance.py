@@ -40,6 +40,7 @@ def noise(samples: int, seed: int = 1) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_whole_signal_is_what_the_rules_of_the_published_evaluation_give() -> None:
     # Written out: level to a root mean square of 1, whole hops by its own beginning, one pass at that very length.
     audio, spectral, samples = noise(9_950), CONFIG.spectral, 9_950
@@ -110,6 +111,7 @@ def test_pieces_share_a_batch_and_change_nothing_in_each_other() -> None:
         np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_few_programs_for_files_of_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hundred lengths, from one sample to three windows and more, traced and counted but not computed."""
     traced = []

@@ -144,6 +144,7 @@ def test_a_copy_and_a_kind_that_is_not_read(folders, monkeypatch, capsys):
     assert "p002_b.m4a: .m4a files are not read here: convert it" in out
 
 
+@pytest.mark.subprocess
 def test_files_are_written_before_a_reader_may_go(folders):
     """`evaluate … | head -0`: the tables find no reader; what was asked for is there all the same."""
     words = [sys.executable, "-m", "experiments.evaluate", "--clean", folders / "clean", "--enhanced"]
@@ -218,6 +219,7 @@ def test_the_literature_s_measures_come_out_of_the_command(shared, tmp_path, mon
             assert content["systems"][system]["summary"][metric]["mean"] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.subprocess
 def test_scoring_given_files_does_not_start_jax():
     code = "import sys, experiments.evaluate; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -235,6 +237,7 @@ def scoring_workers(parent: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the worker is found through Linux's /proc")
+@pytest.mark.subprocess
 def test_an_interrupt_does_not_wait_for_what_is_being_scored(tmp_path):
     store(tmp_path / "minute.wav", np.tile(speech(10), 6))
     for folder in ("c", "e"):

@@ -47,6 +47,7 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.subprocess
 def test_an_artefact_enhances_as_the_enhancer_without_the_models_code(artefact: Path, tmp_path: Path) -> None:
     # Three windows: whole pieces and windows, where the time attention's tables are clamped, take different weights.
     audio = noise(9_000)

@@ -1,6 +1,7 @@
 """The generator: size, padding, shapes; test_parity.py compares its arithmetic with the published one."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import flax.linen as nn
@@ -54,6 +55,7 @@ def drawn(config: GeneratorConfig, bins: int) -> Any:
 
 
 @SIZES
+@pytest.mark.slow
 def test_padded_items_equal_items_of_their_own_length(config: GeneratorConfig, bins: int) -> None:
     """Two lengths in one batch: each item as if it were alone, whatever stands in the padding."""
     rng = np.random.default_rng(0)
@@ -111,6 +113,7 @@ def test_decoders_add_the_encoder_features_at_each_resolution() -> None:
 
 
 @SIZES
+@pytest.mark.slow
 def test_keeping_activations_changes_no_gradient(config: GeneratorConfig, bins: int) -> None:
     """`recompute` decides what is stored between the passes; both programs compute the same."""
     noisy, variables = spectrum(np.random.default_rng(2), 2, 6, bins), drawn(config, bins)
@@ -149,21 +152,34 @@ def test_wrong_shapes_are_named(shape: tuple[int, ...], words: str) -> None:
         jax.eval_shape(Generator(SMALL).init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.complex64))
 
 
-def training_pass(config: GeneratorConfig, noisy: np.ndarray) -> tuple[Any, Any, Any]:
-    """Loss, gradient and moved statistics with dropout on; and the bytes kept for the gradient."""
-    variables = cast(dict[str, Any], Generator(config).init(jax.random.key(0), noisy))
-
-    def loss(params: Any) -> tuple[Array, Any]:
-        whole = {**variables, "params": params}
-        keys = {"dropout": jax.random.key(2)}
-        out, moved = Generator(config).apply(whole, noisy, train=True, mutable=["batch_stats"], rngs=keys)
-        return jnp.mean(magnitude(cast(Array, out)) ** 2), moved
-
-    value, pull, moved = jax.vjp(loss, variables["params"], has_aux=True)
-    kept = sum(leaf.nbytes for leaf in jax.tree.leaves(pull))
-    return value, (pull(jnp.ones_like(value)), moved), kept
+def training_loss(config: GeneratorConfig, noisy: Any, variables: Any, params: Any) -> tuple[Array, Any]:
+    """Loss and moved statistics, dropout on."""
+    whole, keys = {**variables, "params": params}, {"dropout": jax.random.key(2)}
+    out, moved = Generator(config).apply(whole, noisy, train=True, mutable=["batch_stats"], rngs=keys)
+    return jnp.mean(magnitude(cast(Array, out)) ** 2), moved
 
 
+def training_pass(config: GeneratorConfig, noisy: np.ndarray) -> tuple[Any, Any]:
+    """Loss; gradient and moved statistics."""
+    variables = drawn(config, noisy.shape[-1])
+    # A program of its own for every call: what the tests patch is looked at while it is traced.
+    loss = jax.value_and_grad(partial(training_loss, config, noisy, variables), has_aux=True)
+    (value, moved), gradient = jax.jit(loss)(variables["params"])
+    return value, (gradient, moved)
+
+
+def kept_bytes(config: GeneratorConfig, noisy: np.ndarray) -> int:
+    """What the forward pass keeps for the gradient; nothing is computed."""
+
+    def residual(variables: Any) -> Any:
+        loss = partial(training_loss, config, noisy, variables)
+        return jax.vjp(loss, variables["params"], has_aux=True)[1]
+
+    kept = jax.eval_shape(residual, drawn(config, noisy.shape[-1]))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+
+
+@pytest.mark.slow
 def test_how_many_sequences_are_computed_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout on: computed again, and in another chunk, the masks must be the same. Equal but for the order of sums."""
     noisy = spectrum(np.random.default_rng(0), 2, 7, BINS)
@@ -171,7 +187,7 @@ def test_how_many_sequences_are_computed_at_once_changes_nothing(monkeypatch: py
     # One sequence; 4 of 10 and of 14, so that the last chunk lacks some; all.
     for elements in (1, 4 * 7 * 7 * 2, 10**9):
         monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {"cpu": elements})
-        value, rest, _ = training_pass(replace(SMALL, dropout=0.2), noisy)
+        value, rest = training_pass(replace(SMALL, dropout=0.2), noisy)
         found.append((value, rest))
     scale = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(found[0]))
     for other in found[1:]:
@@ -179,13 +195,14 @@ def test_how_many_sequences_are_computed_at_once_changes_nothing(monkeypatch: py
             np.testing.assert_allclose(two / scale, one / scale, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_gpu_computes_otherwise_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks one after the other, sequences in multiples of 8, scores by pair; dropout on. Kernels: `test_kernels`."""
     noisy = spectrum(np.random.default_rng(0), 2, 7, BINS)
     config = replace(SMALL, dropout=0.2, blocks=2)
-    value, rest, _ = training_pass(config, noisy)
+    value, rest = training_pass(config, noisy)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    found = training_pass(config, noisy)[:2]
+    found = training_pass(config, noisy)
     assert Chunks.of(14, 1).size == 16
     scale = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves((value, rest)))
     for one, two in zip(jax.tree.leaves((value, rest)), jax.tree.leaves(found), strict=True):
@@ -196,18 +213,19 @@ def test_a_block_keeps_few_values_for_each_position() -> None:
     """By hand, in channels' widths: 4 inputs and sums of residuals, query, key, value and attention's result, the
     stage's input between, 2 around batch norm: 11 a conformer."""
     noisy = spectrum(np.random.default_rng(0), 2, 64, 33)
-    one, three = (training_pass(replace(SMALL, dropout=0.2, blocks=n), noisy)[2] for n in (1, 3))
+    one, three = (kept_bytes(replace(SMALL, dropout=0.2, blocks=n), noisy) for n in (1, 3))
     width = 4 * SMALL.channels * 2 * 64 * 17
     # Beside them: attention's sums, numbers of sequences, parameters.
     assert (three - one) / 2 < 2 * 11 * width * 1.15
 
 
+@pytest.mark.slow
 def test_a_bias_before_a_norm_gets_no_gradient_and_would_change_nothing() -> None:
     """The norm takes each channel's mean away; every other bias has a gradient."""
     rng = np.random.default_rng(2)
     noisy = spectrum(rng, 2, 8, BINS)
     model = Generator(SMALL)
-    variables = jax.jit(model.init)(jax.random.key(0), noisy)
+    variables = drawn(SMALL, BINS)
 
     @jax.jit
     def loss(params: Any) -> Array:

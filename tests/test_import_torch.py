@@ -96,6 +96,7 @@ def test_out_again_the_tensors_are_the_same(run: Path, files: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("form", get_args(Format))
+@pytest.mark.slow
 def test_the_numbers_that_no_tensor_tells_go_with_the_tensors(tmp_path: Path, form: Format) -> None:
     """A run of another window, hop, compression and dropout, out and in again: as it was, and so is its sound."""
     numbers = {"spectral.n_fft": 320, "spectral.hop": 160, "spectral.exponent": 0.5, "generator.dropout": 0.1}
@@ -172,6 +173,7 @@ def test_a_folder_of_files_names_them(files: Path, tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.subprocess
 def test_torch_reads_what_is_exported(run: Path, files: Path, tmp_path: Path) -> None:
     python = os.environ.get("CMGAN_TORCH_PYTHON")
     if python is None:
@@ -232,6 +234,7 @@ def test_an_occupied_folder_and_other_networks_are_refused(run: Path, files: Pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_published_weights_from_file_to_clean_recording(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

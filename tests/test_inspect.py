@@ -136,6 +136,7 @@ def inspected(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.subprocess
 def test_the_program(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", override(make_config(), {"batch": 4}))
     done = inspected(run, "--json")
@@ -146,6 +147,7 @@ def test_the_program(tmp_path: Path) -> None:
         assert part in words
 
 
+@pytest.mark.subprocess
 def test_a_published_file(shared: Path, tmp_path: Path) -> None:
     """The reference's generator, under a name as the published trainer gives it; 1.83 M parameters."""
     path = tmp_path / "CMGAN_epoch_50_0.057"
@@ -161,6 +163,7 @@ def test_a_published_file(shared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+@pytest.mark.subprocess
 def test_a_file_that_this_project_exported(tmp_path: Path, name: str) -> None:
     config = override(make_config("recommended", "tiny"), {"spectral.hop": 200})
     note = {"config": to_dict(config), "step": 150, "averaged": True, "source": {"commit": "c0ffee", "dirty": False}}
@@ -175,6 +178,7 @@ def test_a_file_that_this_project_exported(tmp_path: Path, name: str) -> None:
     assert "commit c0ffee, dirty no" in inspected(tmp_path / name).stdout
 
 
+@pytest.mark.subprocess
 def test_a_file_of_something_else(tmp_path: Path) -> None:
     save(tmp_path / "x.pt", program({"a": tensor(FLOATS, (6,), (1,))}), RECORDS)
     (tmp_path / "y.pt").write_text("hello")

@@ -120,6 +120,7 @@ def worst(found: Any, exact: Any) -> float:
     return float(np.max([np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), least) for a, b in arrays]))
 
 
+@pytest.mark.gpu
 @ON_GPU
 @pytest.mark.parametrize("name", PARTS)
 def test_kernels_give_values_and_gradients_of_the_plain_form(name: str) -> None:

@@ -9,6 +9,8 @@ from experiments.kill_test import Arguments, differences, kill_and_resume
 
 
 @pytest.mark.timeout(1200)
+@pytest.mark.subprocess
+@pytest.mark.slow
 def test_killed_and_resumed_runs_end_as_an_unbroken_one(tmp_path: Path) -> None:
     """Half a dozen starts, each in seconds once the programs are in the cache."""
     out = tmp_path / "kill-test"

@@ -49,6 +49,7 @@ COMPARE = "experiments.compare --data data --preset tiny --study recipes --out c
         ("experiments.scaling --devices 1 --json a --page ./a", "--json and --page a: one file cannot hold both"),
     ],
 )
+@pytest.mark.subprocess
 def test_before_a_corpus_is_read(place: Path, command: str, said: str) -> None:
     """In processes of their own: what they set is set for good. One device, which is not made of several cores."""
     words = command.split()

@@ -18,6 +18,7 @@ HOLD = "import sys, time, pathlib; from cmgan_jax.training import lock\n"
 HOLD += "with lock.hold(pathlib.Path(sys.argv[1])):\n print('held', flush=True); time.sleep(60)"
 
 
+@pytest.mark.subprocess
 def test_a_second_is_refused_with_the_first_s_host_and_number_until_it_dies(tmp_path: Path) -> None:
     words = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as first:

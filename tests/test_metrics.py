@@ -24,6 +24,7 @@ def speechlike(seconds: float, seed: int = 0, rate: int = 16_000) -> np.ndarray:
 
 
 @pytest.mark.parametrize("system", ["noisy", "published"])
+@pytest.mark.slow
 def test_published_figures(shared, system):
     # noisy_metrics.csv is the CMGAN authors' log; published_metrics.csv the same measures of their output.
     folder = shared / "voicebank" / "test"
@@ -270,6 +271,7 @@ def test_si_sdr_where_the_ratio_has_no_value():
         measures.si_sdr(clean, clean[:-1])
 
 
+@pytest.mark.subprocess
 def test_metrics_do_not_import_jax():
     # A measure must run in any process, and start in a fraction of the time that jax takes.
     code = "import sys, cmgan_jax.metrics.measures; sys.exit('jax' in sys.modules)"

@@ -120,6 +120,7 @@ def test_ctrl_c_in_a_callback_of_the_library_is_not_lost(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.subprocess
 def test_what_is_written_to_standard_output_stays_in_its_file(tmp_path: Path) -> None:
     """`--json /dev/stdout > file`: the file must not be replaced under what is printed next."""
     code = "from cmgan_jax.system.outputs import *; write_text(Path('/dev/stdout'), 'first '); print('second')"
@@ -135,6 +136,7 @@ def test_fewer_samples_than_were_written_are_no_result(tmp_path: Path) -> None:
         refuse_torn(tmp_path / "a.caf", tmp_path / "b.caf", 1_001)
 
 
+@pytest.mark.subprocess
 def test_a_long_ogg_of_a_high_rate_is_written(tmp_path: Path) -> None:
     """12 s at 192 kHz come out of the network in one piece; libvorbis would put it on the stack. In a process of its
     own, which a fault would end."""

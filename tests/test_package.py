@@ -50,10 +50,12 @@ atexit.register(lambda: print("imported", [name for name in {HEAVY!r} if name in
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--version",), ("trian",), ("export",), ("export", "--help"), ()])
+@pytest.mark.subprocess
 def test_what_needs_no_library_imports_none(words: tuple[str, ...]) -> None:
     assert cmgan(*words, before=WATCH).stdout.splitlines()[-1] == "imported []"
 
 
+@pytest.mark.subprocess
 def test_help_lists_every_command() -> None:
     done = cmgan("--help")
     assert done.returncode == 0
@@ -83,6 +85,7 @@ def test_every_command_has_its_program() -> None:
         ((), "cmgan needs a command; `cmgan --help` lists them"),
     ],
 )
+@pytest.mark.subprocess
 def test_a_command_that_is_none_is_told_of_in_a_line(words: tuple[str, ...], said: str) -> None:
     done = cmgan(*words)
     assert done.returncode == 2
@@ -90,6 +93,7 @@ def test_a_command_that_is_none_is_told_of_in_a_line(words: tuple[str, ...], sai
     assert line.startswith(said)
 
 
+@pytest.mark.subprocess
 def test_the_version() -> None:
     assert cmgan("--version").stdout == f"cmgan-jax {cmgan_jax.__version__}\n"
     assert cmgan_jax.__version__ == PROJECT["version"]
@@ -106,12 +110,14 @@ def test_the_version_of_a_checkout_that_is_not_installed(monkeypatch: pytest.Mon
     assert find_version(project) == UNKNOWN
 
 
+@pytest.mark.subprocess
 def test_python_m_is_the_same_command() -> None:
     words = [sys.executable, "-m", "cmgan_jax", "--version"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == cmgan("--version").stdout
 
 
+@pytest.mark.subprocess
 def test_flags_of_a_command_reach_it(tmp_path: Path) -> None:
     """Its usage names it as it was called, and a path's ~ is expanded."""
     assert cmgan("inspect", "--help").stdout.startswith("usage: cmgan inspect ")
@@ -129,6 +135,7 @@ def test_flags_of_a_command_reach_it(tmp_path: Path) -> None:
         (("inspect",), ("rich",), "the package rich is not installed: pip install cmgan-jax installs what it needs\n"),
     ],
 )
+@pytest.mark.subprocess
 def test_a_missing_package_is_told_of_with_its_extra(
     words: tuple[str, ...], missing: tuple[str, ...], said: str
 ) -> None:
@@ -136,6 +143,7 @@ def test_a_missing_package_is_told_of_with_its_extra(
     assert (done.returncode, done.stderr) == (2, said)
 
 
+@pytest.mark.subprocess
 def test_enhancing_needs_no_optional_package(tmp_path: Path) -> None:
     """Every one of them is hidden; what is left refuses a file that is not there, and names it."""
     hidden = {module for extra in EXTRAS.values() for module in extra.modules} - {"scipy"}
@@ -146,6 +154,7 @@ def test_enhancing_needs_no_optional_package(tmp_path: Path) -> None:
     assert done.stderr.startswith("none.pt: no such file or folder")
 
 
+@pytest.mark.subprocess
 def test_enhancing_imports_nothing_that_it_does_not_use() -> None:
     """What JAX itself takes where it is there (flatbuffers) aside."""
     unused = ("scipy", "optax", "orbax", "grain", "pesq", "tensorboardX", "G722", "tensorstore")
@@ -153,6 +162,7 @@ def test_enhancing_imports_nothing_that_it_does_not_use() -> None:
     assert done.stdout == "[]\n", done.stderr
 
 
+@pytest.mark.subprocess
 def test_a_run_folder_needs_orbax(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "run").mkdir()
@@ -164,6 +174,7 @@ def test_a_run_folder_needs_orbax(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "training needs more packages: pip install 'cmgan-jax[train]'\n")
 
 
+@pytest.mark.subprocess
 def test_the_library_is_imported_name_by_name() -> None:
     program = f"""
 import cmgan_jax
@@ -175,6 +186,7 @@ print(sorted(set(cmgan_jax.__all__) - set(dir(cmgan_jax))))
     assert done.stdout.splitlines() == ["[]", "tiny recommended False", "[]"], done.stderr
 
 
+@pytest.mark.subprocess
 def test_every_public_name_is_there() -> None:
     program = """
 import cmgan_jax
@@ -192,6 +204,7 @@ def test_a_name_that_is_not_public() -> None:
         _ = cmgan_jax.Enhancr  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.subprocess
 def test_a_name_that_lacks_packages_says_which_extra_has_them() -> None:
     done = python(f"{without('pesq')}\nfrom cmgan_jax import metrics")
     last = done.stderr.splitlines()[-1]
@@ -236,6 +249,7 @@ print("flags", "xla_gpu_enable_triton_gemm" in os.environ.get("XLA_FLAGS", ""))
         ),
     ],
 )
+@pytest.mark.subprocess
 def test_the_library_sets_up_jax_but_for_what_is_chosen(
     name: str, before: str, change: str, said: str, tmp_path: Path
 ) -> None:
@@ -278,6 +292,7 @@ def test_the_published_program_is_told_to_be_in_a_checkout(tmp_path: Path) -> No
     assert find_baseline().modes(["eager-fp32"])[0].precision == "fp32"
 
 
+@pytest.mark.subprocess
 def test_the_published_program_is_found_from_anywhere(tmp_path: Path) -> None:
     """A script of pip's has its own folder on the path, and not the checkout's."""
     program = f"""
@@ -309,6 +324,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.mark.subprocess
 def test_a_wheel_holds_the_package_alone(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -327,6 +343,7 @@ def test_a_wheel_holds_the_package_alone(wheel: Path) -> None:
     assert "pesq" not in needed
 
 
+@pytest.mark.subprocess
 def test_a_wheel_runs_without_a_checkout(wheel: Path, tmp_path: Path) -> None:
     """It is unpacked, and its folder takes the checkout's place on the path."""
     with zipfile.ZipFile(wheel) as archive:

@@ -69,6 +69,7 @@ def test_level_and_spectra(reference: tuple[Numbers, Any, Any, Any, Any]) -> Non
         assert_near(istft(uncompress(jnp.asarray(expected), SPECTRAL), SPECTRAL), numbers[name] * factor, 1e-5)
 
 
+@pytest.mark.slow
 def test_generator_in_evaluation(reference: tuple[Numbers, Any, Any, Any, Any]) -> None:
     numbers, config, variables, _, _ = reference
     noisy = jnp.asarray(complex_of(numbers["noisy_spec"]))
@@ -78,6 +79,7 @@ def test_generator_in_evaluation(reference: tuple[Numbers, Any, Any, Any, Any]) 
     assert_near(istft(uncompress(found, SPECTRAL), SPECTRAL), numbers["eval_audio"], 1e-4)
 
 
+@pytest.mark.slow
 def test_discriminator_in_evaluation(reference: tuple[Numbers, Any, Any, Any, Any]) -> None:
     numbers, _, _, config, variables = reference
     clean = magnitude(jnp.asarray(complex_of(numbers["clean_spec"]))).swapaxes(1, 2)
@@ -87,6 +89,7 @@ def test_discriminator_in_evaluation(reference: tuple[Numbers, Any, Any, Any, An
     assert_near(apply(variables, clean, estimate), numbers["disc_clean_est"][:, 0], 1e-5)
 
 
+@pytest.mark.slow
 def test_losses_and_gradient_of_a_training_forward(reference: tuple[Numbers, Any, Any, Any, Any]) -> None:
     numbers, config, variables, judge_config, judge = reference
     factor = unit_rms_gain(numbers["noisy"][:1])
@@ -141,6 +144,7 @@ def test_losses_and_gradient_of_a_training_forward(reference: tuple[Numbers, Any
     assert whole == pytest.approx(np.sqrt(sum(n**2 for n in norms.values())), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_three_discriminator_updates(reference: tuple[Numbers, Any, Any, Any, Any]) -> None:
     """The training step itself: order of forwards, power iterations, AdamW and its weight decay."""
     numbers, _, _, judge_config, judge = reference

@@ -283,6 +283,7 @@ def test_closing_is_quick_with_work_pending_and_leaves_nothing():
 
 @linux
 @pytest.mark.parametrize("state", ["idle", "stopped", "busy"])
+@pytest.mark.subprocess
 def test_no_worker_outlives_a_parent_that_is_killed(state: str):
     # Four minutes of audio: 4 s of work on an idle core, in which the worker does not look at its socket.
     program = (

@@ -149,6 +149,7 @@ def passes() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_estimates_and_losses_are_near(passes: dict[str, Any]) -> None:
     """About 50 roundings follow one another, independent: the root of 50 times one of them.
 
@@ -167,6 +168,7 @@ def test_estimates_and_losses_are_near(passes: dict[str, Any]) -> None:
     assert distance(found[2], exact[2]) < ROUNDING
 
 
+@pytest.mark.slow
 def test_gradients_are_float32_finite_and_near(passes: dict[str, Any]) -> None:
     """Twice as many roundings as forward.
 
@@ -179,6 +181,7 @@ def test_gradients_are_float32_finite_and_near(passes: dict[str, Any]) -> None:
         assert 0 < distance(found, exact) < allowed
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_state_and_may_change_its_precision(traced: list[str], tmp_path: Path) -> None:
     """An epoch in bfloat16, a recording, then an epoch in float32 from its checkpoint; each program traced once."""
     # Without conformers: quick to compile.
@@ -207,6 +210,7 @@ def test_unknown_precision_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("precision", "stated"), [("fp32", "HIGHEST"), ("tf32", "DEFAULT"), ("bf16", "HIGHEST")])
+@pytest.mark.slow
 def test_programs_state_how_precise_their_products_are(precision: str, stated: str) -> None:
     """What a device makes of float32 by itself is not left to it: on a GPU, ten bits. Spectra are exact always."""
     config = replace(SMALL, precision=precision)

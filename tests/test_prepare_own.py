@@ -278,6 +278,7 @@ def test_a_second_call_does_only_what_is_missing_or_has_changed(tmp_path):
 
 
 @pytest.mark.parametrize("label", ["converting 1", "converting 3", "converting 5", "checking what is done 2", "rename"])
+@pytest.mark.subprocess
 def test_a_kill_leaves_nothing_half_done_and_the_next_call_goes_on(tmp_path, label):
     for i in range(5):
         store_pair(tmp_path / "in", f"s{i}", seed=i)
@@ -316,6 +317,7 @@ prepare("pairs", Path(sys.argv[1]), Path(sys.argv[2]), progress)
     assert not partial.exists()
 
 
+@pytest.mark.subprocess
 def test_a_full_disk_is_an_error_of_the_disk_and_the_next_call_goes_on(tmp_path):
     for i in range(3):
         store_pair(tmp_path / "in", f"s{i}", seed=i)

@@ -46,6 +46,7 @@ def torch_python() -> str:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.subprocess
 def test_it_is_the_published_model(torch_python: str, shared: Path) -> None:
     """Against numbers that the published code itself produced, with its own weights (README beside them)."""
     words = [torch_python, str(ROOT / "tests" / "pytorch_baseline_parity.py"), str(shared / "reference")]
@@ -63,6 +64,7 @@ def test_it_is_the_published_model(torch_python: str, shared: Path) -> None:
         assert found[name] <= allowed, (name, found[name])
 
 
+@pytest.mark.subprocess
 def test_other_sizes_compute_what_ours_do(torch_python: str, tmp_path: Path) -> None:
     """Strides before and after the dense block, and a narrower output: the same weights on both sides."""
     config = override(
@@ -187,6 +189,7 @@ def test_joined_scores_are_those_of_the_package() -> None:
     assert found == [pesq(16_000, c, n, "wb") for c, n in zip(crops["clean"], crops["noisy"], strict=True)]
 
 
+@pytest.mark.subprocess
 def test_unknown_modes_are_refused() -> None:
     words = [sys.executable, "-m", "experiments.benchmark", "--against", "torch", "--modes", "fast"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -17,6 +17,7 @@ from cmgan_jax.evaluation.scores import METRICS, FileScores
 
 RATE = 16_000
 SECONDS = 6.0
+pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=\"document.title='attacked'\">"
 
 

@@ -12,6 +12,7 @@ import pytest
 from cmgan_jax.runtime import CACHE_VARIABLE, FEW_CORES
 from cmgan_jax.system.cores import free_cores
 
+pytestmark = pytest.mark.subprocess
 PREPARED = """
 import os
 from cmgan_jax.runtime import prepare_programs

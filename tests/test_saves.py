@@ -24,7 +24,11 @@ from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.launch import RunOptions, launch
 from cmgan_jax.training.loop import Outcome
 
-CONFIG = override(make_config("recommended", "tiny"), {"steps_per_epoch": 1, "save_every": "0min"})
+# Without conformers: quick to compile.
+CONFIG = override(
+    make_config("recommended", "tiny"),
+    {"steps_per_epoch": 1, "save_every": "0min", "generator.blocks": 0, "generator.dense_depth": 1},
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,7 @@ class Scripted(Display):
         self.said.append(text)
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_kept_though_the_disk_was_full_and_files_lacked_scores(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +98,7 @@ def test_the_best_epoch_is_kept_though_the_disk_was_full_and_files_lacked_scores
     assert "(epoch 3, 2 of 2 files scored)" in closing(outcome, out)
 
 
+@pytest.mark.slow
 def test_a_run_none_of_whose_epochs_is_complete_says_so(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +118,7 @@ class Stopper(Display):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_run_whose_record_a_power_loss_took_goes_on(corpus: Corpus, tmp_path: Path) -> None:
     """Zeros instead of run.json: it is neither an empty folder nor lost."""
     out = tmp_path / "run"

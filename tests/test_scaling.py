@@ -170,6 +170,7 @@ def test_figures_of_a_benchmark_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_run_on_virtual_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(scaling, "make_config", lambda recipe, preset: SMALLEST)
     console = Console(width=200, record=True, file=io.StringIO())

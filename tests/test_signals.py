@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.subprocess
 
 # Waits with a file that it deletes at its end, and takes a second over that.
 PROGRAM = """

@@ -103,6 +103,7 @@ libc.fclose(file)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="not glibc")
+@pytest.mark.subprocess
 def test_many_threads_keep_memory_in_few_arenas(tmp_path: Path) -> None:
     """24 threads at once; as it is, glibc has 8 arenas a core for them. A number in the environment comes first."""
     for environment, arenas in (({}, ARENAS), ({"MALLOC_ARENA_MAX": "2"}, 2)):

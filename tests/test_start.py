@@ -124,6 +124,7 @@ KINDS = {"run": "run", "best": "run", "imported": "run", "exported.safetensors":
 
 
 @pytest.mark.parametrize("form", [*FORMS, "compiled.pt", "legacy.pt"])
+@pytest.mark.slow
 def test_a_run_begins_as_good_as_the_model_is(corpus: Corpus, run: Path, forms: dict[str, Path], form: str) -> None:
     """Expected: the validation loss that the model's own run recorded of it."""
     start = read_start(forms[form])
@@ -140,6 +141,7 @@ def test_a_run_begins_as_good_as_the_model_is(corpus: Corpus, run: Path, forms: 
     assert start.assumed == (form in ("plain.pt", "compiled.pt", "legacy.pt"))
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_from_there_and_says_so(run: Path, tuned: Path) -> None:
     taken = load(run)
     for name in ("params", "batch_stats"):
@@ -159,6 +161,7 @@ def test_the_run_goes_on_from_there_and_says_so(run: Path, tuned: Path) -> None:
     assert sentence in report.document(History.from_run(tuned))["source"]["notes"]
 
 
+@pytest.mark.slow
 def test_the_discriminator_may_be_of_the_same_place(run: Path, forms: dict[str, Path], tmp_path: Path) -> None:
     own = load_checkpoint(run).discriminator
     both = tmp_path / "both.pt"
@@ -186,6 +189,7 @@ def test_the_discriminator_may_be_of_the_same_place(run: Path, forms: dict[str, 
 # --- what does not fit -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_size_that_differs_is_named_with_what_would_fit(run: Path) -> None:
     config = override(make_config("recommended", "demo"), {"generator.dropout": 0.5})
     with pytest.raises(UserError) as error:
@@ -205,6 +209,7 @@ def test_every_size_that_differs_is_named_with_what_would_fit(run: Path) -> None
         refuse_misfit(odd, CONFIG)
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_tell_its_hop_takes_that_of_the_run(forms: dict[str, Path]) -> None:
     config = override(CONFIG, {"spectral.hop": 200})
     refuse_misfit(read_start(forms["plain.pt"]), config)
@@ -223,6 +228,7 @@ def test_a_file_that_does_not_tell_its_hop_takes_that_of_the_run(forms: dict[str
         (("--start-discriminator",), "--start-discriminator goes with --start"),
     ],
 )
+@pytest.mark.subprocess
 def test_it_is_refused_before_the_corpus_is_read(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     """There is no corpus at all, and the message is of the start."""
     (tmp_path / "letter.txt").write_text("dear")
@@ -238,6 +244,7 @@ def test_it_is_refused_before_the_corpus_is_read(tmp_path: Path, words: tuple[st
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_weights_that_overwrite_would_delete_are_refused(run: Path) -> None:
     words = ["--out", str(run), "--preset", "tiny", "--overwrite", "--start", str(run)]
     with pytest.raises(UserError, match=r"lies in --out .*, which --overwrite deletes"):
@@ -259,6 +266,7 @@ def resumed(out: Path, *words: str) -> Start | None:
     return find_start(parse(["--out", str(out), "--resume", *words]))
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_begins_with_the_same_weights_again(
     corpus: Corpus, tuned: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -271,6 +279,7 @@ def test_a_run_without_a_checkpoint_begins_with_the_same_weights_again(
     assert json.loads((out / "run.json").read_text())["start"] == json.loads((tuned / "run.json").read_text())["start"]
 
 
+@pytest.mark.slow
 def test_it_never_begins_with_others_unnoticed(corpus: Corpus, run: Path, tuned: Path, tmp_path: Path) -> None:
     out = killed_early(tuned, tmp_path / "run")
     about = json.loads((out / "run.json").read_text())
@@ -293,6 +302,7 @@ def test_it_never_begins_with_others_unnoticed(corpus: Corpus, run: Path, tuned:
     assert start.about["digest"] == about["start"]["digest"]
 
 
+@pytest.mark.slow
 def test_a_resume_needs_no_start_and_takes_no_other(
     corpus: Corpus, run: Path, tuned: Path, data: Path, forms: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -313,12 +323,14 @@ def test_a_resume_needs_no_start_and_takes_no_other(
         train(corpus, run, CONFIG, read_start(tuned), data, resume=True)
 
 
+@pytest.mark.slow
 def test_imported_weights_are_not_a_run_to_resume(forms: dict[str, Path]) -> None:
     folder = forms["imported"]
     with pytest.raises(UserError, match=rf"imported, .* fine-tune them .*--start {folder} --out"):
         refuse_occupied(RunOptions(folder, resume=True))
 
 
+@pytest.mark.slow
 def test_the_file_that_is_exported_of_it_carries_its_average(tuned: Path, tmp_path: Path) -> None:
     note = read_weights_file(export_weights(tuned, tmp_path / "x.safetensors")[0]).note
     assert (note["averaged"], note["step"]) == (True, 1)

@@ -66,6 +66,7 @@ def start(programs: tuple[Placement, Steps], scorer: TargetScorer) -> Stepper:
     return Stepper(SMALL, put, scorer, put.replicate(initialise(SMALL)), steps)
 
 
+@pytest.mark.slow
 def test_scoring_begins_while_a_backward_pass_holds_the_caller(programs: tuple[Placement, Steps]) -> None:
     """As on a CPU, where a program runs in the thread that calls it: it ends here when scores were asked for."""
     with Watched() as scorer:
@@ -82,6 +83,7 @@ def test_scoring_begins_while_a_backward_pass_holds_the_caller(programs: tuple[P
     assert measured.report.mean == 2.5
 
 
+@pytest.mark.slow
 def test_scores_are_waited_for_when_the_next_forward_pass_is_under_way(
     programs: tuple[Placement, Steps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +107,7 @@ def test_scores_are_waited_for_when_the_next_forward_pass_is_under_way(
     assert scorer.steps == [0, 1]
 
 
+@pytest.mark.slow
 def test_looking_ahead_changes_no_number(programs: tuple[Placement, Steps]) -> None:
     """Three steps with it and without: parameters, averages, moments and what was measured, bit for bit.
 
@@ -124,6 +127,7 @@ def test_looking_ahead_changes_no_number(programs: tuple[Placement, Steps]) -> N
 
 
 @pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.slow
 def test_the_wait_for_scores_is_that_of_devices_not_of_the_host(
     programs: tuple[Placement, Steps], monkeypatch: pytest.MonkeyPatch, ahead: bool
 ) -> None:
@@ -144,6 +148,7 @@ def test_the_wait_for_scores_is_that_of_devices_not_of_the_host(
     assert measured.report.waited == 0.0
 
 
+@pytest.mark.slow
 def test_another_batch_than_was_announced_is_refused(programs: tuple[Placement, Steps]) -> None:
     with Watched() as scorer:
         stepper = start(programs, scorer)

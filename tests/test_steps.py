@@ -26,7 +26,7 @@ from cmgan_jax.training.steps import (
     generator_gradient,
 )
 
-TINY = override(make_config("recommended", "tiny"), {"data.crop_seconds": 0.25})
+TINY = override(make_config("recommended", "tiny"), {"data.crop_seconds": 0.25, "generator.dense_depth": 1})
 RATE = 1e-3
 
 
@@ -93,6 +93,7 @@ def host(tree: Any) -> list[np.ndarray]:
     return [np.array(leaf) for leaf in jax.tree.leaves(tree)]
 
 
+@pytest.mark.slow
 def test_devices_agree_on_the_raw_gradients() -> None:
     """1 and 4 devices, the same global batch, dropout on: gradients before Adam, which would hide a wrong scale."""
 
@@ -120,6 +121,7 @@ def test_devices_agree_on_the_raw_gradients() -> None:
             np.testing.assert_allclose(b / scale, a / scale, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_replicas_stay_equal_and_nothing_compiles_twice(traced: list[str]) -> None:
     rig = Rig(TINY, 4)
     state = rig.start()
@@ -133,6 +135,7 @@ def test_replicas_stay_equal_and_nothing_compiles_twice(traced: list[str]) -> No
             np.testing.assert_array_equal(shard, shards[0])
 
 
+@pytest.mark.slow
 def test_parts_of_the_gradient_are_those_of_the_losses() -> None:
     """Norms beside the gradients of a loss without the adversarial term, and of one with nothing else."""
     small = override(TINY, {"generator.blocks": 0, "generator.dense_depth": 1})
@@ -161,6 +164,7 @@ def test_parts_of_the_gradient_are_those_of_the_losses() -> None:
             assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_judge_s_dropout_is_of_the_seed_the_step_and_its_purpose() -> None:
     """The adversarial term again, from the network alone: a key folded with the step, then with 1."""
     small = override(TINY, {"generator.blocks": 0, "generator.dense_depth": 1})
@@ -191,6 +195,7 @@ def test_the_judge_s_dropout_is_of_the_seed_the_step_and_its_purpose() -> None:
     assert float(metrics["loss_adversarial"]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_skip_leaves_everything_and_logs_exactly_zero(one: Rig) -> None:
     state = one.start()
     before = host((state.discriminator.params, state.discriminator.opt_state))
@@ -202,6 +207,7 @@ def test_skip_leaves_everything_and_logs_exactly_zero(one: Rig) -> None:
     assert int(state.discriminator.step) == 1
 
 
+@pytest.mark.slow
 def test_weightless_targets_still_teach_clean_speech(one: Rig) -> None:
     """Policy `mask` with no valid score: the estimate's term is 0, the reference's goes on."""
     state = one.start()
@@ -214,6 +220,7 @@ def test_weightless_targets_still_teach_clean_speech(one: Rig) -> None:
     assert any(changed)
 
 
+@pytest.mark.slow
 def test_non_finite_batch_changes_no_parameter_on_any_device(four: Rig) -> None:
     state = four.start()
     bad = batch_of(TINY)
@@ -234,6 +241,7 @@ def test_non_finite_batch_changes_no_parameter_on_any_device(four: Rig) -> None:
 
 
 @pytest.mark.parametrize("loss", [np.inf, np.nan])
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_makes_no_update_either(one: Rig, loss: float) -> None:
     """Its gradient is finite here: the loss alone is replaced."""
     before = jax.device_get(one.start().generator.params)
@@ -243,6 +251,7 @@ def test_a_loss_that_is_not_finite_makes_no_update_either(one: Rig, loss: float)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.generator.params), before)
 
 
+@pytest.mark.slow
 def test_silence_and_constant_input_give_finite_updates(one: Rig) -> None:
     for level in (0.0, 0.1):
         batch = {name: np.full((TINY.batch, TINY.crop_samples), level, np.float32) for name in ("clean", "noisy")}
@@ -251,6 +260,7 @@ def test_silence_and_constant_input_give_finite_updates(one: Rig) -> None:
         assert all(np.isfinite(leaf).all() for leaf in host(state))
 
 
+@pytest.mark.slow
 def test_average_follows_its_formula(one: Rig) -> None:
     """decay = min(ema_decay, (1 + n) / (10 + n)): 0.1 at the first step."""
     state = one.start()
@@ -260,6 +270,7 @@ def test_average_follows_its_formula(one: Rig) -> None:
         np.testing.assert_allclose(mean, 0.1 * first + 0.9 * moved, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_statistics_of_separate_batchnorm_are_the_first_device_s() -> None:
     """As published: each device normalises by its own statistics, and device 0's are kept."""
     config = override(TINY, {"optimiser.cross_device_batchnorm": False})
@@ -301,6 +312,17 @@ def test_clipping_bounds_what_adam_sees() -> None:
     assert float(metrics["gradient_norm"]) == 3.0
 
 
+@pytest.mark.parametrize("slope", [np.inf, np.nan])
+def test_a_gradient_that_is_not_finite_changes_nothing_but_the_count(slope: float) -> None:
+    """Whatever the loss is."""
+    state = start_network({"params": {"w": jnp.asarray(2.0)}, "batch_stats": {}}, TINY.optimiser)
+    moved, metrics = apply_gradient(state, {"w": jnp.asarray(slope)}, {}, jnp.asarray(0.5), jnp.asarray(True), TINY)
+    assert float(moved.params["w"]) == 2.0
+    jax.tree.map(np.testing.assert_array_equal, moved.opt_state, state.opt_state)
+    assert (int(moved.step), float(metrics["update"])) == (1, 0.0)
+
+
+@pytest.mark.slow
 def test_time_reference_of_the_published_head() -> None:
     """The two recipes' time losses differ as their clean references do: computed here from the estimate itself."""
     batch = batch_of(TINY)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.subprocess
 
 # It prints before and after its work, which is a file; the first word is whether standard output is the answer.
 PROGRAM = """

@@ -41,6 +41,7 @@ def write(folder: Path) -> None:
     audio.write(folder / "b.wav", np.zeros(100, np.float32), 16_000)
 
 
+@pytest.mark.subprocess
 def test_what_a_killed_process_left_goes_at_the_next_write(tmp_path: Path, holder) -> None:
     process, made = holder
     foreign = {".thesis.tmp", ".123-456.tmp", ".123-456-0000beef.tmp"}  # The last one is another host's.

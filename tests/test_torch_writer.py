@@ -83,6 +83,7 @@ torch.save(torch.nn.Linear(3, 2), sys.argv[5])
 """
 
 
+@pytest.mark.subprocess
 def test_against_torch_itself(tmp_path: Path, shared: Path) -> None:
     python = os.environ.get("CMGAN_TORCH_PYTHON") or (sys.executable if importlib.util.find_spec("torch") else None)
     if python is None:

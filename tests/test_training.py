@@ -35,7 +35,8 @@ from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.stepper import Stepper
 
 CONFIG = override(
-    make_config("recommended", "tiny"), {"steps_per_epoch": 3, "log_every": 2, "health.adversarial_every": 3}
+    make_config("recommended", "tiny"),
+    {"steps_per_epoch": 3, "log_every": 2, "health.adversarial_every": 3, "generator.dense_depth": 1},
 )
 TIMING = ("_ms", "crops_per_second")
 
@@ -131,6 +132,7 @@ def without_timing(records: list[dict[str, Any]]) -> Any:
     return [strip(record) for record in own if not record.get("code", "").endswith("_wait")]
 
 
+@pytest.mark.slow
 def test_nothing_is_waited_for_that_could_come_later(whole: Path, witness: Witness) -> None:
     """Expected: the first step is shown at once, later ones when the next is under way; noisy files are scored late.
 
@@ -162,6 +164,7 @@ def test_nothing_is_waited_for_that_could_come_later(whole: Path, witness: Witne
     ]
 
 
+@pytest.mark.slow
 def test_what_takes_long_is_said(whole: Path, witness: Witness) -> None:
     """A tenth of a second counts as long here; the first step and a validation take more."""
     told = {note.partition(" (")[0] for note in witness.notes if note.endswith("s so far)")}
@@ -169,6 +172,7 @@ def test_what_takes_long_is_said(whole: Path, witness: Witness) -> None:
     assert any(words.startswith("validating") for words in told)
 
 
+@pytest.mark.slow
 def test_every_number_of_a_record_is_documented(whole: Path) -> None:
     page = (Path(__file__).parents[1] / "docs/metrics-and-diagnosis.md").read_text()
     names = {name for record in read_kind(whole) for name in record}
@@ -178,6 +182,7 @@ def test_every_number_of_a_record_is_documented(whole: Path) -> None:
     assert sorted(name for name in names if f"`{name}`" not in page) == []
 
 
+@pytest.mark.slow
 def test_a_run_writes_what_it_should(whole: Path) -> None:
     about = json.loads((whole / "run.json").read_text())
     assert about["config"]["recipe"] == "recommended"
@@ -218,6 +223,7 @@ def test_a_run_writes_what_it_should(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.slow
 def test_a_stop_loses_nothing(corpus: Corpus, whole: Path, tmp_path: Path, step: int) -> None:
     """Stopped by SIGTERM in the first epoch or in the middle of the second, then resumed: bit for bit the same."""
     out = tmp_path / "run"
@@ -229,6 +235,7 @@ def test_a_stop_loses_nothing(corpus: Corpus, whole: Path, tmp_path: Path, step:
     assert without_timing(read_kind(out)) == without_timing(read_kind(whole))
 
 
+@pytest.mark.slow
 def test_another_number_of_devices_goes_on(corpus: Corpus, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(corpus, out, display=Stopper(1), devices=2)
@@ -236,6 +243,7 @@ def test_another_number_of_devices_goes_on(corpus: Corpus, tmp_path: Path) -> No
     assert outcome.step == 6
 
 
+@pytest.mark.slow
 def test_occupied_folders_are_refused(corpus: Corpus, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--resume.*--overwrite"):
         train(corpus, whole)
@@ -248,6 +256,7 @@ def test_occupied_folders_are_refused(corpus: Corpus, whole: Path, tmp_path: Pat
     assert (tmp_path / "letters" / "dear.txt").exists()
 
 
+@pytest.mark.slow
 def test_resume_refuses_another_run_and_lists_the_differences(corpus: Corpus, whole: Path) -> None:
     other = override(CONFIG, {"loss.time": 0.5, "targets.policy": "skip", "log_every": 1})
     with pytest.raises(UserError) as refused:
@@ -269,6 +278,7 @@ class Notes(Display):
         self.lines.append(text)
 
 
+@pytest.mark.slow
 def test_resume_refuses_other_content_of_equal_length(folder: Path, whole: Path, tmp_path: Path) -> None:
     other = shutil.copytree(folder, tmp_path / "other")
     path = other / "train/noisy/p1_000.wav"
@@ -279,6 +289,7 @@ def test_resume_refuses_other_content_of_equal_length(folder: Path, whole: Path,
         train(open_corpus(CorpusSource(data=other), CONFIG), whole, resume=True)
 
 
+@pytest.mark.slow
 def test_resume_refuses_another_division_of_the_same_files(corpus: Corpus, whole: Path) -> None:
     """As a later version might hold out others: a pair that trained would validate."""
     other = replace(corpus, train=corpus.train[1:], validation=(*corpus.validation, corpus.train[0]))
@@ -289,6 +300,7 @@ def test_resume_refuses_another_division_of_the_same_files(corpus: Corpus, whole
     assert "training:   5 pairs" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_runs_that_recorded_names_and_sizes_only_go_on(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,12 +321,13 @@ def test_runs_that_recorded_names_and_sizes_only_go_on(
 
 
 @pytest.mark.parametrize("policy", ["mask", "mean_fill", "batch_mean", "skip"])
+@pytest.mark.slow
 def test_failed_scores_under_each_policy(corpus: Corpus, tmp_path: Path, policy: str) -> None:
     """56 % of the scores are made to fail: only `skip` leaves updates out, and it logs exactly 0 for them."""
     # `skip` as the published head has it: no average, statistics of batch norm apart on each device.
     recipe = "published_head" if policy == "skip" else "recommended"
     numbers = {"targets.policy": policy, "targets.inject_failures": 0.56, "log_every": 1, "epochs": 1}
-    config = override(make_config(recipe, "tiny"), numbers | {"steps_per_epoch": 12})
+    config = override(make_config(recipe, "tiny"), numbers | {"steps_per_epoch": 12, "generator.dense_depth": 1})
     train(corpus, tmp_path / "run", config, devices=2)
     records = read_kind(tmp_path / "run", "step")
     # The draws are of (seed, step, item) alone, hence the same under every policy: 27 of 48 fail here.
@@ -409,6 +422,8 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
 
 
+@pytest.mark.subprocess
+@pytest.mark.slow
 def test_command_line_stopped_and_resumed(folder: Path, tmp_path: Path) -> None:
     """The program itself, on CPU devices that it makes: its terminal goes, then `--resume` with no other word.
 
@@ -450,6 +465,7 @@ def _wait(happened: Callable[[], bool], limit: float = 240.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.subprocess
 def test_damaged_files_are_all_listed_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     subprocess.run(["cp", "-r", folder, damaged], check=True)
@@ -476,6 +492,7 @@ def test_damaged_files_are_all_listed_before_anything_is_written(folder: Path, t
         (("--data.crop-seconds", "-1"), "--data.crop-seconds"),
     ],
 )
+@pytest.mark.subprocess
 def test_senseless_words_are_refused_with_what_would_be_right(
     folder: Path, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:

@@ -14,6 +14,7 @@ from cmgan_jax.diagnosis.rules import apply_rules
 from cmgan_jax.recipes import make_config
 from cmgan_jax.training import pictures, report
 
+pytestmark = pytest.mark.browser
 LONG = "a_rather_long_name_of_a_file_without_any_place_where_it_could_be_broken_p232_001"
 
 
