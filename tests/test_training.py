@@ -89,11 +89,11 @@ class Witness(Display):
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         step, score_files, score_noisy = Stepper.__call__, loop.score_files, loop.score_noisy
 
-        def watched_step(stepper: Stepper, batch: Any, done: int, epoch: int, wish: Any, following: Any) -> Any:
+        def watched_step(stepper: Stepper, batch: Any, done: int, epoch: int, following: Any) -> Any:
             self.events.append(f"{done + 1} begins")
             if following is not None:
                 self.events.append("looks ahead")
-            return step(stepper, batch, done, epoch, wish, following)
+            return step(stepper, batch, done, epoch, following)
 
         def watched(event: str, score: Callable[..., Any]) -> Callable[..., Any]:
             return lambda *arguments: (self.events.append(event), score(*arguments))[1]

@@ -30,7 +30,7 @@ from cmgan_jax.training import display as sentences
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.divergence import Diverged, account, is_finite
-from cmgan_jax.training.hosts import NONE, Wish
+from cmgan_jax.training.hosts import NO_REQUESTS, Requests
 from cmgan_jax.training.interruption import Interruption
 from cmgan_jax.training.observer import Observer
 from cmgan_jax.training.parallel import Placement
@@ -109,7 +109,7 @@ class Trainer:
         self._recorder = recorder or NullRecorder()
         self._observer = Observer(folder, config, recorder, display, self._held, started(about)) if recorder else None
         self._interruption = Interruption()
-        self._agreed = NONE
+        self._agreed = NO_REQUESTS
         self._pace: tuple[float, int] | None = None
         self._saved = time.monotonic(), position.step
         self._records_fail = False
@@ -145,7 +145,7 @@ class Trainer:
         """The signal to stop by. One host obeys at once; several after the step in which all have heard of it."""
         if self._hosts.count == 1:
             return self._interruption.signal
-        return signal.Signals(self._agreed.signal) if self._agreed.signal else None
+        return signal.Signals(self._agreed.stop) if self._agreed.stop else None
 
     @property
     def _total(self) -> int:
@@ -162,10 +162,10 @@ class Trainer:
             on = self.position.step + 1 < end and self._pace is not None
             following = self._batches.look() if on else None
             waited = time.monotonic() - clock
-            mine = Wish(self._interruption.signal or 0, self._save_is_due(self.position.step + 1))
+            mine = Requests(self._interruption.signal or 0, self._save_is_due(self.position.step + 1))
             with self._told_while("compiling the step's programs", self._pace is None):
-                measured = self._stepper(batch, self.position.step, epoch, mine, following)
-            self._agreed = measured.report.wish
+                self._agreed = self._hosts.exchange_requests(mine)
+                measured = self._stepper(batch, self.position.step, epoch, following)
             timing = {"data_wait_ms": 1e3 * waited, "step_ms": 1e3 * (time.monotonic() - clock)}
             if before is not None:
                 self._take(*before, self.position.step, epoch)

@@ -22,7 +22,7 @@ from cmgan_jax.metrics.pesq_score import Failure, Score, failed
 from cmgan_jax.metrics.scoring_pool import PesqPool
 from cmgan_jax.shapes import check_shape
 from cmgan_jax.system.cores import free_cores
-from cmgan_jax.training.hosts import ALONE, NONE, Hosts, Wish
+from cmgan_jax.training.hosts import ALONE, Hosts
 
 UNKNOWN = 0.5
 """Target where no score of the batch is valid."""
@@ -33,8 +33,6 @@ INJECT_BATCH_FAILURES = "CMGAN_INJECT_PESQ_BATCH_FAILURES"
 
 _REASONS = tuple(Failure)
 _SCORED = len(_REASONS)
-# What hosts tell each other of an item.
-_ROW = np.dtype([("pesq", np.float64), ("reason", np.uint8)])
 
 # Keeps these draws apart from others that start from the same seed.
 _INJECTION = 0x5045_5351
@@ -65,14 +63,12 @@ class ScoreReport:
         failures: how many failed, by reason (`Failure`); reasons that did not occur are absent.
         waited: seconds that devices waited for scores.
         mean: mean PESQ of those scored; NaN if none was.
-        wish: what all hosts do after this step.
     """
 
     pesq: np.ndarray
     failures: dict[str, int]
     waited: float
     mean: float
-    wish: Wish = NONE
 
 
 def target_of(pesq: np.ndarray, clip: bool) -> np.ndarray:
@@ -149,11 +145,10 @@ class PendingTargets:
     clip: bool
     hosts: Hosts = ALONE
 
-    def collect(self, wish: Wish = NONE, idle: Future[float] | None = None) -> tuple[Targets, ScoreReport]:
+    def collect(self, idle: Future[float] | None = None) -> tuple[Targets, ScoreReport]:
         """Wait for the scores, of all hosts.
 
         Args:
-            wish: this host's.
             idle: when the devices will have nothing left to do, by `time.monotonic`: until then only the host waits,
                 which counts for nothing. None: they have nothing to do now.
 
@@ -170,11 +165,11 @@ class PendingTargets:
         if idle is not None:
             began = max(began, idle.result()) if idle.done() else ended
         # Not the exchange, which is a program of the devices and waits for those before it.
-        scores, wish, waited = _of_all(self.hosts, here, wish, max(ended - began, 0.0))
+        scores, waited = _of_all(self.hosts, here, max(ended - began, 0.0))
         raw = np.array([score.pesq for score in scores], dtype=np.float64)
         valid = [score.pesq for score in scores if score.failure is None]
         failures = Counter(str(score.failure) for score in scores if score.failure is not None)
-        report = ScoreReport(raw, dict(failures), waited, float(np.mean(valid)) if valid else math.nan, wish)
+        report = ScoreReport(raw, dict(failures), waited, float(np.mean(valid)) if valid else math.nan)
         return fill(scores, self.policy, self.clip), report
 
 
@@ -243,18 +238,26 @@ def _annotation(name: str) -> TraceAnnotation:
     return TraceAnnotation(name)
 
 
-def _of_all(hosts: Hosts, scores: Sequence[Score], wish: Wish, waited: float) -> tuple[Sequence[Score], Wish, float]:
-    """Scores of the global batch; a signal that any host has, and whether the first would save; the longest wait."""
+def _of_all(hosts: Hosts, scores: Sequence[Score], waited: float) -> tuple[Sequence[Score], float]:
+    """Scores of the global batch, in the order of hosts, and the longest wait."""
     if hosts.count == 1:
-        return scores, wish, waited
-    rows = np.array([(score.pesq, _code(score)) for score in scores] + [(waited, 0), (wish.save, wish.signal)], _ROW)
-    told = hosts.exchange(rows)
+        return scores, waited
+    told = hosts.exchange(_record(scores, waited))
     every = [
         Score(float(pesq), None if reason == _SCORED else _REASONS[reason], 0.0)
-        for pesq, reason in told[:, :-2].reshape(-1)
+        for pesq, reason in zip(told["pesq"].reshape(-1), told["reason"].reshape(-1), strict=True)
     ]
-    last = told[:, -1]
-    return every, Wish(int(max(last["reason"])), bool(last["pesq"][0])), float(max(told[:, -2]["pesq"]))
+    return every, float(told["waited"].max())
+
+
+def _record(scores: Sequence[Score], waited: float) -> np.ndarray:
+    """What a host tells the others: a record of its rows' scores, why some failed, and the seconds that it waited."""
+    rows = len(scores)
+    record = np.zeros((), [("pesq", np.float64, rows), ("reason", np.uint8, rows), ("waited", np.float64)])
+    record["pesq"] = [score.pesq for score in scores]
+    record["reason"] = [_code(score) for score in scores]
+    record["waited"] = waited
+    return record
 
 
 def _code(score: Score) -> int:

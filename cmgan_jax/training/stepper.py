@@ -13,7 +13,6 @@ from jax.profiler import TraceAnnotation
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.training.health import SMALL_LOSS, Pairs, adversarial_part, bias_and_error
-from cmgan_jax.training.hosts import NONE, Wish
 from cmgan_jax.training.parallel import Placement, gather
 from cmgan_jax.training.pesq_targets import PendingTargets, ScoreReport, Targets, TargetScorer, target_of
 from cmgan_jax.training.state import TrainState, rate_factor
@@ -108,7 +107,6 @@ class Stepper:
         batch: Crops,
         step: int,
         epoch: int,
-        wish: Wish = NONE,
         following: Crops | None = None,
     ) -> StepResult:
         """Run one step.
@@ -117,7 +115,6 @@ class Stepper:
             batch: `clean` and `noisy`, float32[batch, S] in [-1, 1]: this host's rows.
             step: updates attempted before this one.
             epoch: counted from 0; sets the learning rates.
-            wish: this host's for what follows; the report has what all do.
             following: the next step's batch. Its forward pass, which the discriminator has no part in, then begins
                 here, so that PESQ has a whole step's time: the same values, sooner.
 
@@ -148,7 +145,7 @@ class Stepper:
         idle = self._aside.submit(_when_computed, last)
         pending = scoring.result()
         with TraceAnnotation("wait for PESQ"):
-            targets, report = pending.collect(wish, idle)
+            targets, report = pending.collect(idle)
         put = self._placement
         discriminator, update_metrics = self._steps.update(
             replace(self.state.discriminator, batch_stats=spectral_vectors),
