@@ -25,7 +25,7 @@ BASE = make_config("recommended", "tiny")
 
 
 def run_of(variant: str, seed: int, pesq: list[float], planned: int | None = None, **train: float) -> FinishedRun:
-    epochs = [{"epoch": i + 1, "train": train, "validation": {"pesq": value}} for i, value in enumerate(pesq)]
+    epochs = [{"epoch": i + 1, "train": train, "validation": {"score": value}} for i, value in enumerate(pesq)]
     return FinishedRun(variant, seed, epochs, planned or len(pesq), {})
 
 
@@ -116,17 +116,21 @@ def test_measures_by_hand() -> None:
 
 def scored_run(variant: str, seed: int, *epochs: dict[str, Any]) -> FinishedRun:
     records = [
-        {"epoch": number, "validation": {"scored": 6, "files": 6} | of, "noisy": {"pesq": 1.9, "scored": 6}}
+        {
+            "epoch": number,
+            "validation": {"scored": 6, "files": 6} | of,
+            "noisy": {"score": 1.9, "pesq": 1.9, "scored": 6},
+        }
         for number, of in enumerate(epochs, 1)
     ]
     return FinishedRun(variant, seed, records, len(records), {})
 
 
-WHOLE: dict[str, Any] = {"pesq": 2.5}
-NOTHING: dict[str, Any] = {"pesq": None, "scored": 0, "unscored": dict.fromkeys("abcdef", "silent")}
-PART: dict[str, Any] = {"pesq": 2.9, "scored": 2, "unscored": dict.fromkeys("cdef", "timeout")}
-MARKED: dict[str, Any] = {"pesq": 2.9, "complete": False}
-NAN: dict[str, Any] = {"pesq": math.nan}
+WHOLE: dict[str, Any] = {"score": 2.5}
+NOTHING: dict[str, Any] = {"score": None, "scored": 0, "unscored": dict.fromkeys("abcdef", "silent")}
+PART: dict[str, Any] = {"score": 2.9, "scored": 2, "unscored": dict.fromkeys("cdef", "timeout")}
+MARKED: dict[str, Any] = {"score": 2.9, "complete": False}
+NAN: dict[str, Any] = {"score": math.nan}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,7 @@ NAN: dict[str, Any] = {"pesq": math.nan}
 )
 def test_epochs_without_a_whole_score_count_and_are_named(last: tuple[dict[str, Any], ...], why: str) -> None:
     """Two seeds whose first epochs are better than the reference's; what the last ones are worth nobody knows."""
-    runs = [scored_run("recommended", seed, *5 * [{"pesq": 2.0 + 0.01 * seed}]) for seed in (0, 1)]
+    runs = [scored_run("recommended", seed, *5 * [{"score": 2.0 + 0.01 * seed}]) for seed in (0, 1)]
     runs += [scored_run("skip", seed, *3 * [WHOLE], *last) for seed in (0, 1)]
     assert math.isnan(measures(runs[-1])["last"])
     recommended, skip = conclude(runs)
@@ -160,7 +164,7 @@ def test_epochs_without_a_whole_score_count_and_are_named(last: tuple[dict[str, 
 
 def test_the_reference_s_unscored_epochs_are_named_too() -> None:
     runs = [scored_run("recommended", seed, WHOLE, WHOLE, NOTHING if seed else WHOLE) for seed in range(3)]
-    runs += [scored_run("skip", seed, WHOLE, WHOLE, {"pesq": 2.5 + seed}) for seed in range(3)]
+    runs += [scored_run("skip", seed, WHOLE, WHOLE, {"score": 2.5 + seed}) for seed in range(3)]
     skip = conclude(runs)[1]
     assert "1 of 3 seed in pairs" in skip.text.replace("seeds", "seed")
     assert "recommended's seed 1 has no whole PESQ in epoch 3 of 3" in skip.text
@@ -169,7 +173,7 @@ def test_the_reference_s_unscored_epochs_are_named_too() -> None:
 
 def test_an_early_epoch_without_a_score_is_no_result_s_part() -> None:
     """Nor can it be the best: a mean over two of six files is that of other files."""
-    run = scored_run("skip", 0, PART, {"pesq": 2.0}, {"pesq": 2.2}, {"pesq": 2.4})
+    run = scored_run("skip", 0, PART, {"score": 2.0}, {"score": 2.2}, {"score": 2.4})
     assert measures(run)["last"] == pytest.approx(2.2)
     assert measures(run)["best"] == pytest.approx(2.4)
     assert list(run.unscored) == [1]
@@ -177,7 +181,7 @@ def test_an_early_epoch_without_a_score_is_no_result_s_part() -> None:
 
 def test_files_that_cannot_be_scored_at_all_are_not_missed() -> None:
     """One of six has no utterance, noisy or enhanced: every epoch is a mean over the same five."""
-    run = scored_run("skip", 0, *3 * [{"pesq": 2.5, "scored": 5}])
+    run = scored_run("skip", 0, *3 * [{"score": 2.5, "scored": 5}])
     for record in run.epochs:
         record["noisy"]["scored"] = 5
     assert (measures(run)["last"], run.unscored) == (2.5, {})
@@ -209,7 +213,7 @@ def test_epochs_count_once_and_by_their_number(tmp_path: Path) -> None:
     stored(tmp_path, 1, [(1, 2.0), (1, 2.0), (2, 2.1)], epochs=3)
     stored(tmp_path, 2, [(1, 2.0), (3, 2.2)], epochs=3)
     twice, short, lost = read_runs(tmp_path)
-    assert twice.pesq.tolist() == [2.0, 2.4, 2.2]
+    assert twice.score.tolist() == [2.0, 2.4, 2.2]
     assert short.lacks == "seed 1 is at epoch 2 of 3"
     assert lost.lacks == "seed 2 has no whole PESQ in epoch 2 of 3 (its record is lost)"
     assert is_complete(PlannedRun("recommended", override(BASE, {"epochs": 3}), tmp_path / "recommended" / "seed-2"))
@@ -381,7 +385,7 @@ def test_page_groups_by_failures_and_marks_a_collapse() -> None:
 
 def test_bands_are_lowest_and_highest_seed() -> None:
     """A seed that is not as far yet has no part in later epochs."""
-    of = page.mean_curve("a", [run_of("a", 0, [2.0, 3.0]), run_of("a", 1, [4.0])], "validation.pesq")
+    of = page.mean_curve("a", [run_of("a", 0, [2.0, 3.0]), run_of("a", 1, [4.0])], "score")
     assert of.y.tolist() == [3.0, 3.0]
     assert of.band is not None
     assert [edge.tolist() for edge in of.band] == [[2.0, 3.0], [4.0, 3.0]]

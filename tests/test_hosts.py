@@ -132,7 +132,7 @@ def test_targets_are_those_of_the_global_batch():
     for targets, report in halves:
         for name in ("value", "weight", "valid"):
             np.testing.assert_array_equal(getattr(targets, name), getattr(expected, name))
-        np.testing.assert_array_equal(report.pesq, whole.pesq)
+        np.testing.assert_array_equal(report.scores, whole.scores)
         assert (report.mean, report.failures) == (whole.mean, {"timeout": 1, "injected": 1})
         # The longest wait, which both know; whose exchange took how long is not in it.
         assert report.waited == halves[0][1].waited

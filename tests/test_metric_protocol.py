@@ -74,7 +74,7 @@ def test_scores_map_back_from_targets() -> None:
 def test_a_run_records_its_metric_and_runs_of_earlier_versions_are_of_pesq() -> None:
     assert Scale.of_run({"target_metric": DISTANCE.to_dict()}) == DISTANCE
     assert Scale.of_run({"config": {}}) == PESQ
-    with pytest.raises(UserError, match="target_metric is {'name': 'a'}.*put back"):
+    with pytest.raises(UserError, match=r"target_metric is {'name': 'a'}.*put back"):
         Scale.of_run({"target_metric": {"name": "a"}})
 
 
@@ -167,5 +167,5 @@ def test_a_metric_that_cannot_work_is_refused_with_reason_and_remedy(
 
 @pytest.mark.parametrize("name", ["stoy", "my module:metric", "module:", ":metric", "module.metric"])
 def test_a_name_that_no_metric_has_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match="choose one of pesq, stoi, .*or name your own as my_module:my_metric"):
+    with pytest.raises(UserError, match=r"choose one of pesq, stoi, .*or name your own as my_module:my_metric"):
         find_metric(name)

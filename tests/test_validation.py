@@ -67,10 +67,10 @@ def epoch(*outcomes: Outcome | list[Outcome], left_out: tuple[str, ...] = ()) ->
 def test_an_epoch_that_lacks_a_score_is_incomplete_and_cannot_win() -> None:
     """2.65 is the mean of two of three files, and higher than 2.30 of all: for it lacks the worst one."""
     whole, lacking = epoch(1.2, 2.8, 2.9), epoch(Failure.timeout, 2.6, 2.7)
-    assert whole["pesq"] == pytest.approx(2.3)
+    assert whole["score"] == pytest.approx(2.3)
     assert (whole["complete"], whole["scored"], whole["files"], whole["unscored"]) == (True, 3, 3, {})
-    assert lacking["pesq"] is None
-    assert lacking["pesq_partial"] == pytest.approx(2.65)
+    assert lacking["score"] is None
+    assert lacking["score_partial"] == pytest.approx(2.65)
     assert (lacking["complete"], lacking["scored"], lacking["files"]) == (False, 2, 3)
     assert lacking["unscored"] == {"0": "timeout"}
     # SI-SDR needs no scorer: it is of the same files in both.
@@ -85,7 +85,7 @@ def test_an_epoch_that_lacks_a_score_is_incomplete_and_cannot_win() -> None:
 @pytest.mark.parametrize("failure", [Failure.timeout, Failure.worker_crash, Failure.out_of_memory])
 def test_a_score_that_fails_once_is_there_at_the_second_attempt(failure: Failure) -> None:
     found = epoch([failure, 1.2], 2.8)
-    assert (found["pesq"], found["complete"]) == (2.0, True)
+    assert (found["score"], found["complete"]) == (2.0, True)
     pool = Pool(failure, 2.8)
     score_files({}, held(2), CONFIG, pooled(pool))
     assert pool.asked == 3
@@ -96,10 +96,10 @@ def test_a_file_that_cannot_be_scored_is_left_out_of_every_epoch() -> None:
     pool = Pool(2.0, Failure.no_utterances, 3.0)
     files = held(3)
     noisy = score_noisy(files, CONFIG, pooled(pool))
-    assert (noisy["pesq"], noisy["scored"], noisy["files"]) == (2.5, 2, 3)
+    assert (noisy["score"], noisy["scored"], noisy["files"]) == (2.5, 2, 3)
     assert noisy["unscored"] == {"1": "no_utterances"}
     found = epoch(2.2, Failure.no_utterances, 3.2, left_out=tuple(noisy["unscored"]))
-    assert found["pesq"] == pytest.approx(2.7)
+    assert found["score"] == pytest.approx(2.7)
     assert (found["complete"], found["scored"], found["files"], found["unscored"]) == (True, 2, 2, {})
     # The generator changes nothing, so SI-SDR is that of the noisy files: of the same two.
     assert found["si_sdr"] == noisy["si_sdr"] != epoch(2.2, 2.2, 3.2)["si_sdr"]
@@ -112,9 +112,9 @@ def test_the_files_that_are_shown_are_enhanced_also_where_they_are_left_out() ->
 
 def test_where_no_file_can_be_scored_there_is_no_best_epoch() -> None:
     noisy = score_noisy(held(2), CONFIG, pooled(Pool(Failure.no_utterances, Failure.silent_reference)))
-    assert (noisy["pesq"], noisy["scored"]) == (None, 0)
+    assert (noisy["score"], noisy["scored"]) == (None, 0)
     found = epoch(2.0, 2.0, left_out=("0", "1"))
-    assert (found["pesq"], found["complete"], found["files"]) == (None, False, 0)
+    assert (found["score"], found["complete"], found["files"]) == (None, False, 0)
     assert not improves(found, None)
 
 
@@ -126,7 +126,15 @@ def test_whole_files_have_the_time_that_evaluation_gives_them() -> None:
 
 
 def scores(pesq: float, number: int, **other: Any) -> dict[str, Any]:
-    return {"pesq": pesq, "scored": 3, "files": 3, "unscored": {}, "complete": True, "epoch": number} | other
+    return {
+        "score": pesq,
+        "pesq": pesq,
+        "scored": 3,
+        "files": 3,
+        "unscored": {},
+        "complete": True,
+        "epoch": number,
+    } | other
 
 
 def keep(folder: Path, step: int, best: dict[str, Any] | None) -> Path:

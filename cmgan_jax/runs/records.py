@@ -1,4 +1,7 @@
-"""The records of a run, `metrics.jsonl`, as they are read: whole lines, each step and epoch once, in order."""
+"""The records of a run, `metrics.jsonl`, as they are read: whole lines, each step and epoch once, in order.
+
+Earlier versions trained on PESQ alone and named its numbers after it. They are read under the names of today.
+"""
 
 import json
 import math
@@ -7,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 METRICS = "metrics.jsonl"
+
+OLD_NAMES = {"pesq": "score", "pesq_wait_ms": "score_wait_ms"}
+"""Names that earlier versions had for numbers of training steps, with those of today."""
+_OLD_SCORES = {"pesq": "score", "pesq_targets": "score_targets", "pesq_partial": "score_partial"}
 
 
 def read(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
@@ -32,15 +39,41 @@ def in_order(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Records by step; of two of the same epoch, or of the same step, the later one counts.
 
     Args:
-        records: as they were written; a resumed run may have written some again.
+        records: as they were written, also by an earlier version; a resumed run may have written some again.
+
+    Returns:
+        Copies, under the names of today.
     """
     kept: dict[Any, dict[str, Any]] = {}
     for number, record in enumerate(records):
         kind, step = record.get("kind"), record.get("step")
         place = record.get("epoch", step) if kind == "epoch" else step
         # Several findings may be passed at one step.
-        kept[(kind, place) if kind in ("step", "epoch") and place is not None else number] = dict(record)
+        kept[(kind, place) if kind in ("step", "epoch") and place is not None else number] = upgraded(record)
     return sorted(kept.values(), key=lambda record: _number(record.get("step")))
+
+
+def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record under the names of today; `pesq` of a validation keeps its name beside `score`."""
+    record = dict(record)
+    if record.get("kind") == "step":
+        return renamed(record)
+    for name, upgrade in (("train", renamed), ("validation", with_score), ("noisy", with_score)):
+        if isinstance(record.get(name), dict):
+            record[name] = upgrade(record[name])
+    return record
+
+
+def renamed(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of training steps under the names of today."""
+    return {name if (new := OLD_NAMES.get(name)) is None or new in numbers else new: of for name, of in numbers.items()}
+
+
+def with_score(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of a validation that have the target metric's, which was PESQ, also under the names of today."""
+    if "score" in numbers:
+        return dict(numbers)
+    return {**numbers, **{new: numbers[old] for old, new in _OLD_SCORES.items() if old in numbers}}
 
 
 def epochs_of(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -51,15 +84,15 @@ def epochs_of(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def is_scored(record: Mapping[str, Any]) -> bool:
-    """Whether an epoch's PESQ is a mean over all held-out files that can be scored at all.
+    """Whether an epoch's score is a mean over all held-out files that can be scored at all.
 
     A mean over some of them is that of other files than the mean of another epoch.
 
     Args:
         record: of kind `epoch`. Files that cannot be scored even as they are, noisy, are not missed.
     """
-    validation, noisy = (record.get(name) or {} for name in ("validation", "noisy"))
-    if not math.isfinite(_number(validation.get("pesq"), math.nan)):
+    validation, noisy = (with_score(record.get(name) or {}) for name in ("validation", "noisy"))
+    if not math.isfinite(_number(validation.get("score"), math.nan)):
         return False
     if isinstance(whole := validation.get("complete"), bool):
         return whole
@@ -80,7 +113,7 @@ def unscored_in_words(record: Mapping[str, Any]) -> str:
         reasons[str(reason)] = reasons.get(str(reason), 0) + 1
     counted = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
     files = validation.get("files")
-    share = f"{validation.get('scored', 0)} of {files} files scored" if files else "no PESQ"
+    share = f"{validation.get('scored', 0)} of {files} files scored" if files else "no score"
     return share + (f": {counted}" if counted else "")
 
 

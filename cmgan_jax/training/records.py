@@ -16,6 +16,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[re
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import RecordWriter
 
+from cmgan_jax.metrics.protocol import PESQ
 from cmgan_jax.runs.records import METRICS
 from cmgan_jax.system.outputs import plain, replacing
 
@@ -83,12 +84,14 @@ class Recorder:
     Args:
         folder: the run folder.
         step: the step that the run begins at; later records of an interrupted run are dropped, for they come again.
+        metric: name of the target metric, which its curves have.
 
     Attributes:
         records: all of the run so far, also those that could not be written.
     """
 
-    def __init__(self, folder: Path, step: int):
+    def __init__(self, folder: Path, step: int, metric: str = PESQ.name):
+        self._metric = metric
         path = folder / METRICS
         resumed = path.exists()
         kept = [line for line in _lines(path) if _position(line) <= step]
@@ -114,7 +117,7 @@ class Recorder:
         self.records.append({"kind": kind, "step": step, **plain(numbers)})
         self._waiting.append((json.dumps(self.records[-1]) + "\n").encode())
         points = {
-            f"{kind}/{name}": value
+            f"{kind}/{self._curve(name)}": value
             for name, value in _flat(numbers)
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         }
@@ -148,6 +151,11 @@ class Recorder:
             self._file.close()
             self._curves.close()
         return 0
+
+    def _curve(self, name: str) -> str:
+        """Name of a curve: that of the metric where records say `score`."""
+        section, slash, last = name.rpartition("/")
+        return f"{section}{slash}{self._metric}" if last == "score" else name
 
     def _write_waiting(self) -> None:
         while self._waiting:
