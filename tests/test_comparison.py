@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from cmgan_jax.comparison.schedule import is_complete
 from cmgan_jax.comparison.study import STUDIES, PlannedRun, Variant, parse_variant, plan
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.pesq_score import Score
+from cmgan_jax.metrics.protocol import Scale
 from cmgan_jax.recipes import make_config, override, to_dict
+from cmgan_jax.system.outputs import write_json
 from cmgan_jax.training.pesq_targets import fill
 
 BASE = make_config("recommended", "tiny")
@@ -269,6 +272,62 @@ def test_runs_that_are_not_alike_are_named(changed: dict[str, Any], said: str | 
     assert (lines == []) if said is None else (len(lines) == 1 and lines[0].startswith(said))
     assert tables.as_json(runs, conclude(runs), Rules())["unequal"] == lines
     assert ("Not alike" in page.build(runs, conclude(runs))) == bool(said)
+
+
+STOI = Scale("stoi", 0.0, 1.0)
+DISTANCE = Scale("distance", 0.0, 35.0, "dB", higher_is_better=False)
+
+
+def test_another_metric_has_its_name_and_its_own_thresholds() -> None:
+    """0.2 of the 3.5 MOS of PESQ are 0.057 of STOI and 2 dB of the distance; its seeds are better where it is lower."""
+    falling = {"a": [0.80, 0.74, 0.73, 0.73], "recommended": [0.80, 0.79, 0.79, 0.79]}
+    runs = [
+        replace(run_of(name, seed, [value + seed / 1e4 for value in of]), metric=STOI, compared=STOI)
+        for name, of in falling.items()
+        for seed in (0, 1)
+    ]
+    found = {finding.variant: finding for finding in conclude(runs)}
+    assert found["a"].collapses
+    assert not found["recommended"].collapses
+    assert "lie more than 0.0571 below the best (largest fall 0.07)" in found["a"].text
+    assert "worse than recommended (STOI -0.057" in found["a"].text
+    assert tables.headings(runs)[:2] == ["STOI, last 3 epochs", "STOI, best epoch"]
+    text = json.dumps(tables.as_json(runs, list(found.values()), Rules())) + page.build(runs, list(found.values()))
+    assert "Validation STOI" in text
+    assert "PESQ" not in text
+
+    runs = [
+        replace(
+            run_of(run.variant, run.seed, [35 * (1 - value) for value in run.score]), metric=DISTANCE, compared=DISTANCE
+        )
+        for run in runs
+    ]
+    found = {finding.variant: finding for finding in conclude(runs)}
+    assert found["a"].collapses
+    assert not found["recommended"].collapses
+    assert "lie more than 2 above the best (largest fall 2.33)" in found["a"].text
+    assert "worse than recommended (distance +1.98" in found["a"].text
+    assert measures(runs[0])["best"] == pytest.approx(7.0)
+    assert tables.headings(runs)[0] == "distance dB, last 3 epochs"
+
+
+def test_runs_on_different_metrics_are_compared_by_pesq(tmp_path: Path) -> None:
+    for variant, metric in (("recommended", None), ("stoi", STOI)):
+        out = tmp_path / variant / "seed-0"
+        out.mkdir(parents=True)
+        about: dict[str, Any] = {"config": to_dict(override(BASE, {"epochs": 1}))}
+        write_json(out / "run.json", about | ({"target_metric": metric.to_dict()} if metric else {}))
+        values = {"score": 0.9, "pesq": 2.5} if metric else {"pesq": 2.4}
+        record = {"kind": "epoch", "step": 1, "epoch": 1, "train": {}, "validation": values | {"complete": True}}
+        (out / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    runs = read_runs(tmp_path)
+    assert [(run.metric.name, run.compared.name, run.score.tolist()) for run in runs] == [
+        ("pesq", "pesq", [2.4]),
+        ("stoi", "pesq", [2.5]),
+    ]
+    shutil.rmtree(tmp_path / "recommended")
+    (run,) = read_runs(tmp_path)
+    assert (run.compared.name, run.score.tolist()) == ("stoi", [0.9])
 
 
 def test_other_held_out_files_are_named() -> None:

@@ -115,7 +115,7 @@ def test_any_host_s_signal_stops_all_and_the_first_one_s_clock_saves():
 
 def test_targets_are_those_of_the_global_batch():
     """Of scores that do not fit in 32 bits; two hosts with half each, against one with all."""
-    scores = [Score(1.1 + 1e-12, None, 0.0), failed(Failure.timeout), Score(3.3, None, 0.0), failed(Failure.injected)]
+    scores = [Score(1.1 + 1e-12, None, 0.0), failed(Failure.timeout), Score(3.3, None, 0.0), failed("no_speech_here")]
 
     def done(part: list[Score]) -> list[Future[Score]]:
         futures: list[Future[Score]] = [Future() for _ in part]
@@ -133,6 +133,6 @@ def test_targets_are_those_of_the_global_batch():
         for name in ("value", "weight", "valid"):
             np.testing.assert_array_equal(getattr(targets, name), getattr(expected, name))
         np.testing.assert_array_equal(report.scores, whole.scores)
-        assert (report.mean, report.failures) == (whole.mean, {"timeout": 1, "injected": 1})
+        assert (report.mean, report.failures) == (whole.mean, {"timeout": 1, "no_speech_here": 1})
         # The longest wait, which both know; whose exchange took how long is not in it.
         assert report.waited == halves[0][1].waited

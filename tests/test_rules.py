@@ -8,6 +8,7 @@ import pytest
 from cmgan_jax.diagnosis.evidence import cannot_tell
 from cmgan_jax.diagnosis.history import History, Source
 from cmgan_jax.diagnosis.rules import CODES, RULES, Thresholds, apply_rules
+from cmgan_jax.metrics.protocol import PESQ, Scale
 
 STEPS, EPOCHS = 60, 12
 
@@ -253,6 +254,41 @@ def test_the_account_s_collapse() -> None:
         assert part in collapse.text
     assert "fell 0.57 below its best (epoch 6) while validation loss fell" in divergence.text
     assert "rank correlation with true PESQ is 0.35" in divergence.text
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        # 2.64 and 2.10 of PESQ (the last three epochs have a mean of 2.07) as shares of another range.
+        (Scale("stoi", 0.0, 1.0), "validation STOI collapsed: the best was 0.47 (epoch 6)"),
+        (Scale("far", 0.0, 35.0, "dB", higher_is_better=False), "validation far collapsed: the best was 18.60"),
+    ],
+)
+def test_thresholds_are_the_same_shares_of_another_metric_s_range(metric: Scale, words: str) -> None:
+    """By hand: (2.64 - 1) / 3.5 = 0.469; 35 - 10 (2.64 - 1) = 18.60. Nothing may say PESQ."""
+
+    def findings(pesq: list[float], **step: float) -> list[Any]:
+        scores = metric.score_of(PESQ.target(np.array(pesq), clip=False))
+        columns = epochs(validation__score=scores, validation__rank_correlation=0.35)
+        return list(apply_rules(History(Source("run", metric=metric), steps(**step), columns)))
+
+    collapse, divergence = findings(RISE + FALL)
+    assert (collapse.code, divergence.code) == ("score_collapse", "loss_score_divergence")
+    assert words in collapse.text
+    assert f" {metric.worse}" in collapse.text
+    assert findings(RISE + RISE[::-1])[0].code == "healthy"
+    (waits,) = findings(RISE + RISE, score_wait_ms=300.0)
+    assert waits.code == "score_wait"
+    for finding in (collapse, divergence, waits, *findings(RISE + FALL, valid_share=0.5, clean_score=0.3)):
+        assert "pesq" not in f"{finding.code} {finding.text}".lower()
+        assert finding.level in ("collapse", "fault", "sign")
+
+
+def test_a_lower_score_than_that_of_noisy_files_is_better_where_lower_is_better() -> None:
+    metric = Scale("far", 0.0, 35.0, "dB", higher_is_better=False)
+    for noisy, codes in ((20.0, ["healthy"]), (5.0, ["worse_than_noisy"])):
+        columns = epochs(validation__score=10.0) | {"noisy.score": np.full(EPOCHS, noisy)}
+        assert [of.code for of in apply_rules(History(Source("run", metric=metric), steps(), columns))] == codes
 
 
 def test_a_collapse_with_a_rising_loss_is_no_divergence() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.metrics.pesq_score import Failure, Score, failed
+from cmgan_jax.metrics.protocol import Scale
 from cmgan_jax.metrics.scoring_pool import PesqPool
 from cmgan_jax.recipes import make_config
 from cmgan_jax.system import checksums
@@ -186,6 +187,49 @@ def test_what_earlier_revisions_recorded_counts_if_it_is_of_the_same_files(
     found, said = kept_best(tmp_path, position, 3)
     assert found == (best if counts else None)
     assert bool(said) != counts
+
+
+def test_the_best_epoch_of_an_earlier_version_is_that_by_pesq(tmp_path: Path) -> None:
+    """Its record has `pesq` alone."""
+    earlier = scores(2.5, 2)
+    del earlier["score"]
+    keep(tmp_path, 20, earlier)
+    saved = Position(step=60, best=earlier, noisy={"pesq": 2.0, "unscored": {}}).to_dict()
+    saved["window"] = {"sums": {"pesq": 2.5, "pesq_wait_ms": 3.0}, "counts": {"pesq": 1, "pesq_wait_ms": 1}}
+    position = Position.from_dict(saved)
+    assert position.window.summary() == {"score": 2.5, "score_wait_ms": 3.0, "failures": {}}
+    assert (position.noisy or {})["score"] == 2.0
+    best, said = kept_best(tmp_path, position, 3)
+    assert (best, said) == (scores(2.5, 2), "")
+    assert improves(scores(2.6, 3), best)
+
+
+def test_where_lower_is_better_the_lowest_epoch_wins() -> None:
+    lower = Scale("distance", 0.0, 1.0, higher_is_better=False)
+    assert improves(scores(2.4, 3), scores(2.5, 2), lower)
+    assert not improves(scores(2.6, 3), scores(2.5, 2), lower)
+    assert not improves(scores(2.5, 3), scores(2.5, 2), lower)
+
+
+def test_pesq_is_measured_beside_another_metric() -> None:
+    """Of the files that it can score as they are; it has no say in which epoch is complete."""
+
+    class Two(Pool):
+        def score(self, clean: np.ndarray, estimate: np.ndarray, time_limit: float | None = None, metric: str = "stoi"):
+            return (beside if metric == "pesq" else super()).score(clean, estimate, time_limit)
+
+    stoi = Scale("stoi", 0.0, 1.0)
+    beside = Pool(2.0, Failure.no_utterances, 3.0)
+    noisy = score_noisy(held(3), CONFIG, pooled(Two(0.5, 0.6, 0.7)), stoi)
+    assert (noisy["score"], noisy["scored"], noisy["unscored"]) == (pytest.approx(0.6), 3, {})
+    assert (noisy["pesq"], noisy["pesq_unscored"]) == (2.5, {"1": "no_utterances"})
+    found = score_files({}, held(3), CONFIG, pooled(Two(0.6, 0.7, 0.8)), (), stoi, noisy["pesq_unscored"]).summary
+    assert (found["score"], found["complete"], found["pesq"]) == (pytest.approx(0.7), True, 2.5)
+    beside = Pool(2.0, 2.0, Failure.timeout)
+    found = score_files({}, held(3), CONFIG, pooled(Two(0.6, 0.7, 0.8)), (), stoi, noisy["pesq_unscored"]).summary
+    assert (found["score"], found["complete"], found["pesq"]) == (pytest.approx(0.7), True, None)
+    found = score_files({}, held(3), CONFIG, pooled(Two(0.6, Failure.timeout, 0.8)), (), stoi).summary
+    assert (found["score"], found["complete"], found["score_partial"]) == (None, False, pytest.approx(0.7))
 
 
 def test_imported_weights_have_no_epoch_to_compare_with(tmp_path: Path) -> None:

@@ -116,14 +116,14 @@ class Recorder:
         """
         self.records.append({"kind": kind, "step": step, **plain(numbers)})
         self._waiting.append((json.dumps(self.records[-1]) + "\n").encode())
-        points = {
-            f"{kind}/{self._curve(name)}": value
+        points: dict[str, float] = {
+            f"{kind}/{name}": value
             for name, value in _flat(numbers)
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         }
         try:
             self._write_waiting()
-            self._curves.add(step, points)
+            self._curves.add(step, self._named(points))
         except OSError as error:
             return error
         return None
@@ -152,10 +152,12 @@ class Recorder:
             self._curves.close()
         return 0
 
-    def _curve(self, name: str) -> str:
-        """Name of a curve: that of the metric where records say `score`."""
-        section, slash, last = name.rpartition("/")
-        return f"{section}{slash}{self._metric}" if last == "score" else name
+    def _named(self, points: dict[str, float]) -> dict[str, float]:
+        """Points of curves, those called `score` under the metric's own name where no other curve has it."""
+        for name in [name for name in points if name.endswith("/score")]:
+            own, value = f"{name.removesuffix('score')}{self._metric}", points.pop(name)
+            points[own if points.get(own, value) == value else name] = value
+        return points
 
     def _write_waiting(self) -> None:
         while self._waiting:
