@@ -13,7 +13,7 @@ METRICS = "metrics.jsonl"
 
 OLD_NAMES = {"pesq": "score", "pesq_wait_ms": "score_wait_ms"}
 """Names that earlier versions had for numbers of training steps, with those of today."""
-_OLD_SCORES = {"pesq": "score", "pesq_targets": "score_targets", "pesq_partial": "score_partial"}
+_OLD_SCORES = {"pesq_targets": "score_targets", "pesq_partial": "score_partial"}
 
 
 def read(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
@@ -73,7 +73,8 @@ def with_score(numbers: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers of a validation that have the target metric's, which was PESQ, also under the names of today."""
     if "score" in numbers:
         return dict(numbers)
-    return {**numbers, **{new: numbers[old] for old, new in _OLD_SCORES.items() if old in numbers}}
+    today = {_OLD_SCORES.get(name, name): value for name, value in numbers.items()}
+    return today | ({"score": numbers["pesq"]} if "pesq" in numbers else {})
 
 
 def epochs_of(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
