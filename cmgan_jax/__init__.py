@@ -79,7 +79,7 @@ def _imported(name: str) -> Any:
         if line is None:
             raise
         raise extras.MissingPackages(line, name=error.name) from error
-    return module if name == "metrics" else getattr(module, name)
+    return module if _MODULES[name] == name else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -106,13 +106,15 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """What the discriminator learns: PESQ of each estimate, scored on the host."""
+    """What the discriminator learns: a metric of each estimate, PESQ unless another is named, scored on the host."""
 
+    metric: str = "pesq"
+    """What is scored: pesq, stoi, estoi, si_sdr, csig, cbak, covl; or a metric of your own as my_module:my_metric."""
     policy: Policy = "mask"
     """A failed score: `mask` gives it no weight, `mean_fill` the mean of the valid ones, `batch_mean` gives
     every item the mean, `skip` drops the whole update (published code)."""
     clip: bool = True
-    """Clip targets to [0, 1]; without it they reach 1.04, above what a sigmoid can give."""
+    """Clip targets to [0, 1]; without it those of PESQ reach 1.04, above what a sigmoid can give."""
     workers: int = 0
     """Scoring processes, a thread each; 0: as many as cores, at most the batch."""
     time_limit: float = 10.0

@@ -7,6 +7,8 @@ from typing import Any, get_args
 from cmgan_jax import limits
 from cmgan_jax.config import DTYPES, Config, Policy, Reference
 from cmgan_jax.errors import UserError
+from cmgan_jax.metrics.built_in import BUILT_IN
+from cmgan_jax.metrics.registry import is_specification
 
 FEWEST = 16
 """Frames and bins that the discriminator's four halvings need."""
@@ -124,6 +126,12 @@ def check(config: Config) -> None:
             "loss.time-reference",
             w.time_reference,
             f"one of {', '.join(get_args(Reference))}",
+        ),
+        (
+            is_specification(t.metric),
+            "targets.metric",
+            t.metric,
+            f"one of {', '.join(BUILT_IN)}, or a metric of your own as my_module:my_metric",
         ),
         (t.policy in get_args(Policy), "targets.policy", t.policy, f"one of {', '.join(get_args(Policy))}"),
         (t.time_limit > 0, "targets.time-limit", t.time_limit, "positive"),

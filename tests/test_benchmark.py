@@ -242,4 +242,4 @@ def test_training_is_measured_and_profiled(monkeypatch: pytest.MonkeyPatch, tmp_
     events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     named = [event["name"] for event in events if event.get("ph") == "X"]
     # A score and a wait for it in each of the profiled steps.
-    assert named.count("PESQ") == named.count("wait for PESQ") == benchmark.PROFILED
+    assert named.count("PESQ") == named.count("wait for scores") == benchmark.PROFILED

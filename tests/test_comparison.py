@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +19,16 @@ from cmgan_jax.comparison.schedule import is_complete
 from cmgan_jax.comparison.study import STUDIES, PlannedRun, Variant, parse_variant, plan
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.pesq_score import Score
+from cmgan_jax.metrics.protocol import Scale
 from cmgan_jax.recipes import make_config, override, to_dict
+from cmgan_jax.system.outputs import write_json
 from cmgan_jax.training.pesq_targets import fill
 
 BASE = make_config("recommended", "tiny")
 
 
 def run_of(variant: str, seed: int, pesq: list[float], planned: int | None = None, **train: float) -> FinishedRun:
-    epochs = [{"epoch": i + 1, "train": train, "validation": {"pesq": value}} for i, value in enumerate(pesq)]
+    epochs = [{"epoch": i + 1, "train": train, "validation": {"score": value}} for i, value in enumerate(pesq)]
     return FinishedRun(variant, seed, epochs, planned or len(pesq), {})
 
 
@@ -116,17 +119,21 @@ def test_measures_by_hand() -> None:
 
 def scored_run(variant: str, seed: int, *epochs: dict[str, Any]) -> FinishedRun:
     records = [
-        {"epoch": number, "validation": {"scored": 6, "files": 6} | of, "noisy": {"pesq": 1.9, "scored": 6}}
+        {
+            "epoch": number,
+            "validation": {"scored": 6, "files": 6} | of,
+            "noisy": {"score": 1.9, "pesq": 1.9, "scored": 6},
+        }
         for number, of in enumerate(epochs, 1)
     ]
     return FinishedRun(variant, seed, records, len(records), {})
 
 
-WHOLE: dict[str, Any] = {"pesq": 2.5}
-NOTHING: dict[str, Any] = {"pesq": None, "scored": 0, "unscored": dict.fromkeys("abcdef", "silent")}
-PART: dict[str, Any] = {"pesq": 2.9, "scored": 2, "unscored": dict.fromkeys("cdef", "timeout")}
-MARKED: dict[str, Any] = {"pesq": 2.9, "complete": False}
-NAN: dict[str, Any] = {"pesq": math.nan}
+WHOLE: dict[str, Any] = {"score": 2.5}
+NOTHING: dict[str, Any] = {"score": None, "scored": 0, "unscored": dict.fromkeys("abcdef", "silent")}
+PART: dict[str, Any] = {"score": 2.9, "scored": 2, "unscored": dict.fromkeys("cdef", "timeout")}
+MARKED: dict[str, Any] = {"score": 2.9, "complete": False}
+NAN: dict[str, Any] = {"score": math.nan}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +148,7 @@ NAN: dict[str, Any] = {"pesq": math.nan}
 )
 def test_epochs_without_a_whole_score_count_and_are_named(last: tuple[dict[str, Any], ...], why: str) -> None:
     """Two seeds whose first epochs are better than the reference's; what the last ones are worth nobody knows."""
-    runs = [scored_run("recommended", seed, *5 * [{"pesq": 2.0 + 0.01 * seed}]) for seed in (0, 1)]
+    runs = [scored_run("recommended", seed, *5 * [{"score": 2.0 + 0.01 * seed}]) for seed in (0, 1)]
     runs += [scored_run("skip", seed, *3 * [WHOLE], *last) for seed in (0, 1)]
     assert math.isnan(measures(runs[-1])["last"])
     recommended, skip = conclude(runs)
@@ -160,7 +167,7 @@ def test_epochs_without_a_whole_score_count_and_are_named(last: tuple[dict[str, 
 
 def test_the_reference_s_unscored_epochs_are_named_too() -> None:
     runs = [scored_run("recommended", seed, WHOLE, WHOLE, NOTHING if seed else WHOLE) for seed in range(3)]
-    runs += [scored_run("skip", seed, WHOLE, WHOLE, {"pesq": 2.5 + seed}) for seed in range(3)]
+    runs += [scored_run("skip", seed, WHOLE, WHOLE, {"score": 2.5 + seed}) for seed in range(3)]
     skip = conclude(runs)[1]
     assert "1 of 3 seed in pairs" in skip.text.replace("seeds", "seed")
     assert "recommended's seed 1 has no whole PESQ in epoch 3 of 3" in skip.text
@@ -169,7 +176,7 @@ def test_the_reference_s_unscored_epochs_are_named_too() -> None:
 
 def test_an_early_epoch_without_a_score_is_no_result_s_part() -> None:
     """Nor can it be the best: a mean over two of six files is that of other files."""
-    run = scored_run("skip", 0, PART, {"pesq": 2.0}, {"pesq": 2.2}, {"pesq": 2.4})
+    run = scored_run("skip", 0, PART, {"score": 2.0}, {"score": 2.2}, {"score": 2.4})
     assert measures(run)["last"] == pytest.approx(2.2)
     assert measures(run)["best"] == pytest.approx(2.4)
     assert list(run.unscored) == [1]
@@ -177,7 +184,7 @@ def test_an_early_epoch_without_a_score_is_no_result_s_part() -> None:
 
 def test_files_that_cannot_be_scored_at_all_are_not_missed() -> None:
     """One of six has no utterance, noisy or enhanced: every epoch is a mean over the same five."""
-    run = scored_run("skip", 0, *3 * [{"pesq": 2.5, "scored": 5}])
+    run = scored_run("skip", 0, *3 * [{"score": 2.5, "scored": 5}])
     for record in run.epochs:
         record["noisy"]["scored"] = 5
     assert (measures(run)["last"], run.unscored) == (2.5, {})
@@ -209,7 +216,7 @@ def test_epochs_count_once_and_by_their_number(tmp_path: Path) -> None:
     stored(tmp_path, 1, [(1, 2.0), (1, 2.0), (2, 2.1)], epochs=3)
     stored(tmp_path, 2, [(1, 2.0), (3, 2.2)], epochs=3)
     twice, short, lost = read_runs(tmp_path)
-    assert twice.pesq.tolist() == [2.0, 2.4, 2.2]
+    assert twice.score.tolist() == [2.0, 2.4, 2.2]
     assert short.lacks == "seed 1 is at epoch 2 of 3"
     assert lost.lacks == "seed 2 has no whole PESQ in epoch 2 of 3 (its record is lost)"
     assert is_complete(PlannedRun("recommended", override(BASE, {"epochs": 3}), tmp_path / "recommended" / "seed-2"))
@@ -265,6 +272,62 @@ def test_runs_that_are_not_alike_are_named(changed: dict[str, Any], said: str | 
     assert (lines == []) if said is None else (len(lines) == 1 and lines[0].startswith(said))
     assert tables.as_json(runs, conclude(runs), Rules())["unequal"] == lines
     assert ("Not alike" in page.build(runs, conclude(runs))) == bool(said)
+
+
+STOI = Scale("stoi", 0.0, 1.0)
+DISTANCE = Scale("distance", 0.0, 35.0, "dB", higher_is_better=False)
+
+
+def test_another_metric_has_its_name_and_its_own_thresholds() -> None:
+    """0.2 of the 3.5 MOS of PESQ are 0.057 of STOI and 2 dB of the distance; its seeds are better where it is lower."""
+    falling = {"a": [0.80, 0.74, 0.73, 0.73], "recommended": [0.80, 0.79, 0.79, 0.79]}
+    runs = [
+        replace(run_of(name, seed, [value + seed / 1e4 for value in of]), metric=STOI, compared=STOI)
+        for name, of in falling.items()
+        for seed in (0, 1)
+    ]
+    found = {finding.variant: finding for finding in conclude(runs)}
+    assert found["a"].collapses
+    assert not found["recommended"].collapses
+    assert "lie more than 0.0571 below the best (largest fall 0.07)" in found["a"].text
+    assert "worse than recommended (STOI -0.057" in found["a"].text
+    assert tables.headings(runs)[:2] == ["STOI, last 3 epochs", "STOI, best epoch"]
+    text = json.dumps(tables.as_json(runs, list(found.values()), Rules())) + page.build(runs, list(found.values()))
+    assert "Validation STOI" in text
+    assert "PESQ" not in text
+
+    runs = [
+        replace(
+            run_of(run.variant, run.seed, [35 * (1 - value) for value in run.score]), metric=DISTANCE, compared=DISTANCE
+        )
+        for run in runs
+    ]
+    found = {finding.variant: finding for finding in conclude(runs)}
+    assert found["a"].collapses
+    assert not found["recommended"].collapses
+    assert "lie more than 2 above the best (largest fall 2.33)" in found["a"].text
+    assert "worse than recommended (distance +1.98" in found["a"].text
+    assert measures(runs[0])["best"] == pytest.approx(7.0)
+    assert tables.headings(runs)[0] == "distance dB, last 3 epochs"
+
+
+def test_runs_on_different_metrics_are_compared_by_pesq(tmp_path: Path) -> None:
+    for variant, metric in (("recommended", None), ("stoi", STOI)):
+        out = tmp_path / variant / "seed-0"
+        out.mkdir(parents=True)
+        about: dict[str, Any] = {"config": to_dict(override(BASE, {"epochs": 1}))}
+        write_json(out / "run.json", about | ({"target_metric": metric.to_dict()} if metric else {}))
+        values = {"score": 0.9, "pesq": 2.5} if metric else {"pesq": 2.4}
+        record = {"kind": "epoch", "step": 1, "epoch": 1, "train": {}, "validation": values | {"complete": True}}
+        (out / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    runs = read_runs(tmp_path)
+    assert [(run.metric.name, run.compared.name, run.score.tolist()) for run in runs] == [
+        ("pesq", "pesq", [2.4]),
+        ("stoi", "pesq", [2.5]),
+    ]
+    shutil.rmtree(tmp_path / "recommended")
+    (run,) = read_runs(tmp_path)
+    assert (run.compared.name, run.score.tolist()) == ("stoi", [0.9])
 
 
 def test_other_held_out_files_are_named() -> None:
@@ -381,7 +444,7 @@ def test_page_groups_by_failures_and_marks_a_collapse() -> None:
 
 def test_bands_are_lowest_and_highest_seed() -> None:
     """A seed that is not as far yet has no part in later epochs."""
-    of = page.mean_curve("a", [run_of("a", 0, [2.0, 3.0]), run_of("a", 1, [4.0])], "validation.pesq")
+    of = page.mean_curve("a", [run_of("a", 0, [2.0, 3.0]), run_of("a", 1, [4.0])], "score")
     assert of.y.tolist() == [3.0, 3.0]
     assert of.band is not None
     assert [edge.tolist() for edge in of.band] == [[2.0, 3.0], [4.0, 3.0]]

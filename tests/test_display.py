@@ -16,12 +16,12 @@ NUMBERS = {
     "generator_loss": 0.12345,
     "discriminator_loss": 0.01,
     "discriminator_update": 1.0,
-    "pesq": 1.875,
+    "score": 1.875,
     "valid_share": 0.875,
     "failures": {"timeout": 2, "no utterances": 1},
     "level_db": -0.26,
     "crops_per_second": 3.5,
-    "pesq_wait_ms": 12.4,
+    "score_wait_ms": 12.4,
 }
 
 

@@ -177,7 +177,7 @@ def test_two_processes_are_one_run(folder: Path, one: Path, tmp_path: Path, star
     # Scores that failed are filled with the mean of those that did not, of both processes.
     assert [record["failures"] for record in mine] == [record["failures"] for record in theirs]
     assert 0 < sum(sum(record["failures"].values()) for record in mine) < 40
-    for name in ("pesq", "target_spread", "generator_loss", "discriminator_loss", "valid_share"):
+    for name in ("score", "target_spread", "generator_loss", "discriminator_loss", "valid_share"):
         np.testing.assert_allclose([r[name] for r in mine], [r[name] for r in theirs], rtol=1e-3)
     # One host goes on where two left.
     assert train_alone(override(CONFIG, {"epochs": 2}), folder, two, resume=True) == 20

@@ -11,7 +11,7 @@ import pytest
 
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.pesq_score import Failure, Score, failed
-from cmgan_jax.training.hosts import ALONE, Hosts, Wish
+from cmgan_jax.training.hosts import ALONE, NO_REQUESTS, Hosts, Requests
 from cmgan_jax.training.launch import _refuse_apart
 from cmgan_jax.training.pesq_targets import PendingTargets
 
@@ -103,9 +103,19 @@ def test_hosts_of_different_runs_do_not_begin():
         assert "config" not in str(error)
 
 
+def test_any_host_s_signal_stops_all_and_the_first_one_s_clock_saves():
+    def exchanged(*asked: Requests) -> list[Requests]:
+        return together(lambda hosts: hosts.exchange_requests(asked[hosts.index]), len(asked))
+
+    assert ALONE.exchange_requests(Requests(15, save=True)) == Requests(15, save=True)
+    assert exchanged(NO_REQUESTS, NO_REQUESTS) == [NO_REQUESTS] * 2
+    assert exchanged(Requests(save=True), Requests(15)) == [Requests(15, save=True)] * 2
+    assert exchanged(NO_REQUESTS, Requests(2, save=True), Requests(15, save=True)) == [Requests(15)] * 3
+
+
 def test_targets_are_those_of_the_global_batch():
     """Of scores that do not fit in 32 bits; two hosts with half each, against one with all."""
-    scores = [Score(1.1 + 1e-12, None, 0.0), failed(Failure.timeout), Score(3.3, None, 0.0), failed(Failure.injected)]
+    scores = [Score(1.1 + 1e-12, None, 0.0), failed(Failure.timeout), Score(3.3, None, 0.0), failed("no_speech_here")]
 
     def done(part: list[Score]) -> list[Future[Score]]:
         futures: list[Future[Score]] = [Future() for _ in part]
@@ -114,18 +124,15 @@ def test_targets_are_those_of_the_global_batch():
         return futures
 
     expected, whole = PendingTargets(done(scores), "mean_fill", True).collect()
-    assert whole.wish == Wish()
     halves = together(
         lambda hosts: PendingTargets(
             done(scores[2 * hosts.index : 2 * hosts.index + 2]), "mean_fill", True, hosts
-        ).collect(Wish(15 * hosts.index, save=not hosts.index))
+        ).collect()
     )
     for targets, report in halves:
         for name in ("value", "weight", "valid"):
             np.testing.assert_array_equal(getattr(targets, name), getattr(expected, name))
-        np.testing.assert_array_equal(report.pesq, whole.pesq)
-        assert (report.mean, report.failures) == (whole.mean, {"timeout": 1, "injected": 1})
+        np.testing.assert_array_equal(report.scores, whole.scores)
+        assert (report.mean, report.failures) == (whole.mean, {"timeout": 1, "no_speech_here": 1})
         # The longest wait, which both know; whose exchange took how long is not in it.
         assert report.waited == halves[0][1].waited
-        # Any host's signal, and the first one's clock.
-        assert report.wish == Wish(15, save=True)

@@ -206,7 +206,7 @@ def test_a_name_that_is_not_public() -> None:
 
 @pytest.mark.subprocess
 def test_a_name_that_lacks_packages_says_which_extra_has_them() -> None:
-    done = python(f"{without('pesq')}\nfrom cmgan_jax import metrics")
+    done = python(f"{without('pesq')}\nfrom cmgan_jax.metrics import pesq")
     last = done.stderr.splitlines()[-1]
     assert last == "cmgan_jax.extras.MissingPackages: scoring needs more packages: pip install 'cmgan-jax[eval]'"
 

@@ -79,7 +79,7 @@ def test_scores_are_the_package_s_bit_for_bit(pool: PesqPool):
     # Modes alternate in one worker: the package's global state must not leak from one call into the next.
     for mode in ("wb", "nb", "wb"):
         score = pool.score(CLEAN, NOISY, mode).result()
-        assert score.pesq == pesq.pesq(RATE, CLEAN, NOISY, mode)
+        assert score.value == pesq.pesq(RATE, CLEAN, NOISY, mode)
         assert score.failure is None
         assert score.seconds > 0
 
@@ -88,7 +88,7 @@ def test_real_speech_scores_as_by_the_package(pool: PesqPool, shared: Path):
     for noisy_file in sorted((shared / "voicebank/test/noisy").glob("*.flac"))[:3]:
         clean = soundfile.read(noisy_file.parent.parent / "clean" / noisy_file.name, dtype="float32")[0]
         noisy = soundfile.read(noisy_file, dtype="float32")[0]
-        assert pool.score(clean, noisy).result().pesq == pesq.pesq(RATE, clean, noisy, "wb")
+        assert pool.score(clean, noisy).result().value == pesq.pesq(RATE, clean, noisy, "wb")
 
 
 def test_a_batch_keeps_its_order_and_the_caller_may_change_the_signals_at_once(own: PesqPool):
@@ -97,14 +97,14 @@ def test_a_batch_keeps_its_order_and_the_caller_may_change_the_signals_at_once(o
     expected = [pesq.pesq(RATE, CLEAN, estimate, "wb") for estimate in estimates]
     futures = own.score_batch(np.stack([CLEAN] * 4), estimates)
     estimates[:] = 0
-    assert [future.result().pesq for future in futures] == expected
+    assert [future.result().value for future in futures] == expected
     assert expected == sorted(expected, reverse=True)
 
 
 def test_narrow_band_at_8_khz():
     clean, noisy = CLEAN[::2], NOISY[::2]
     with PesqPool(1, time_limit=30, sample_rate=8_000, mode="nb") as pool:
-        assert pool.score(clean, noisy).result().pesq == pesq.pesq(8_000, clean, noisy, "nb")
+        assert pool.score(clean, noisy).result().value == pesq.pesq(8_000, clean, noisy, "nb")
         with pytest.raises(UserError, match="wb needs 16000 Hz"):
             pool.score(clean, noisy, "wb")
 
@@ -135,7 +135,7 @@ def test_what_has_no_score_is_told_without_a_worker(
     assert future.done()
     score = future.result()
     assert (score.failure, score.seconds) == (failure, 0)
-    assert np.isnan(score.pesq)
+    assert np.isnan(score.value)
 
 
 def test_the_gate_lets_pass_what_pesq_can_score(pool: PesqPool):
@@ -143,7 +143,7 @@ def test_the_gate_lets_pass_what_pesq_can_score(pool: PesqPool):
     assert gate(constant(1.01 * SILENT_RMS), NOISY, RATE) is None
     assert pool.score(CLEAN[4_000:8_000], NOISY[4_000:8_000]).result().failure is None
     quiet, loud = (pool.score(CLEAN, NOISY * np.float32(gain)).result() for gain in (1e-9, 1))
-    assert quiet.pesq == pytest.approx(loud.pesq, abs=1e-3)
+    assert quiet.value == pytest.approx(loud.value, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_signal_that_kills_the_worker_costs_one_score(own: PesqPool):
     futures = [own.score(CLEAN, NOISY), own.score(*DEADLY), own.score(CLEAN, NOISY)]
     scores = [future.result() for future in futures]
     assert [score.failure for score in scores] == [None, Failure.worker_crash, None]
-    assert scores[0].pesq == scores[2].pesq
+    assert scores[0].value == scores[2].value
     assert own.pids != before
     assert not Path(f"/proc/{before[0]}").exists()  # not even as a zombie
 
@@ -313,7 +313,7 @@ def test_a_worker_ends_with_its_socket(tmp_path: Path):
     with ours, theirs:
         worker = subprocess.Popen(command, stdin=theirs.fileno(), cwd=tmp_path)
         theirs.close()
-        assert ours.recv(64) == scoring_worker.REPLY.pack(0, 0.0)
+        assert ours.recv(64) == scoring_worker.reply("ok", 0.0)
         ours.sendall(scoring_worker.REQUEST.pack(RATE, 1, 100))  # and goes away in the middle of a request
         ours.close()
         assert worker.wait(timeout=10) == 0

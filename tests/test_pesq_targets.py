@@ -11,6 +11,7 @@ import pytest
 from cmgan_jax.config import Policy, TargetConfig
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.pesq_score import Failure, Score, failed
+from cmgan_jax.metrics.protocol import PESQ
 from cmgan_jax.training import pesq_targets
 from cmgan_jax.training.pesq_targets import (
     INJECT_BATCH_FAILURES,
@@ -20,7 +21,6 @@ from cmgan_jax.training.pesq_targets import (
     draw_injected,
     fill,
     injection_shares,
-    target_of,
 )
 
 POLICIES: tuple[Policy, ...] = ("mask", "mean_fill", "batch_mean", "skip")
@@ -45,8 +45,8 @@ def bursts(batch: int) -> tuple[np.ndarray, np.ndarray]:
 def test_targets_of_known_scores():
     # 4.64 is about the best PESQ there is: (4.64 - 1) / 3.5 = 1.04.
     scores = np.array([1.0, 2.75, 4.5, 4.64, 0.999])
-    np.testing.assert_allclose(target_of(scores, clip=True), [0, 0.5, 1, 1, 0])
-    np.testing.assert_allclose(target_of(scores, clip=False), [0, 0.5, 1, 1.04, -0.001 / 3.5])
+    np.testing.assert_allclose(PESQ.target(scores, clip=True), [0, 0.5, 1, 1, 0])
+    np.testing.assert_allclose(PESQ.target(scores, clip=False), [0, 0.5, 1, 1.04, -0.001 / 3.5])
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_a_batch_is_scored_and_reported():
     clean[1] = 0
     with TargetScorer(TargetConfig(workers=1), batch=3, seed=0, sample_rate=16_000) as scorer:
         targets, report = scorer.submit(0, clean, estimate).collect()
-        raw = [scorer.pool.score(clean[i], estimate[i]).result().pesq for i in (0, 2)]
-    np.testing.assert_array_equal(report.pesq, [raw[0], math.nan, raw[1]])
+        raw = [scorer.pool.score(clean[i], estimate[i]).result().value for i in (0, 2)]
+    np.testing.assert_array_equal(report.scores, [raw[0], math.nan, raw[1]])
     assert report.failures == {"silent_reference": 1}
     assert report.mean == pytest.approx(sum(raw) / 2)
     assert report.waited > 0
@@ -161,7 +161,7 @@ def test_everything_injected_leaves_nothing_to_average():
     with TargetScorer(config, batch=2, seed=0, sample_rate=16_000) as scorer:
         targets, report = scorer.submit(0, clean, estimate).collect()
     assert math.isnan(report.mean)
-    assert np.isnan(report.pesq).all()
+    assert np.isnan(report.scores).all()
     np.testing.assert_array_equal(targets.value, [0.5, 0.5])
 
 

@@ -40,6 +40,25 @@ def events(folder: Path) -> list[Event]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("pesq", {"epoch/train/pesq": 2.0, "epoch/validation/pesq": 2.5}),
+        ("stoi", {"epoch/train/stoi": 2.0, "epoch/validation/stoi": 2.5, "epoch/validation/pesq": 2.5}),
+        # A curve of that name is there already.
+        ("loss", {"epoch/train/loss": 2.0, "epoch/validation/score": 2.5, "epoch/validation/pesq": 2.5}),
+    ],
+)
+def test_curves_have_the_name_of_the_metric(tmp_path: Path, metric: str, expected: dict[str, float]) -> None:
+    recorder = Recorder(tmp_path, 0, metric)
+    recorder.record("epoch", 3, {"train": {"score": 2.0}, "validation": {"loss": 0.5, "score": 2.5, "pesq": 2.5}})
+    recorder.close()
+    points = {value.tag: value.simple_value for event in events(tmp_path) for value in event.summary.value}
+    assert points == expected | {"epoch/validation/loss": 0.5}
+    (record,) = read_kind(tmp_path)
+    assert record["validation"]["score"] == 2.5
+
+
 def test_a_record_is_a_line_with_its_kind(tmp_path: Path) -> None:
     """What is not finite becomes null, also in nested numbers: bare NaN is not JSON."""
     recorder = Recorder(tmp_path, 0)

@@ -8,6 +8,7 @@ import pytest
 from cmgan_jax.diagnosis.evidence import cannot_tell
 from cmgan_jax.diagnosis.history import History, Source
 from cmgan_jax.diagnosis.rules import CODES, RULES, Thresholds, apply_rules
+from cmgan_jax.metrics.protocol import PESQ, Scale
 
 STEPS, EPOCHS = 60, 12
 
@@ -29,7 +30,7 @@ def steps(**changed: Any) -> dict[str, np.ndarray]:
         "calibration_error": 0.05,
         "adversarial_share": 0.1,
         "level_db": -0.3,
-        "pesq_wait_ms": 20.0,
+        "score_wait_ms": 20.0,
         "data_wait_ms": 5.0,
         "step_ms": 900.0,
     }
@@ -41,7 +42,7 @@ def epochs(**changed: Any) -> dict[str, np.ndarray]:
     at = np.arange(EPOCHS)
     usual: dict[str, Any] = {
         "epoch": 1 + at,
-        "validation.pesq": 2.9 - 0.5 * 0.7**at,
+        "validation.score": 2.9 - 0.5 * 0.7**at,
         "validation.loss": 0.05 + 0.03 * 0.7**at,
         "validation.rank_correlation": 0.85,
         "validation.calibration_error": 0.04,
@@ -160,7 +161,7 @@ def test_records_written_twice_count_once_and_lost_ones_are_noted() -> None:
         for epoch, pesq in ((1, 2.0), (2, 2.1), (2, 2.3), (5, 2.4))
     ]
     history = History.from_records(records)
-    assert history.pesq.tolist() == [2.0, 2.3, 2.4]
+    assert history.score.tolist() == [2.0, 2.3, 2.4]
     assert "how epochs 3 to 4 ended: no record of it is there" in cannot_tell(history)
 
 
@@ -173,7 +174,7 @@ CASES: dict[str, tuple[str, float, float, str]] = {
     "output_level": ("level_db", -3.6, 1.5, "output 3.6 dB too quiet"),
     "scores_failing": ("valid_share", 0.8, 0.995, "20.0%"),
     "non_finite": ("generator_update", 0.99, 1.0, "1.00%"),
-    "pesq_wait": ("pesq_wait_ms", 300.0, 200.0, "300 ms"),
+    "pesq_wait": ("score_wait_ms", 300.0, 200.0, "300 ms"),
     "data_wait": ("data_wait_ms", 300.0, 200.0, "300 ms"),
 }
 
@@ -216,7 +217,8 @@ def test_every_rule_has_a_case_and_every_code_a_rule() -> None:
     }
     tested |= {"pesq_collapse", "loss_pesq_divergence", "worse_than_noisy"}
     assert {rule.__name__ for rule in RULES} == tested
-    assert {*tested, "too_little_data", "healthy"} == set(CODES)
+    general = {code.replace("pesq", "score") for code in tested}
+    assert {*tested, *general, "too_little_data", "healthy"} == set(CODES)
 
 
 def test_texts_name_the_policy_and_the_reasons() -> None:
@@ -244,7 +246,7 @@ FALL = [2.15, 2.05, 2.2, 2.0, 2.1, 2.12]
 
 
 def test_the_account_s_collapse() -> None:
-    history = run(epoch={"validation__pesq": RISE + FALL, "validation__rank_correlation": 0.35})
+    history = run(epoch={"validation__score": RISE + FALL, "validation__rank_correlation": 0.35})
     collapse, divergence = apply_rules(history)
     assert (collapse.code, divergence.code) == ("pesq_collapse", "loss_pesq_divergence")
     # The last three epochs have a mean of 2.0733, and 2.64 - 2.0733 = 0.567.
@@ -254,9 +256,44 @@ def test_the_account_s_collapse() -> None:
     assert "rank correlation with true PESQ is 0.35" in divergence.text
 
 
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        # 2.64 and 2.10 of PESQ (the last three epochs have a mean of 2.07) as shares of another range.
+        (Scale("stoi", 0.0, 1.0), "validation STOI collapsed: the best was 0.47 (epoch 6)"),
+        (Scale("far", 0.0, 35.0, "dB", higher_is_better=False), "validation far collapsed: the best was 18.60"),
+    ],
+)
+def test_thresholds_are_the_same_shares_of_another_metric_s_range(metric: Scale, words: str) -> None:
+    """By hand: (2.64 - 1) / 3.5 = 0.469; 35 - 10 (2.64 - 1) = 18.60. Nothing may say PESQ."""
+
+    def findings(pesq: list[float], **step: float) -> list[Any]:
+        scores = metric.score_of(PESQ.target(np.array(pesq), clip=False))
+        columns = epochs(validation__score=scores, validation__rank_correlation=0.35)
+        return list(apply_rules(History(Source("run", metric=metric), steps(**step), columns)))
+
+    collapse, divergence = findings(RISE + FALL)
+    assert (collapse.code, divergence.code) == ("score_collapse", "loss_score_divergence")
+    assert words in collapse.text
+    assert f" {metric.worse}" in collapse.text
+    assert findings(RISE + RISE[::-1])[0].code == "healthy"
+    (waits,) = findings(RISE + RISE, score_wait_ms=300.0)
+    assert waits.code == "score_wait"
+    for finding in (collapse, divergence, waits, *findings(RISE + FALL, valid_share=0.5, clean_score=0.3)):
+        assert "pesq" not in f"{finding.code} {finding.text}".lower()
+        assert finding.level in ("collapse", "fault", "sign")
+
+
+def test_a_lower_score_than_that_of_noisy_files_is_better_where_lower_is_better() -> None:
+    metric = Scale("far", 0.0, 35.0, "dB", higher_is_better=False)
+    for noisy, codes in ((20.0, ["healthy"]), (5.0, ["worse_than_noisy"])):
+        columns = epochs(validation__score=10.0) | {"noisy.score": np.full(EPOCHS, noisy)}
+        assert [of.code for of in apply_rules(History(Source("run", metric=metric), steps(), columns))] == codes
+
+
 def test_a_collapse_with_a_rising_loss_is_no_divergence() -> None:
     loss = np.linspace(0.05, 0.056, EPOCHS)
-    history = run(epoch={"validation__pesq": RISE + FALL, "validation__loss": loss})
+    history = run(epoch={"validation__score": RISE + FALL, "validation__loss": loss})
     assert text_of(history, "pesq_collapse")
 
 
@@ -266,7 +303,7 @@ def test_a_collapse_is_named_while_it_happens(known: int) -> None:
     pesq = np.array(RISE + FALL)
 
     def codes(count: int) -> list[str]:
-        columns = {name: of[:count] for name, of in epochs(validation__pesq=pesq).items()}
+        columns = {name: of[:count] for name, of in epochs(validation__score=pesq).items()}
         return [finding.code for finding in apply_rules(History(Source(), steps(), columns))]
 
     assert "pesq_collapse" in codes(known)
@@ -275,7 +312,7 @@ def test_a_collapse_is_named_while_it_happens(known: int) -> None:
 
 def test_one_bad_epoch_is_no_collapse() -> None:
     pesq = [*RISE, 2.2, 2.66, 2.67, 2.69, 2.68, 2.70]
-    assert text_of(run(epoch={"validation__pesq": pesq}), "healthy")
+    assert text_of(run(epoch={"validation__score": pesq}), "healthy")
 
 
 def noisy(rng: np.random.Generator, count: int, noise: float) -> np.ndarray:
@@ -291,7 +328,7 @@ def test_noise_is_no_collapse(noise: float, allowed: int) -> None:
     alarms = 0
     for i in range(150):
         pesq = noisy(rng, (8, 30, 120)[i % 3], noise)
-        columns = {"epoch": 1 + np.arange(pesq.size), "validation.pesq": pesq}
+        columns = {"epoch": 1 + np.arange(pesq.size), "validation.score": pesq}
         alarms += apply_rules(History(Source(), steps(), columns))[0].code == "pesq_collapse"
     assert alarms <= allowed
 
@@ -303,7 +340,7 @@ def test_a_collapse_is_seen_through_noise() -> None:
         fallen = rng.uniform(2.0, 2.2, rng.integers(3, 12))
         pesq = np.concatenate([np.linspace(2.45, 2.64, 7), fallen])
         pesq = pesq + rng.normal(0, 0.03, pesq.size)
-        columns = {"epoch": 1 + np.arange(pesq.size), "validation.pesq": pesq}
+        columns = {"epoch": 1 + np.arange(pesq.size), "validation.score": pesq}
         assert apply_rules(History(Source(), steps(), columns))[0].code == "pesq_collapse"
 
 

@@ -56,8 +56,8 @@ class Scripted(Display):
 
         def scored(*arguments: Any) -> Any:
             found, value = score_files(*arguments), next(script)
-            lacking = {"complete": False, "pesq_partial": 4.0, "scored": 1, "unscored": {"p4_001": "timeout"}}
-            return found._replace(numbers=found.summary | {"pesq": value} | (lacking if value is None else {}))
+            lacking = {"complete": False, "score_partial": 4.0, "scored": 1, "unscored": {"p4_001": "timeout"}}
+            return found._replace(numbers=found.summary | {"score": value} | (lacking if value is None else {}))
 
         patch.setattr(loop, "score_files", scored)
 
@@ -91,7 +91,7 @@ def test_the_best_epoch_is_kept_though_the_disk_was_full_and_files_lacked_scores
         display.note = lambda text: (display.said.append(text), "epoch 5/6" in text and refused.clear())  # type: ignore[method-assign]
         outcome = train(corpus, out, override(config, {"epochs": 6}), display, resume=True)
     assert outcome.best is not None
-    assert (outcome.best["epoch"], outcome.best["pesq"]) == (3, 2.9)
+    assert (outcome.best["epoch"], outcome.best["score"]) == (3, 2.9)
     assert places(out, "best", "latest") == ["best/3", "latest/5", "latest/6"]
     assert [record["best"] for record in read_kind(out, "epoch")] == [True, False, True, False, False, False]
     assert describe(out)["best"]["epoch"] == 3

@@ -121,7 +121,7 @@ def test_looking_ahead_changes_no_number(programs: tuple[Placement, Steps]) -> N
                 stepper(batch, step, 0, following=batches[step + 1] if ahead and step < 2 else None).read()[0]
                 for step, batch in enumerate(batches)
             ]
-            found.append((jax.device_get(stepper.state), [numbers | {"pesq_wait_ms": 0.0} for numbers in told]))
+            found.append((jax.device_get(stepper.state), [numbers | {"score_wait_ms": 0.0} for numbers in told]))
     assert "adversarial_share" in found[0][1][2]
     jax.tree.map(np.testing.assert_array_equal, *found)
 

@@ -90,11 +90,11 @@ class Witness(Display):
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         step, score_files, score_noisy = Stepper.__call__, loop.score_files, loop.score_noisy
 
-        def watched_step(stepper: Stepper, batch: Any, done: int, epoch: int, wish: Any, following: Any) -> Any:
+        def watched_step(stepper: Stepper, batch: Any, done: int, epoch: int, following: Any) -> Any:
             self.events.append(f"{done + 1} begins")
             if following is not None:
                 self.events.append("looks ahead")
-            return step(stepper, batch, done, epoch, wish, following)
+            return step(stepper, batch, done, epoch, following)
 
         def watched(event: str, score: Callable[..., Any]) -> Callable[..., Any]:
             return lambda *arguments: (self.events.append(event), score(*arguments))[1]
@@ -201,9 +201,9 @@ def test_a_run_writes_what_it_should(whole: Path) -> None:
         assert record["train"]["discriminator_loss_min"] <= record["train"]["discriminator_loss"]
         assert -1 <= record["train"]["rank_correlation"] <= 1
         validation = record["validation"]
-        assert np.isfinite([validation[name] for name in ("pesq", "si_sdr", "loss")]).all()
+        assert np.isfinite([validation[name] for name in ("score", "pesq", "si_sdr", "loss")]).all()
         # Of the crops of two held-out files, those that could be scored.
-        difference = np.array(validation["predicted"]) - np.array(validation["pesq_targets"])
+        difference = np.array(validation["predicted"]) - np.array(validation["score_targets"])
         assert 1 <= difference.size <= 2
         assert validation["calibration_bias"] == pytest.approx(np.mean(difference))
         assert validation["calibration_error"] == pytest.approx(np.mean(np.abs(difference)))

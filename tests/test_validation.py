@@ -9,6 +9,7 @@ import pytest
 
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.metrics.pesq_score import Failure, Score, failed
+from cmgan_jax.metrics.protocol import Scale
 from cmgan_jax.metrics.scoring_pool import PesqPool
 from cmgan_jax.recipes import make_config
 from cmgan_jax.system import checksums
@@ -67,10 +68,10 @@ def epoch(*outcomes: Outcome | list[Outcome], left_out: tuple[str, ...] = ()) ->
 def test_an_epoch_that_lacks_a_score_is_incomplete_and_cannot_win() -> None:
     """2.65 is the mean of two of three files, and higher than 2.30 of all: for it lacks the worst one."""
     whole, lacking = epoch(1.2, 2.8, 2.9), epoch(Failure.timeout, 2.6, 2.7)
-    assert whole["pesq"] == pytest.approx(2.3)
+    assert whole["score"] == pytest.approx(2.3)
     assert (whole["complete"], whole["scored"], whole["files"], whole["unscored"]) == (True, 3, 3, {})
-    assert lacking["pesq"] is None
-    assert lacking["pesq_partial"] == pytest.approx(2.65)
+    assert lacking["score"] is None
+    assert lacking["score_partial"] == pytest.approx(2.65)
     assert (lacking["complete"], lacking["scored"], lacking["files"]) == (False, 2, 3)
     assert lacking["unscored"] == {"0": "timeout"}
     # SI-SDR needs no scorer: it is of the same files in both.
@@ -85,7 +86,7 @@ def test_an_epoch_that_lacks_a_score_is_incomplete_and_cannot_win() -> None:
 @pytest.mark.parametrize("failure", [Failure.timeout, Failure.worker_crash, Failure.out_of_memory])
 def test_a_score_that_fails_once_is_there_at_the_second_attempt(failure: Failure) -> None:
     found = epoch([failure, 1.2], 2.8)
-    assert (found["pesq"], found["complete"]) == (2.0, True)
+    assert (found["score"], found["complete"]) == (2.0, True)
     pool = Pool(failure, 2.8)
     score_files({}, held(2), CONFIG, pooled(pool))
     assert pool.asked == 3
@@ -96,10 +97,10 @@ def test_a_file_that_cannot_be_scored_is_left_out_of_every_epoch() -> None:
     pool = Pool(2.0, Failure.no_utterances, 3.0)
     files = held(3)
     noisy = score_noisy(files, CONFIG, pooled(pool))
-    assert (noisy["pesq"], noisy["scored"], noisy["files"]) == (2.5, 2, 3)
+    assert (noisy["score"], noisy["scored"], noisy["files"]) == (2.5, 2, 3)
     assert noisy["unscored"] == {"1": "no_utterances"}
     found = epoch(2.2, Failure.no_utterances, 3.2, left_out=tuple(noisy["unscored"]))
-    assert found["pesq"] == pytest.approx(2.7)
+    assert found["score"] == pytest.approx(2.7)
     assert (found["complete"], found["scored"], found["files"], found["unscored"]) == (True, 2, 2, {})
     # The generator changes nothing, so SI-SDR is that of the noisy files: of the same two.
     assert found["si_sdr"] == noisy["si_sdr"] != epoch(2.2, 2.2, 3.2)["si_sdr"]
@@ -112,9 +113,9 @@ def test_the_files_that_are_shown_are_enhanced_also_where_they_are_left_out() ->
 
 def test_where_no_file_can_be_scored_there_is_no_best_epoch() -> None:
     noisy = score_noisy(held(2), CONFIG, pooled(Pool(Failure.no_utterances, Failure.silent_reference)))
-    assert (noisy["pesq"], noisy["scored"]) == (None, 0)
+    assert (noisy["score"], noisy["scored"]) == (None, 0)
     found = epoch(2.0, 2.0, left_out=("0", "1"))
-    assert (found["pesq"], found["complete"], found["files"]) == (None, False, 0)
+    assert (found["score"], found["complete"], found["files"]) == (None, False, 0)
     assert not improves(found, None)
 
 
@@ -126,7 +127,15 @@ def test_whole_files_have_the_time_that_evaluation_gives_them() -> None:
 
 
 def scores(pesq: float, number: int, **other: Any) -> dict[str, Any]:
-    return {"pesq": pesq, "scored": 3, "files": 3, "unscored": {}, "complete": True, "epoch": number} | other
+    return {
+        "score": pesq,
+        "pesq": pesq,
+        "scored": 3,
+        "files": 3,
+        "unscored": {},
+        "complete": True,
+        "epoch": number,
+    } | other
 
 
 def keep(folder: Path, step: int, best: dict[str, Any] | None) -> Path:
@@ -178,6 +187,49 @@ def test_what_earlier_revisions_recorded_counts_if_it_is_of_the_same_files(
     found, said = kept_best(tmp_path, position, 3)
     assert found == (best if counts else None)
     assert bool(said) != counts
+
+
+def test_the_best_epoch_of_an_earlier_version_is_that_by_pesq(tmp_path: Path) -> None:
+    """Its record has `pesq` alone."""
+    earlier = scores(2.5, 2)
+    del earlier["score"]
+    keep(tmp_path, 20, earlier)
+    saved = Position(step=60, best=earlier, noisy={"pesq": 2.0, "unscored": {}}).to_dict()
+    saved["window"] = {"sums": {"pesq": 2.5, "pesq_wait_ms": 3.0}, "counts": {"pesq": 1, "pesq_wait_ms": 1}}
+    position = Position.from_dict(saved)
+    assert position.window.summary() == {"score": 2.5, "score_wait_ms": 3.0, "failures": {}}
+    assert (position.noisy or {})["score"] == 2.0
+    best, said = kept_best(tmp_path, position, 3)
+    assert (best, said) == (scores(2.5, 2), "")
+    assert improves(scores(2.6, 3), best)
+
+
+def test_where_lower_is_better_the_lowest_epoch_wins() -> None:
+    lower = Scale("distance", 0.0, 1.0, higher_is_better=False)
+    assert improves(scores(2.4, 3), scores(2.5, 2), lower)
+    assert not improves(scores(2.6, 3), scores(2.5, 2), lower)
+    assert not improves(scores(2.5, 3), scores(2.5, 2), lower)
+
+
+def test_pesq_is_measured_beside_another_metric() -> None:
+    """Of the files that it can score as they are; it has no say in which epoch is complete."""
+
+    class Two(Pool):
+        def score(self, clean: np.ndarray, estimate: np.ndarray, time_limit: float | None = None, metric: str = "stoi"):
+            return (beside if metric == "pesq" else super()).score(clean, estimate, time_limit)
+
+    stoi = Scale("stoi", 0.0, 1.0)
+    beside = Pool(2.0, Failure.no_utterances, 3.0)
+    noisy = score_noisy(held(3), CONFIG, pooled(Two(0.5, 0.6, 0.7)), stoi)
+    assert (noisy["score"], noisy["scored"], noisy["unscored"]) == (pytest.approx(0.6), 3, {})
+    assert (noisy["pesq"], noisy["pesq_unscored"]) == (2.5, {"1": "no_utterances"})
+    found = score_files({}, held(3), CONFIG, pooled(Two(0.6, 0.7, 0.8)), (), stoi, noisy["pesq_unscored"]).summary
+    assert (found["score"], found["complete"], found["pesq"]) == (pytest.approx(0.7), True, 2.5)
+    beside = Pool(2.0, 2.0, Failure.timeout)
+    found = score_files({}, held(3), CONFIG, pooled(Two(0.6, 0.7, 0.8)), (), stoi, noisy["pesq_unscored"]).summary
+    assert (found["score"], found["complete"], found["pesq"]) == (pytest.approx(0.7), True, None)
+    found = score_files({}, held(3), CONFIG, pooled(Two(0.6, Failure.timeout, 0.8)), (), stoi).summary
+    assert (found["score"], found["complete"], found["score_partial"]) == (None, False, pytest.approx(0.7))
 
 
 def test_imported_weights_have_no_epoch_to_compare_with(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class SwitchedScorer(TargetScorer):
             return super().submit(step, clean, estimate)
         done: Future[Score] = Future()
         done.set_result(Score(CONSTANT, None, 0.0))
-        return PendingTargets([done] * len(clean), self._config.policy, self._config.clip)
+        return PendingTargets([done] * len(clean), self._config.policy, self._config.clip, scale=self.scale)
 
 
 @dataclass

@@ -19,6 +19,8 @@ from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.prepare.demo import prepare_demo
 from cmgan_jax.errors import UserError
+from cmgan_jax.metrics.protocol import PESQ
+from cmgan_jax.metrics.registry import check_metric
 from cmgan_jax.models import kernels
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config, to_dict
 from cmgan_jax.runs.folder import KEEP, find, is_run, read_about, steps_in
@@ -45,7 +47,7 @@ DEMO_FOLDER = Path("data/demo")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train a generator and its metric discriminator, validate each epoch, keep the best by PESQ."""
+    """Train a generator and its metric discriminator, validate each epoch, keep the best by the target metric."""
 
     out: Path
     """Folder of the run: metrics.jsonl, run.json, tensorboard, latest and best checkpoints."""
@@ -197,15 +199,20 @@ def closing(outcome: Outcome, folder: Path) -> str:
             f"stopped by {outcome.interrupted.name} after step {outcome.step}; everything is saved in {folder}\n"
             f"go on:    cmgan train --out {folder} --resume"
         )
-    best, noisy = outcome.best, outcome.noisy
-    if best is None or noisy is None or noisy["pesq"] is None:
+    best, noisy, scale = outcome.best, outcome.noisy, outcome.scale
+    if best is None or noisy is None or noisy["score"] is None:
         return (
-            "done; no epoch has a PESQ of all held-out files, so there is no best model: the last is in "
+            f"done; no epoch has a {scale.label} of all held-out files, so there is no best model: the last is in "
             f"{folder / 'latest'}, and {folder / METRICS} names the files that lack a score"
         )
+    measured = {scale.label: (".2f", "score"), PESQ.label: (".2f", "pesq"), "SI-SDR": (".1f", "si_sdr")}
+    scores = "   ".join(
+        f"{label} {noisy[name]:{form}} -> {best[name]:{form}}" + (" dB" if label == "SI-SDR" else "")
+        for label, (form, name) in measured.items()
+        if None not in (noisy[name], best[name])
+    )
     return (
-        f"held-out files, noisy -> enhanced:  PESQ {noisy['pesq']:.2f} -> {best['pesq']:.2f}   "
-        f"SI-SDR {noisy['si_sdr']:.1f} -> {best['si_sdr']:.1f} dB   "
+        f"held-out files, noisy -> enhanced:  {scores}   "
         f"(epoch {best['epoch']}, {best['scored']} of {best['files']} files scored)\n"
         f"best checkpoint:  {find(folder)}\n"
         f"clean a recording:  cmgan enhance --checkpoint {folder} --out enhanced FILE..."
@@ -236,6 +243,7 @@ def refuse(arguments: Arguments, options: RunOptions, hosts: Hosts) -> None:
     config = arguments.config
     choose_devices(arguments.devices, config.batch)
     injection_shares(config.targets)
+    check_metric(config.targets.metric, config.targets.time_limit)
     if hosts.first:
         refuse_folder("--out", options.folder)
         refuse_undecodable("--out", options.folder)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cmgan_jax.comparison.outcome import FinishedRun, Interval, difference, measures
+from cmgan_jax.metrics.protocol import PESQ, Scale
 
 REFERENCE = "recommended"
 
@@ -14,7 +15,8 @@ class Rules:
     """When a difference is one."""
 
     fall: float = 0.2
-    """A seed collapsed: its last three epochs' mean PESQ lies more than this (MOS) below its best epoch."""
+    """A seed collapsed: its last three epochs' mean PESQ lies more than this (MOS) below its best epoch. Of another
+    metric the same share of its range counts."""
     seeds: float = 2 / 3
     """A variant collapses: at least this share of its seeds did."""
 
@@ -29,9 +31,9 @@ class Conclusion:
         collapsed: seeds that collapsed.
         seeds: seeds that were trained to their end.
         failed: seeds that ended before, by an error or because they diverged.
-        unscored: seeds trained to their end whose last epochs lack a whole PESQ.
+        unscored: seeds trained to their end whose last epochs lack a whole score.
         collapses: whether the rule calls it a collapse.
-        difference: of its last PESQ from the reference's, in pairs.
+        difference: of its last score from the reference's, in pairs; positive: it is higher.
         text: all this in a sentence.
     """
 
@@ -62,11 +64,12 @@ def conclude(runs: Sequence[FinishedRun], rules: Rules | None = None, reference:
     return [_finding(name, runs, rules, reference) for name in ended]
 
 
-def better(of: Interval) -> int:
-    """1 or -1 if the interval of a difference lies above or below zero, 0 if the seeds do not tell."""
+def better(of: Interval, metric: Scale = PESQ) -> int:
+    """1 or -1 if the interval of a difference lies on the better or worse side of zero, 0 if the seeds do not tell."""
     if of.low is None or of.high is None:
         return 0
-    return int(of.low > 0) - int(of.high < 0)
+    higher = int(of.low > 0) - int(of.high < 0)
+    return higher if metric.higher_is_better else -higher
 
 
 def by_chance(findings: Sequence[Conclusion]) -> str:
@@ -78,10 +81,12 @@ def by_chance(findings: Sequence[Conclusion]) -> str:
 
 def _finding(name: str, runs: Sequence[FinishedRun], rules: Rules, reference: str) -> Conclusion:
     own = [run for run in runs if run.variant == name]
+    metric = own[0].compared
+    least = rules.fall * (metric.span / PESQ.span)
     falls = [measures(run)["fall"] for run in own if run.complete]
     failed = sum(bool(run.failure) for run in own)
     unscored = sum(not math.isfinite(fall) for fall in falls)
-    collapsed = sum(fall > rules.fall for fall in falls)
+    collapsed = sum(fall > least for fall in falls)
     seeds = len(falls) + failed
     collapses = collapsed >= rules.seeds * seeds
     # What is not known of a seed might have been a fall.
@@ -92,7 +97,7 @@ def _finding(name: str, runs: Sequence[FinishedRun], rules: Rules, reference: st
         if open_
         else f"{name} {'collapses' if collapses else 'does not collapse'}"
     )
-    state += f": in {collapsed} of {seeds} seeds the last epochs lie more than {rules.fall:g} below the best" + (
+    state += f": in {collapsed} of {seeds} seeds the last epochs lie more than {least:.3g} {metric.worse} the best" + (
         f" (largest fall {max(known):.2f})" if known else ""
     )
     of = difference(runs, name, reference)
@@ -111,7 +116,8 @@ def _compared(name: str, reference: str, of: Interval, runs: Sequence[FinishedRu
     lacking = [f"{reference}'s {others[seed].lacks}" for seed in sorted(both) if others[seed].lacks]
     if of.mean is None:
         return "; ".join([f"not compared with {reference}: no seed of both has a result", *lacking])
-    gap = f"PESQ {of.mean:+.3f}" + (f" [{of.low:+.3f}, {of.high:+.3f}]" if of.low is not None else "")
-    words = {1: "better than", -1: "worse than", 0: "not told apart from"}[better(of)]
+    metric = seeds[next(iter(both))].compared
+    gap = f"{metric.label} {of.mean:+.3f}" + (f" [{of.low:+.3f}, {of.high:+.3f}]" if of.low is not None else "")
+    words = {1: "better than", -1: "worse than", 0: "not told apart from"}[better(of, metric)]
     count = f"{of.n} of {len(both)}" if of.n < len(both) else f"{of.n}"
     return "; ".join([f"{words} {reference} ({gap}, {count} seed{'' if count == '1' else 's'} in pairs)", *lacking])

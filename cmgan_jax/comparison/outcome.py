@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from scipy import stats
 
 from cmgan_jax.comparison import failure
 from cmgan_jax.errors import UserError
+from cmgan_jax.metrics.protocol import PESQ, Scale
 from cmgan_jax.runs import records as run_records
 from cmgan_jax.runs.folder import ABOUT, is_run, read_about
 from cmgan_jax.runs.records import join_ranges
@@ -31,6 +32,8 @@ class FinishedRun:
         config: the run's configuration.
         about: all of run.json.
         failure: why it ended before its last epoch; "" where it did not, or was stopped.
+        metric: the metric that it trains on.
+        compared: the metric by which it is compared with others: that of all runs, or PESQ where they differ.
     """
 
     variant: str
@@ -40,6 +43,8 @@ class FinishedRun:
     config: dict[str, Any]
     about: dict[str, Any] = field(default_factory=dict)
     failure: str = ""
+    metric: Scale = PESQ
+    compared: Scale = PESQ
 
     @property
     def complete(self) -> bool:
@@ -48,11 +53,11 @@ class FinishedRun:
 
     @property
     def unscored(self) -> dict[int, str]:
-        """Epochs whose PESQ is not that of all held-out files, by number, and why."""
+        """Epochs whose score is not that of all held-out files, by number, and why."""
         return {
             number: run_records.unscored_in_words(record)
             for number, record in enumerate(self.epochs, 1)
-            if not run_records.is_scored(record)
+            if not self._is_scored(record)
         }
 
     @property
@@ -70,8 +75,8 @@ class FinishedRun:
         if missing := self.unscored_at_end:
             plural = "s" * (len(missing) > 1)
             return (
-                f"seed {self.seed} has no whole PESQ in epoch{plural} {join_ranges(missing)} of {self.planned} "
-                f"({'; '.join(dict.fromkeys(missing.values()))})"
+                f"seed {self.seed} has no whole {self.compared.label} in epoch{plural} {join_ranges(missing)} of "
+                f"{self.planned} ({'; '.join(dict.fromkeys(missing.values()))})"
             )
         return ""
 
@@ -80,10 +85,20 @@ class FinishedRun:
         return np.array([_at(record, path) for record in self.epochs], dtype=np.float64)
 
     @property
-    def pesq(self) -> np.ndarray:
-        """float64[epochs]: validation PESQ, MOS; NaN where it is not that of all held-out files."""
-        scored = [run_records.is_scored(record) for record in self.epochs]
-        return np.where(scored, self.column("validation.pesq"), np.nan) if scored else np.empty(0)
+    def score(self) -> np.ndarray:
+        """float64[epochs]: validation score by the metric that is compared; NaN if it is not that of all files."""
+        scored = [self._is_scored(record) for record in self.epochs]
+        return np.where(scored, self.column(f"validation.{self.score_name}"), np.nan) if scored else np.empty(0)
+
+    @property
+    def score_name(self) -> str:
+        """Name of the number in records by which it is compared: `score`, or `pesq` where its own metric is another."""
+        return "score" if self.compared.name == self.metric.name else "pesq"
+
+    def _is_scored(self, record: dict[str, Any]) -> bool:
+        if self.score_name == "score":
+            return run_records.is_scored(record)
+        return math.isfinite(_at(record, "validation.pesq"))
 
 
 @dataclass(frozen=True)
@@ -112,7 +127,10 @@ def read_runs(out: Path) -> list[FinishedRun]:
     folders = sorted(folder for folder in out.glob("*/seed-*") if is_run(folder))
     if not folders:
         raise UserError(f"{out} holds no runs (VARIANT/seed-N/{ABOUT}): name the folder of a comparison")
-    return sorted(map(_read, folders), key=lambda run: (run.variant, run.seed))
+    runs = sorted(map(_read, folders), key=lambda run: (run.variant, run.seed))
+    metrics = {run.metric for run in runs if run.config}
+    compared = metrics.pop() if len(metrics) == 1 else PESQ
+    return [replace(run, compared=compared) for run in runs]
 
 
 def _read(folder: Path) -> FinishedRun:
@@ -126,24 +144,25 @@ def _read(folder: Path) -> FinishedRun:
         number = folder.name.removeprefix("seed-")
         seed = int(number) if number.lstrip("-").isdecimal() else 0
         return FinishedRun(folder.parent.name, seed, records, 0, {}, {}, f"{ABOUT} cannot be read")
-    return FinishedRun(folder.parent.name, seed, records, planned, config, about, str(failed or ""))
+    metric = Scale.of_run(about)
+    return FinishedRun(folder.parent.name, seed, records, planned, config, about, str(failed or ""), metric)
 
 
 def measures(run: FinishedRun) -> dict[str, float]:
     """A run's numbers by name; NaN where it has none, as where one of its last epochs was not wholly scored.
 
     Returns:
-        `best`, `last` (mean of the last three epochs) and `fall` (best minus last) of validation PESQ, MOS; `si_sdr` in
+        `best`, `last` (mean of the last three epochs) and `fall` (best minus last) of the validation score; `si_sdr` in
         dB, `level` (output against clean) in dB, `calibration` (mean absolute error of the discriminator, of targets
-        from 0 to 1), `rank` (its rank correlation with true PESQ), all means of the last three epochs; `updates` and
+        from 0 to 1), `rank` (its rank correlation with true scores), all means of the last three epochs; `updates` and
         `valid`, shares over the whole run of discriminator updates made and of scores that are valid.
     """
-    pesq = run.pesq
-    best, last = _best(pesq), _last(pesq)
+    scores, oriented = run.score, run.compared.oriented
+    best, last = oriented(_best(oriented(scores))), _last(scores)
     return {
         "best": best,
         "last": last,
-        "fall": best - last,
+        "fall": oriented(best - last),
         "si_sdr": _last(run.column("validation.si_sdr")),
         "level": _tail(run.column("train.level_db")),
         "calibration": _tail(run.column("train.window_error")),

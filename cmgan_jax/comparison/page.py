@@ -14,7 +14,7 @@ from cmgan_jax.report.charts import Axis, Series, line_chart
 from cmgan_jax.training.identity import fields_of
 
 CURVES = {
-    "validation.pesq": ("Validation PESQ", "MOS", "whole held-out files; dashed: as they are, noisy"),
+    "score": ("Validation {metric}", "{unit}", "whole held-out files; dashed: as they are, noisy"),
     "validation.loss": ("Validation loss", "", "without the adversarial term, on fixed crops"),
     "train.discriminator_update": ("Discriminator updates made", "share", "of the epoch's steps"),
     "train.discriminator_loss": (
@@ -22,8 +22,8 @@ CURVES = {
         "",
         "0 where its update is skipped, as the published code logs it",
     ),
-    "train.rank_correlation": ("Discriminator's rank correlation", "", "with true PESQ, over a window of valid scores"),
-    "train.window_error": ("Discriminator's error", "target", "mean absolute, against true PESQ mapped to 0 to 1"),
+    "train.rank_correlation": ("Discriminator's rank correlation", "", "with true scores, over a window of valid ones"),
+    "train.window_error": ("Discriminator's error", "target", "mean absolute, against true scores mapped to 0 to 1"),
     "train.level_db": ("Output level", "dB", "of training crops, against clean"),
 }
 """Title, unit and explanation of what is drawn by epoch."""
@@ -62,8 +62,7 @@ def _tone(finding: Conclusion) -> str:
 
 
 def _table(runs: Sequence[FinishedRun]) -> str:
-    head = ["variant", *(label for label, _ in tables.COLUMNS.values())]
-    return webpage.table(head, tables.rows(runs))
+    return webpage.table(["variant", *tables.headings(runs)], tables.rows(runs))
 
 
 def _groups(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
@@ -85,11 +84,12 @@ def _made_to_fail(run: FinishedRun) -> tuple[float, float]:
 
 
 def _curves(runs: Sequence[FinishedRun]) -> list[str]:
-    figures = []
+    figures, metric = [], tables.compared(runs)
     for path, (title, unit, about) in CURVES.items():
         series = [mean_curve(name, [run for run in runs if run.variant == name], path) for name in _names(runs)]
-        if path == "validation.pesq":
+        if path == "score":
             series.append(_noisy(runs))
+        title, unit = (text.format(metric=metric.label, unit=metric.axis) for text in (title, unit))
         figures.append(line_chart(title, series, Axis("epoch", whole=True), Axis(unit), about))
     return figures
 
@@ -100,7 +100,7 @@ def _names(runs: Sequence[FinishedRun]) -> list[str]:
 
 def mean_curve(name: str, runs: Sequence[FinishedRun], path: str) -> Series:
     """Mean over seeds of one column by epoch, with the lowest and the highest seed as its band."""
-    columns = [run.pesq if path == "validation.pesq" else run.column(path) for run in runs]
+    columns = [run.score if path == "score" else run.column(path) for run in runs]
     stacked = np.full((len(columns), max(map(len, columns))), np.nan)
     for row, column in zip(stacked, columns, strict=True):
         row[: len(column)] = column
@@ -115,5 +115,6 @@ def mean_curve(name: str, runs: Sequence[FinishedRun], path: str) -> Series:
 
 
 def _noisy(runs: Sequence[FinishedRun]) -> Series:
-    longest = max(runs, key=lambda run: len(run.epochs)).column("noisy.pesq")
+    run = max(runs, key=lambda run: len(run.epochs))
+    longest = run.column(f"noisy.{run.score_name}")
     return Series("noisy", 1.0 + np.arange(len(longest)), longest, dashed=True)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from cmgan_jax.config import Config, Policy
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
+from cmgan_jax.metrics.registry import check_metric
 from cmgan_jax.recipes import RECIPES, flatten, make_config, override
 
 FAILURES: dict[str, dict[str, float]] = {
@@ -104,11 +105,14 @@ def plan(variants: Sequence[Variant], seeds: Sequence[int], base: Config, out: P
         if not given or twice:
             raise UserError(f"--{kind}s: " + (f"{', '.join(twice)} given twice" if twice else "none given"))
     changed = _changed(base)
-    return [
+    items = [
         PlannedRun(variant.name, _config(variant, base.preset, changed, seed), out / variant.name / f"seed-{seed}")
         for seed in seeds
         for variant in variants
     ]
+    for metric, limit in dict.fromkeys((of.config.targets.metric, of.config.targets.time_limit) for of in items):
+        check_metric(metric, limit)
+    return items
 
 
 def _changed(base: Config) -> dict[str, Any]:

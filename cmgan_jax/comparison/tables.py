@@ -12,10 +12,11 @@ from rich.text import Text
 from cmgan_jax.comparison.conclusion import Conclusion, Rules, by_chance
 from cmgan_jax.comparison.likeness import changes, changes_in_words, unequal
 from cmgan_jax.comparison.outcome import FinishedRun, Interval, measures, summary
+from cmgan_jax.metrics.protocol import PESQ, Scale
 
 COLUMNS = {
-    "last": ("PESQ, last 3 epochs", ".3f"),
-    "best": ("PESQ, best epoch", ".3f"),
+    "last": ("{metric}, last 3 epochs", ".3f"),
+    "best": ("{metric}, best epoch", ".3f"),
     "fall": ("fall", ".3f"),
     "si_sdr": ("SI-SDR dB", ".2f"),
     "rank": ("D rank correlation", ".2f"),
@@ -24,14 +25,14 @@ COLUMNS = {
     "valid": ("scores valid", ".0%"),
     "level": ("level dB", "+.1f"),
 }
-"""Label and format of each measure, in the order of the table."""
+"""Label and format of each measure, in the order of the table; `headings` puts in the metric that is compared."""
 
 
 def terminal(runs: Sequence[FinishedRun], findings: Sequence[Conclusion]) -> RenderableType:
     """One table of all variants, means over seeds with their intervals, and the conclusion."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("variant", no_wrap=True)
-    for label, _ in COLUMNS.values():
+    for label in headings(runs):
         table.add_column(label, justify="right")
     for cells in rows(runs):
         table.add_row(*cells)
@@ -41,6 +42,18 @@ def terminal(runs: Sequence[FinishedRun], findings: Sequence[Conclusion]) -> Ren
     changed = [Text(line, style="dim") for line in changes_in_words(runs, reference)]
     chance = Text(by_chance(findings), style="dim")
     return Group(table, Text(counted(runs), style="dim"), *changed, *notes, *sentences, chance)
+
+
+def headings(runs: Sequence[FinishedRun]) -> list[str]:
+    """Labels of the measures, with the metric that the runs are compared by."""
+    metric = compared(runs)
+    name = metric.label + (f" {metric.unit}" if metric.unit not in ("", "MOS") else "")
+    return [label.format(metric=name) for label, _ in COLUMNS.values()]
+
+
+def compared(runs: Sequence[FinishedRun]) -> Scale:
+    """The metric that the runs are compared by."""
+    return runs[0].compared if runs else PESQ
 
 
 def rows(runs: Sequence[FinishedRun]) -> list[list[str]]:
@@ -64,6 +77,7 @@ def as_json(runs: Sequence[FinishedRun], findings: Sequence[Conclusion], rules: 
     """Everything that the tables and plots are made of."""
     return {
         "rules": asdict(rules),
+        "compared_metric": compared(runs).to_dict(),
         "findings": [asdict(finding) for finding in findings],
         "by_chance": by_chance(findings),
         "unequal": unequal(runs),
@@ -78,6 +92,8 @@ def as_json(runs: Sequence[FinishedRun], findings: Sequence[Conclusion], rules: 
                 "lacks": run.lacks or None,
                 "unscored": {str(number): why for number, why in run.unscored.items()},
                 "measures": measures(run),
+                "target_metric": run.metric.name,
+                "score": run.column(f"validation.{run.score_name}").tolist(),
                 "pesq": run.column("validation.pesq").tolist(),
                 "validation_loss": run.column("validation.loss").tolist(),
             }

@@ -7,6 +7,7 @@ import numpy as np
 
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import Losses, losses_of
+from cmgan_jax.metrics.protocol import PESQ
 from cmgan_jax.runs.records import join_ranges
 
 Stand = Literal["shown", "compatible", "against", "unknown", "on", "off"]
@@ -67,8 +68,10 @@ def cannot_tell(history: History) -> tuple[str, ...]:
             )
     elif lost := _lost_epochs(history):
         missing.append(f"how epoch{'s' * (len(lost) > 1)} {join_ranges(lost)} ended: no record of it is there")
-    if not np.isfinite(history.epoch("validation.pesq")).any():
-        missing.append("whether validation PESQ rose or fell: none is recorded, so a collapse would not show")
+    if not np.isfinite(history.epoch("validation.score")).any():
+        missing.append(
+            f"whether validation {history.metric.label} rose or fell: none is recorded, so a collapse would not show"
+        )
     if is_log and not history.steps:
         missing.append("how many discriminator updates were skipped: an epoch's mean loss does not show it")
     return tuple(missing)
@@ -173,11 +176,12 @@ def _selection(history: History) -> Evidence | None:
 
 
 def _configured(history: History) -> tuple[Evidence, ...]:
-    values = history.source.settings
+    values, metric = history.source.settings, history.metric
+    beyond = "targets reach 1.04" if metric == PESQ else "targets reach beyond 0 and 1"
     options = (
         ("loss.time_reference", "unnormalised", "the time loss compares with the un-normalised clean signal"),
-        ("targets.policy", "skip", "a failed PESQ drops the batch's whole discriminator update"),
-        ("targets.clip", False, "targets reach 1.04, above what a sigmoid can give"),
+        ("targets.policy", "skip", f"a failed {metric.label} drops the batch's whole discriminator update"),
+        ("targets.clip", False, f"{beyond}, above what a sigmoid can give"),
         ("optimiser.cross_device_batchnorm", False, "batch statistics per device"),
         ("data.validate_on_test", True, "the model is selected on the test set"),
     )

@@ -1,7 +1,9 @@
 """What a rule says, and the values at which it says it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from cmgan_jax.metrics.protocol import PESQ, Scale
 
 Level = Literal["collapse", "fault", "sign", "unknown", "good"]
 """How grave: the training went wrong; a cause to be mended; worth watching; nothing can be said; nothing is wrong."""
@@ -9,14 +11,17 @@ Level = Literal["collapse", "fault", "sign", "unknown", "good"]
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Every number that a rule compares with; texts name those that were crossed."""
+    """Every number that a rule compares with; texts name those that were crossed.
+
+    Those in MOS are for PESQ; of another target metric a difference counts that is the same share of its range.
+    """
 
     fewest_losses: int = 10
     """Discriminator losses without which nothing is said of their distribution."""
     fewest_steps: int = 100
     """Steps of a run before which its discriminator, its targets and its level are not diagnosed."""
     fewest_epochs: int = 4
-    """Epochs with a validation PESQ without which a log without steps tells too little."""
+    """Epochs with a validation score without which a log without steps tells too little."""
     skipped_share: float = 0.02
     """Share of discriminator updates left out."""
     small_loss: float = 1e-3
@@ -40,9 +45,9 @@ class Thresholds:
     collapsed_loss: float = 1.0
     """Relative rise of the validation loss at which the training counts as collapsed."""
     uninformative_correlation: float = 0.3
-    """Rank correlation of predicted with true PESQ below which the discriminator tells the generator nothing."""
+    """Rank correlation of predicted with true scores below which the discriminator tells the generator nothing."""
     calibration_error: float = 0.15
-    """Mean absolute error of predicted against true targets (0 to 1), half a MOS."""
+    """Mean absolute error of predicted against true targets (0 to 1); of PESQ half a MOS."""
     clean_score: float = 0.5
     """Mean of what the discriminator gives clean speech, which it is taught to give 1. Short trainings end above it."""
     dominant_share: float = 0.5
@@ -50,9 +55,9 @@ class Thresholds:
     level_db: float = 2.0
     """Output level against clean, either way."""
     failing_share: float = 0.01
-    """Share of PESQ scores that failed."""
+    """Share of scores that failed."""
     pesq_wait_share: float = 0.25
-    """Share of a step's time spent waiting for PESQ."""
+    """Share of a step's time spent waiting for scores."""
     data_wait_share: float = 0.25
     """Share of a step's time spent waiting for data."""
 
@@ -74,7 +79,7 @@ class Code:
 
 _T = Thresholds()
 
-CODES: dict[str, Code] = {
+_CODES: dict[str, Code] = {
     "pesq_collapse": Code(
         "collapse",
         "validation PESQ fell and stayed down",
@@ -101,8 +106,8 @@ CODES: dict[str, Code] = {
     ),
     "worse_than_noisy": Code(
         "fault",
-        "the enhanced held-out files score lower than the noisy ones",
-        "mean PESQ of the last 3 validations under that of the files as they are",
+        "the enhanced held-out files score worse than the noisy ones",
+        "mean score of the last 3 validations worse than that of the files as they are",
     ),
     "skipped_updates": Code(
         "fault",
@@ -122,13 +127,13 @@ CODES: dict[str, Code] = {
     ),
     "discriminator_uninformative": Code(
         "fault",
-        "the discriminator does not rank estimates as PESQ does",
-        f"rank correlation with true PESQ under {_T.uninformative_correlation}, or none because all predictions are "
+        "the discriminator does not rank estimates as the target metric does",
+        f"rank correlation with true scores under {_T.uninformative_correlation}, or none because all predictions are "
         "the same: mean of the last 3 validations, or the last third of the steps",
     ),
     "discriminator_miscalibrated": Code(
         "sign",
-        "predicted PESQ is far from true PESQ, or the score of clean speech from 1",
+        "predicted scores are far from true ones, or the score of clean speech from 1",
         f"mean absolute error over {_T.calibration_error} (0 to 1) over the last 3 validations, or the last third of "
         f"the steps; or clean speech under {_T.clean_score} in the last third",
     ),
@@ -144,7 +149,7 @@ CODES: dict[str, Code] = {
     ),
     "scores_failing": Code(
         "fault",
-        "PESQ fails on training crops, or on held-out files",
+        "the target metric fails on training crops, or on held-out files",
         f"more than {_T.failing_share:.0%} of the crops; any epoch that lacks the score of a held-out file",
     ),
     "non_finite": Code(
@@ -162,10 +167,35 @@ CODES: dict[str, Code] = {
         "unknown",
         "too few records to conclude from",
         f"fewer than {_T.fewest_losses} discriminator losses (of a run: {_T.fewest_steps} steps) "
-        f"and fewer than {_T.fewest_epochs} epochs with PESQ",
+        f"and fewer than {_T.fewest_epochs} epochs with a score",
     ),
     "healthy": Code("good", "none of the rules found anything", "no other finding"),
 }
+
+
+def code_for(code: str, metric: Scale) -> str:
+    """The code of a rule on the target metric: where that is not PESQ, the code says `score` instead of `pesq`."""
+    return code if metric.name == PESQ.name else code.replace("pesq", "score")
+
+
+def _general(of: Code) -> Code:
+    """What a code of PESQ means for another target metric."""
+    return replace(
+        of,
+        meaning=of.meaning.replace("validation PESQ fell", "the validation score got worse").replace("PESQ", "scores"),
+        rule=of.rule.replace(" MOS", f" / {PESQ.span:g} of the metric's range").replace(
+            "below", "on the worse side of"
+        ),
+    )
+
+
+CODES: dict[str, Code] = {
+    name: of
+    for code, found in _CODES.items()
+    for name, of in ((code, found), (code.replace("pesq", "score"), _general(found) if "pesq" in code else found))
+}
+"""Every code with its meaning, gravest first. Those that name PESQ have a second form, in which `score` takes its
+place: for runs whose target metric is another."""
 
 
 @dataclass(frozen=True)

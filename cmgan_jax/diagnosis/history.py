@@ -1,6 +1,6 @@
 """The history of a training as columns of numbers, whatever recorded it.
 
-Names are those of `metrics.jsonl`: a column of steps is called `discriminator_loss`, one of epochs `validation.pesq`
+Names are those of `metrics.jsonl`: a column of steps is called `discriminator_loss`, one of epochs `validation.score`
 or `train.generator_loss`, a count by reason `failures.timeout`. What is not known is NaN. What was recorded, but is no
 finite number, is counted in a column of its own, such as `not_finite.validation.loss`.
 """
@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from cmgan_jax.errors import UserError
+from cmgan_jax.metrics.protocol import PESQ, Scale
 from cmgan_jax.runs import records as run_records
 from cmgan_jax.runs.folder import ABOUT, SET_ASIDE, read_about, started
 from cmgan_jax.runs.records import METRICS
@@ -39,6 +40,7 @@ class Source:
         settings: the configuration by dotted path, such as `targets.policy`; empty where the source does not tell.
         notes: what was found while reading: torn lines, several devices, a restart.
         stopped: steps at which a run stopped because too many in a row were not finite; its last window has no record.
+        metric: name, unit and range of the target metric.
     """
 
     kind: Kind = "run"
@@ -47,6 +49,7 @@ class Source:
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     stopped: tuple[int, ...] = ()
+    metric: Scale = PESQ
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,14 @@ class History:
         return steps if np.isfinite(steps).any() else self.epoch(f"train.{name}")
 
     @property
-    def pesq(self) -> np.ndarray:
-        """float64[m]: validation PESQ of the epochs; NaN where it is not that of all held-out files."""
-        return np.where(self.epoch("validation.complete") == 0, np.nan, self.epoch("validation.pesq"))
+    def metric(self) -> Scale:
+        """Name, unit and range of the target metric."""
+        return self.source.metric
+
+    @property
+    def score(self) -> np.ndarray:
+        """float64[m]: validation score of the epochs; NaN where it is not that of all held-out files."""
+        return np.where(self.epoch("validation.complete") == 0, np.nan, self.epoch("validation.score"))
 
     def since(self, epoch: float, name: str) -> np.ndarray:
         """The part of a step column that lies in an epoch or after it."""
@@ -103,7 +111,7 @@ class History:
         config = about.get("config")
         notes += (began,) if (began := started(about)) else ()
         numbers = config if isinstance(config, dict) else {}
-        history = cls.from_records(records, numbers, names=(str(folder),), notes=notes)
+        history = cls.from_records(records, numbers, (str(folder),), notes, Scale.of_run(about))
         steps = (path.stem.rpartition("_")[2] for path in folder.glob(SET_ASIDE.format("*")))
         stopped = tuple(sorted(int(step) for step in steps if step.isdecimal()))
         return replace(history, source=replace(history.source, stopped=stopped))
@@ -115,6 +123,7 @@ class History:
         numbers: Mapping[str, Any] | None = None,
         names: tuple[str, ...] = (),
         notes: tuple[str, ...] = (),
+        metric: Scale = PESQ,
     ) -> Self:
         """Columns out of the records of `metrics.jsonl`.
 
@@ -123,12 +132,13 @@ class History:
             numbers: the configuration, nested as `run.json` has it or by dotted path.
             names: see `Source`.
             notes: see `Source`.
+            metric: see `Source`.
         """
         kinds: dict[str, list[Mapping[str, Any]]] = {"step": [], "epoch": []}
         for record in run_records.in_order(records):
             kinds.get(str(record.get("kind")), []).append(record)
         kinds["epoch"] = [_marked(record) for record in kinds["epoch"]]
-        source = Source("run", names, 0.0, dict(flat(numbers or {})), notes)
+        source = Source("run", names, 0.0, dict(flat(numbers or {})), notes, metric=metric)
         return cls(source, columns(kinds["step"]), columns(kinds["epoch"]))
 
 
@@ -171,9 +181,9 @@ def _is_lost(value: Any) -> bool:
 
 
 def _marked(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of an epoch that says whether its PESQ is that of all held-out files."""
+    """The record of an epoch that says whether its score is that of all held-out files."""
     validation = record.get("validation")
-    if not isinstance(validation, dict) or "pesq" not in validation:
+    if not isinstance(validation, dict) or "score" not in validation:
         return dict(record)
     return {**record, "validation": validation | {"complete": run_records.is_scored(record)}}
 

@@ -9,6 +9,7 @@ import numpy as np
 from cmgan_jax.diagnosis.history import METRICS, History, flat
 from cmgan_jax.errors import UserError
 from cmgan_jax.interop import foreign
+from cmgan_jax.metrics.protocol import PESQ, Scale
 from cmgan_jax.recipes import PRESETS, RECIPES, make_config, to_dict
 from cmgan_jax.runs.folder import ABOUT, BEST, KEEP, LATEST, read_about, read_record, started, steps_in
 from cmgan_jax.system import checksums
@@ -16,7 +17,7 @@ from cmgan_jax.system import checksums
 HEAD, OLD = "published_head", "published_2022"
 TIME = "loss.time_reference"
 _NAMES = ("recipe", "preset")
-_SCORES = ("pesq", "si_sdr", "loss", "scored", "files")
+_SCORES = ("score", "pesq", "si_sdr", "loss", "scored", "files")
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -33,18 +34,19 @@ def describe(path: Path) -> dict[str, Any]:
     config, provenance = about.get("config"), about.get("provenance")
     if not isinstance(config, dict) or not isinstance(provenance, dict):
         raise UserError(f"{path}: its record has no config and no provenance; cmgan train did not write it")
-    values = numbers_of(config)
-    differing = differences(values)
-    like = likeness(values)
+    numbers = numbers_of(config)
+    differing = differences(numbers)
+    like = likeness(numbers)
     return {
         "path": str(path),
         "kind": "checkpoint" if checkpoint else "run",
         "code": like,
-        "sentence": " ".join(filter(None, (sentence(like, values, differing, provenance), started(about)))),
-        "recipe": values.get("recipe"),
-        "preset": values.get("preset"),
-        "policy": values.get("targets.policy"),
-        "time_reference": values.get(TIME),
+        "sentence": " ".join(filter(None, (sentence(like, numbers, differing, provenance), started(about)))),
+        "recipe": numbers.get("recipe"),
+        "preset": numbers.get("preset"),
+        "target_metric": Scale.of_run(about).to_dict(),
+        "policy": numbers.get("targets.policy"),
+        "time_reference": numbers.get(TIME),
         "differences": differing,
         "injected_failures": about.get("injected_failures"),
         "revision": provenance.get("source") or None,
@@ -55,7 +57,7 @@ def describe(path: Path) -> dict[str, Any]:
         "devices": about.get("devices"),
         "imported": provenance.get("imported"),
         "start": about.get("start"),
-        "epochs_planned": values.get("epochs"),
+        "epochs_planned": numbers.get("epochs"),
         **_progress(run, about),
         "checkpoints": {kind: steps_in(run / kind) for kind in KEEP} if run else None,
         "damage": checksums.damage(checkpoint) if checkpoint else None,
@@ -86,45 +88,45 @@ def numbers_of(config: dict[str, Any]) -> dict[str, Any]:
     return {name: _plain(value) for name, value in flat(config)}
 
 
-def differences(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def differences(numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Every number that is not that of the recipe and preset it started from: `recipe` and `here` by dotted path.
 
     A field that one side does not have is None there; where the recipe or the preset is unknown, all are compared with
     the default ones.
     """
     recipe, preset = (
-        values.get(name) if values.get(name) in known else default
+        numbers.get(name) if numbers.get(name) in known else default
         for name, known, default in (("recipe", RECIPES, "recommended"), ("preset", PRESETS, "paper"))
     )
     expected = {name: _plain(value) for name, value in flat(to_dict(make_config(str(recipe), str(preset))))}
     return {
-        name: {"recipe": expected.get(name), "here": values.get(name)}
-        for name in dict.fromkeys((*expected, *values))
-        if expected.get(name) != values.get(name)
+        name: {"recipe": expected.get(name), "here": numbers.get(name)}
+        for name in dict.fromkeys((*expected, *numbers))
+        if expected.get(name) != numbers.get(name)
     }
 
 
-def likeness(values: dict[str, Any]) -> str:
-    """Whose training code the values are those of: `published_2022`, `published_head` or `ours`.
+def likeness(numbers: dict[str, Any]) -> str:
+    """Whose training code the numbers are those of: `published_2022`, `published_head` or `ours`.
 
     Sizes, seeds and lengths do not matter to it, only what the recipes decide.
     """
     decided = sorted({name for recipe in RECIPES.values() for name in recipe})
     for name in (OLD, HEAD):
         expected = dict(flat(to_dict(make_config(name))))
-        if all(values.get(field) == expected[field] for field in (*decided, TIME)):
+        if all(numbers.get(field) == expected[field] for field in (*decided, TIME)):
             return name
     return "ours"
 
 
-def sentence(like: str, values: dict[str, Any], differing: dict[str, Any], provenance: dict[str, Any]) -> str:
+def sentence(like: str, numbers: dict[str, Any], differing: dict[str, Any], provenance: dict[str, Any]) -> str:
     """Whether it is from the old code or the new, in a sentence."""
     if provenance.get("imported"):
         return (
             "Its weights are imported: unless this project exported the file, which code trained them it does not "
             "tell, and the recipe named here is not theirs. A run of its own may begin with them (train --start)."
         )
-    reference = values.get(TIME)
+    reference = numbers.get(TIME)
     if like == OLD:
         return "It is trained as the code of 2022 does, the one that gave the paper's scores."
     if like == HEAD:
@@ -135,46 +137,57 @@ def sentence(like: str, values: dict[str, Any], differing: dict[str, Any], prove
     count = len(differing)
     changed = f", with {count} number{'s' * (count > 1)} changed" if differing else ""
     defect = " But its time loss is that of today's published head." if reference == "unnormalised" else ""
-    return f"It is trained by this project's recipe {values.get('recipe')}{changed}, by neither published code.{defect}"
+    return (
+        f"It is trained by this project's recipe {numbers.get('recipe')}{changed}, by neither published code.{defect}"
+    )
 
 
 def _progress(run: Path, about: dict[str, Any]) -> dict[str, Any]:
     """Steps, epochs, best and last scores: of a checkpoint as it was written, of a run by its records."""
+    metric = Scale.of_run(about)
     position = about.get("position")
     if isinstance(position, dict):
-        best = position.get("best")
+        best, noisy = position.get("best"), position.get("noisy") or {}
         return {
             "steps": position.get("step"),
             "epochs": None,
-            "best": _scores(best) if best else None,
+            "best": _scores(best, metric) if best else None,
             "last": None,
-            "noisy_pesq": (position.get("noisy") or {}).get("pesq"),
+            **({} if metric.name == PESQ.name else {"noisy_score": noisy.get("score")}),
+            "noisy_pesq": noisy.get("pesq"),
         }
     if not (run / METRICS).is_file():
         return {"steps": 0, "epochs": 0, "best": None, "last": None, "noisy_pesq": None}
     history = History.from_run(run)
     steps = np.concatenate([history.step("step"), history.epoch("step"), [0.0]])
-    pesq, noisy = history.pesq, history.epoch("noisy.pesq")
+    scores = metric.oriented(history.score)
     rows = [
         {"epoch": number}
         | {name: value for name in _SCORES if math.isfinite(value := history.epoch(f"validation.{name}")[i])}
         for i, number in enumerate(history.epoch("epoch"))
     ]
     # What `best` holds; a record may name an epoch whose checkpoint could not be written.
-    kept = np.isin(history.epoch("step"), steps_in(run / BEST)[-1:]) if steps_in(run / BEST) else np.isfinite(pesq)
-    chosen = np.flatnonzero(kept & np.isfinite(pesq))
+    kept = np.isin(history.epoch("step"), steps_in(run / BEST)[-1:]) if steps_in(run / BEST) else np.isfinite(scores)
+    chosen = np.flatnonzero(kept & np.isfinite(scores))
     return {
         "steps": int(np.nanmax(steps)),
         "epochs": len(rows),
-        "best": _scores(rows[int(chosen[np.argmax(pesq[chosen])])]) if chosen.size else None,
-        "last": _scores(rows[-1]) if rows else None,
-        "noisy_pesq": float(noisy[-1]) if noisy.size and math.isfinite(noisy[-1]) else None,
+        "best": _scores(rows[int(chosen[np.argmax(scores[chosen])])], metric) if chosen.size else None,
+        "last": _scores(rows[-1], metric) if rows else None,
+        **({} if metric.name == PESQ.name else {"noisy_score": _latest(history.epoch("noisy.score"))}),
+        "noisy_pesq": _latest(history.epoch("noisy.pesq")),
     }
 
 
-def _scores(row: dict[str, Any]) -> dict[str, Any]:
+def _latest(values: np.ndarray) -> float | None:
+    return float(values[-1]) if values.size and math.isfinite(values[-1]) else None
+
+
+def _scores(row: dict[str, Any], metric: Scale) -> dict[str, Any]:
+    """Numbers of an epoch; where the target metric is PESQ, its score is named so alone."""
     whole = ("epoch", "scored", "files")
-    return {name: int(row[name]) if name in whole else row[name] for name in ("epoch", *_SCORES) if name in row}
+    names = [name for name in ("epoch", *_SCORES) if name in row and (name != "score" or metric.name != PESQ.name)]
+    return {name: int(row[name]) if name in whole else row[name] for name in names}
 
 
 def _plain(value: Any) -> Any:

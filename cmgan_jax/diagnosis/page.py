@@ -50,7 +50,7 @@ def _list(title: str, lines: Iterable[str]) -> str:
 
 def _charts(history: History) -> Iterable[str]:
     """Curves of what is known: by epoch, then by step."""
-    at = history.epoch("epoch")
+    at, metric = history.epoch("epoch"), history.metric
     epoch = Axis("epoch", whole=True)
 
     def of_epochs(title: str, axis: Axis, about: str = "", **named: str) -> str | None:
@@ -58,7 +58,7 @@ def _charts(history: History) -> Iterable[str]:
             Series(label.replace("_", " "), at, values, dots=at.size < 60)
             for label, name in named.items()
             # A mean over some of the held-out files is no point of the curve.
-            if np.isfinite(values := history.pesq if name == "validation.pesq" else history.epoch(name)).any()
+            if np.isfinite(values := history.score if name == "validation.score" else history.epoch(name)).any()
         ]
         return line_chart(title, series, epoch, axis, about) if series else None
 
@@ -74,7 +74,7 @@ def _charts(history: History) -> Iterable[str]:
         return line_chart(title, series, along, axis, about) if series else None
 
     drawn = (
-        of_epochs("Validation PESQ", Axis("MOS"), PESQ="validation.pesq"),
+        of_epochs(f"Validation {metric.label}", Axis(metric.axis), **{metric.label: "validation.score"}),
         of_epochs("Loss", Axis("loss"), validation="validation.loss", training="train.generator_loss"),
         of_steps(
             "Discriminator loss",
@@ -86,7 +86,7 @@ def _charts(history: History) -> Iterable[str]:
         ),
         of_steps("Generator loss", Axis("loss"), loss="generator_loss"),
         of_epochs(
-            "Does the discriminator rank as PESQ does?",
+            f"Does the discriminator rank as {metric.label} does?",
             Axis("rank correlation", high=1.0),
             "1: the same order.",
             held_out="validation.rank_correlation",

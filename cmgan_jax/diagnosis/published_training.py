@@ -94,7 +94,8 @@ def merge(parsed: dict[Path, Parsed]) -> History:
     notes = _notes(parsed, steps, epochs)
     for row in epochs:
         if "validation.pesq" in row:
-            row["validation.pesq"] = _plausible(row["validation.pesq"])
+            # The published trainer has one target metric.
+            row["validation.score"] = row["validation.pesq"] = _plausible(row["validation.pesq"])
     batch = next((found.batch for found in parsed.values() if found.batch), None)
     source = Source(
         kind="log",

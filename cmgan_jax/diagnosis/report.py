@@ -9,6 +9,7 @@ from cmgan_jax.diagnosis.evidence import cannot_tell, findings, interval
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import Losses, failing_samples, losses_of
 from cmgan_jax.diagnosis.rules import CODES, apply_rules
+from cmgan_jax.metrics.protocol import PESQ
 from cmgan_jax.system.outputs import plain
 
 BATCHES = (1, 2, 4, 8, 16)
@@ -49,6 +50,7 @@ def document(history: History) -> dict[str, Any]:
                 "batch": source.settings.get("batch"),
                 "recipe": source.settings.get("recipe"),
                 "policy": source.settings.get("targets.policy"),
+                "target_metric": source.metric.to_dict(),
             },
         }
     )
@@ -83,7 +85,8 @@ def _row(history: History, number: float) -> dict[str, Any]:
     row |= {name: _mean(history.epoch(column)[chosen]) for name, column in _OF_EPOCH.items()}
     scored, files = (_mean(history.epoch(f"validation.{name}")[chosen]) for name in ("scored", "files"))
     # Of every file is what is expected, and no news.
-    return row | {"pesq": _mean(history.pesq[chosen]), "files_scored": scored / files if scored < files else math.nan}
+    name = "pesq" if history.metric.name == PESQ.name else "score"
+    return row | {name: _mean(history.score[chosen]), "files_scored": scored / files if scored < files else math.nan}
 
 
 def _failing(losses: Losses) -> dict[str, float]:

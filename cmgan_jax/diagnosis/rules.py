@@ -8,7 +8,7 @@ from cmgan_jax.diagnosis import training_rules, validation_rules
 from cmgan_jax.diagnosis.finding import CODES, Code, Finding, Thresholds
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import losses_of
-from cmgan_jax.diagnosis.validation_rules import is_early, known_pesq, steps_made
+from cmgan_jax.diagnosis.validation_rules import is_early, known_scores, steps_made
 
 __all__ = ["CODES", "RULES", "Code", "Finding", "Thresholds", "apply_rules"]
 
@@ -37,7 +37,7 @@ def apply_rules(history: History, thresholds: Thresholds | None = None) -> tuple
 
 def too_little_data(history: History, t: Thresholds) -> Finding | None:
     """Whether there is enough to say that nothing is wrong."""
-    losses, epochs = losses_of(history).count, known_pesq(history)[1].size
+    losses, epochs = losses_of(history).count, known_scores(history)[1].size
     if (losses >= t.fewest_losses and not is_early(history, t)) or epochs >= t.fewest_epochs:
         return None
     seen = f"{losses} discriminator losses (at least {t.fewest_losses} are wanted)"
@@ -48,20 +48,23 @@ def too_little_data(history: History, t: Thresholds) -> Finding | None:
         )
     return Finding(
         "too_little_data",
-        f"too little to conclude from: {seen} and {epochs} epochs with a validation PESQ (at least {t.fewest_epochs})",
+        f"too little to conclude from: {seen} and {epochs} epochs with a validation {history.metric.label} (at least "
+        f"{t.fewest_epochs})",
     )
 
 
 def healthy(history: History) -> Finding:
     """What is said when no rule found anything, with what it does not cover."""
-    epochs, pesq = known_pesq(history)
-    if not pesq.size:
+    epochs, scores = known_scores(history)
+    label = history.metric.label
+    if not scores.size:
         return Finding(
-            "healthy", "nothing wrong in the losses; no validation PESQ is recorded, so a collapse would not show here"
+            "healthy",
+            f"nothing wrong in the losses; no validation {label} is recorded, so a collapse would not show here",
         )
-    best = int(np.argmax(pesq))
+    best = int(np.argmax(history.metric.oriented(scores)))
     return Finding(
         "healthy",
-        f"nothing wrong: validation PESQ {pesq[-1]:.2f} in epoch {epochs[-1]:.0f}, best {pesq[best]:.2f} in epoch "
-        f"{epochs[best]:.0f}",
+        f"nothing wrong: validation {label} {scores[-1]:.2f} in epoch {epochs[-1]:.0f}, best {scores[best]:.2f} in "
+        f"epoch {epochs[best]:.0f}",
     )

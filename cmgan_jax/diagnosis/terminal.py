@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from cmgan_jax.diagnosis.finding import CODES
+from cmgan_jax.metrics.protocol import Scale
 
 COLOURS = {"collapse": "bold red", "fault": "red", "sign": "yellow", "unknown": "yellow", "good": "green"}
 STANDS = {
@@ -99,9 +100,10 @@ def columns(content: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("generator_loss", "train loss", ".4f"),
         ("validation_loss", "valid. loss", ".4f"),
         ("pesq", "PESQ", ".3f"),
+        ("score", Scale.of_run(content["source"]).label, ".3f"),
         ("files_scored", "files scored", ".0%"),
     )
-    return [of for of in possible if any(row[of[0]] not in (None, 0) for row in content["epochs"])]
+    return [of for of in possible if any(row.get(of[0]) not in (None, 0) for row in content["epochs"])]
 
 
 def cell(value: float | None, form: str) -> str:

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from cmgan_jax.diagnosis.finding import Finding, Thresholds
+from cmgan_jax.diagnosis.finding import Finding, Thresholds, code_for
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.losses import failing_samples, losses_of
 from cmgan_jax.diagnosis.validation_rules import is_early, last_third, steps_made
+from cmgan_jax.metrics.protocol import PESQ
 from cmgan_jax.runs.records import join_ranges
 
 POLICY = "targets.policy"
@@ -82,7 +83,7 @@ def targets_constant(history: History, t: Thresholds) -> Finding | None:
 
 
 def scores_failing(history: History, t: Thresholds) -> Finding | None:
-    """PESQ fails on training crops, or on held-out files."""
+    """Scores fail on training crops, or on held-out files."""
     said = [text for text in (_crops_failing(history, t), _files_failing(history)) if text]
     return Finding("scores_failing", "; ".join(said)) if said else None
 
@@ -100,10 +101,11 @@ def _crops_failing(history: History, t: Thresholds) -> str:
         scores = steps_made(history) * history.source.settings.get("batch", 0)
         share = failed / scores if scores else 0.0
         if failed and not scores:
-            return f"{failed} PESQ scores of training crops failed ({listed})"
+            return f"{failed} {history.metric.label} scores of training crops failed ({listed})"
     if share <= t.failing_share:
         return ""
-    return f"{share:.1%} of the PESQ scores failed{f' ({listed})' if listed else ''}: on real speech 0 do"
+    usual = ": on real speech 0 do" if history.metric == PESQ else ""
+    return f"{share:.1%} of the {history.metric.label} scores failed{f' ({listed})' if listed else ''}{usual}"
 
 
 def _reasons(history: History) -> dict[str, int]:
@@ -120,10 +122,10 @@ def _reasons(history: History) -> dict[str, int]:
 
 
 def _files_failing(history: History) -> str:
-    missing = (history.epoch("validation.complete") == 0) | (history.epoch("not_finite.validation.pesq") > 0)
+    missing = (history.epoch("validation.complete") == 0) | (history.epoch("not_finite.validation.score") > 0)
     if not missing.any():
         return ""
-    numbers = history.epoch("epoch")[missing]
+    numbers, label = history.epoch("epoch")[missing], history.metric.label
     scored, files = (history.epoch(f"validation.{name}")[missing] for name in ("scored", "files"))
     least = int(np.nanargmin(scored)) if np.isfinite(scored).any() else 0
     worst = (
@@ -132,8 +134,9 @@ def _files_failing(history: History) -> str:
         else ""
     )
     return (
-        f"not all held-out files have a PESQ in epoch{'s' * (numbers.size > 1)} {join_ranges(map(int, numbers))}"
-        f"{worst}: the rules on PESQ leave {'these' if numbers.size > 1 else 'it'} out, so a collapse "
+        f"not all held-out files have a {label} in epoch{'s' * (numbers.size > 1)} "
+        f"{join_ranges(map(int, numbers))}{worst}: the rules on {label} leave "
+        f"{'these' if numbers.size > 1 else 'it'} out, so a collapse "
         f"{'in its last epoch ' if missing[-1] else ''}may not show"
     )
 
@@ -232,13 +235,14 @@ def _losses_not_finite(history: History) -> str:
 
 
 def pesq_wait(history: History, t: Thresholds) -> Finding | None:
-    """Steps wait for PESQ."""
-    waited, step = last_third(history, "pesq_wait_ms"), last_third(history, "step_ms")
+    """Steps wait for scores."""
+    waited, step = last_third(history, "score_wait_ms"), last_third(history, "step_ms")
     if not waited > t.pesq_wait_share * step:
         return None
     return Finding(
-        "pesq_wait",
-        f"a step waits {waited:.0f} ms for PESQ, {waited / step:.0%} of its time: more cores, or --targets.workers",
+        code_for("pesq_wait", history.metric),
+        f"a step waits {waited:.0f} ms for {history.metric.label}, {waited / step:.0%} of its time: more cores, or "
+        "--targets.workers",
     )
 
 

@@ -1,42 +1,59 @@
-"""Rules on what validation says: PESQ, loss, and the discriminator's judgement of held-out files."""
+"""Rules on what validation says: the target metric, loss, and the discriminator's judgement of held-out files.
+
+Thresholds in MOS are those of PESQ; another metric has the same share of its range.
+"""
 
 import numpy as np
 
-from cmgan_jax.diagnosis.finding import Finding, Thresholds
+from cmgan_jax.diagnosis.finding import Finding, Thresholds, code_for
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.trend import SPAN, Fall, deepest, fall_of
+from cmgan_jax.metrics.protocol import PESQ
 
 NEW_LOW = "since epoch {} it lies between {:.2f} and {:.2f}"
 
 
-def known_pesq(history: History) -> tuple[np.ndarray, np.ndarray]:
-    """Epoch numbers and validation PESQ of the epochs in which all held-out files were scored."""
-    pesq = history.pesq
-    known = np.isfinite(pesq)
-    return history.epoch("epoch")[known], pesq[known]
+def known_scores(history: History) -> tuple[np.ndarray, np.ndarray]:
+    """Epoch numbers and validation scores of the epochs in which all held-out files were scored."""
+    scores = history.score
+    known = np.isfinite(scores)
+    return history.epoch("epoch")[known], scores[known]
+
+
+def in_units(history: History, mos: float) -> float:
+    """A threshold in MOS of PESQ as a difference of the target metric: the same share of its range."""
+    return mos * (history.metric.span / PESQ.span)
+
+
+def _deepest(history: History, t: Thresholds) -> Fall | None:
+    """The fall of the target metric, oriented so that higher is better."""
+    drops = tuple(in_units(history, drop) for drop in t.collapse_drops)
+    return deepest(history.metric.oriented(known_scores(history)[1]), drops, t.collapse_noises)
 
 
 def pesq_collapse(history: History, t: Thresholds) -> Finding | None:
-    """Validation PESQ fell and stayed down."""
-    epochs, pesq = known_pesq(history)
-    fall = deepest(pesq, t.collapse_drops, t.collapse_noises)
+    """The target metric, PESQ by default, got worse in validation and stayed so."""
+    epochs, scores = known_scores(history)
+    fall, metric = _deepest(history, t), history.metric
     if fall is None:
         return None
+    best, lowest, highest = metric.oriented(np.array([fall.best, fall.lowest, fall.highest]))
     at = epochs[-fall.span :]
     end = f"epoch {at[-1]:.0f}" if fall.span == 1 else f"epochs {at[0]:.0f} to {at[-1]:.0f}"
     return Finding(
-        "pesq_collapse",
-        f"validation PESQ collapsed: the best was {fall.best:.2f} (epoch {epochs[fall.best_at]:.0f}), {end} "
-        f"{'has' if fall.span == 1 else 'have a mean of'} {np.mean(pesq[-fall.span :]):.2f}, "
-        f"{fall.best - np.mean(pesq[-fall.span :]):.2f} below; "
-        + NEW_LOW.format(f"{epochs[fall.since]:.0f}", fall.lowest, fall.highest),
+        code_for("pesq_collapse", metric),
+        f"validation {metric.label} collapsed: the best was {best:.2f} (epoch {epochs[fall.best_at]:.0f}), {end} "
+        f"{'has' if fall.span == 1 else 'have a mean of'} {np.mean(scores[-fall.span :]):.2f}, "
+        f"{abs(best - np.mean(scores[-fall.span :])):.2f} {metric.worse}; "
+        + NEW_LOW.format(f"{epochs[fall.since]:.0f}", *sorted((lowest, highest))),
     )
 
 
 def loss_pesq_divergence(history: History, t: Thresholds) -> Finding | None:
-    """Validation PESQ fell while the loss fell too."""
-    epochs, pesq = known_pesq(history)
-    fall = deepest(pesq, t.collapse_drops, t.collapse_noises) or _divergence(pesq, t)
+    """The target metric got worse in validation while the loss fell."""
+    epochs, scores = known_scores(history)
+    metric = history.metric
+    fall = _deepest(history, t) or _divergence(history, t)
     if fall is None:
         return None
     fallen = [
@@ -49,18 +66,20 @@ def loss_pesq_divergence(history: History, t: Thresholds) -> Finding | None:
         return None
     ranks = history.epoch("validation.rank_correlation")
     ranks = ranks[np.isfinite(ranks)]
-    known = f"the discriminator's rank correlation with true PESQ is {ranks[-1]:.2f}" if ranks.size else ""
+    known = f"the discriminator's rank correlation with true {metric.label} is {ranks[-1]:.2f}" if ranks.size else ""
     return Finding(
-        "loss_pesq_divergence",
-        f"validation PESQ fell {fall.best - np.mean(pesq[-fall.span :]):.2f} below its best (epoch "
+        code_for("loss_pesq_divergence", metric),
+        f"validation {metric.label} {'fell' if metric.higher_is_better else 'rose'} "
+        f"{abs(metric.oriented(fall.best) - np.mean(scores[-fall.span :])):.2f} {metric.worse} its best (epoch "
         f"{epochs[fall.best_at]:.0f}) while {' and '.join(fallen)}"
         + (f": {known}" if known else ": what is minimised no longer measures what is wanted"),
     )
 
 
-def _divergence(pesq: np.ndarray, t: Thresholds) -> Fall | None:
-    fall = fall_of(pesq)
-    return fall if fall and fall.drop >= max(t.divergence_drop, t.divergence_noise * fall.noise) else None
+def _divergence(history: History, t: Thresholds) -> Fall | None:
+    fall = fall_of(history.metric.oriented(known_scores(history)[1]))
+    least = in_units(history, t.divergence_drop)
+    return fall if fall and fall.drop >= max(least, t.divergence_noise * fall.noise) else None
 
 
 def _change(history: History, name: str, best: float, span: int) -> tuple[float, float] | None:
@@ -108,7 +127,8 @@ def _risen(history: History, name: str, rise: Fall) -> str:
 
 
 def discriminator_uninformative(history: History, t: Thresholds) -> Finding | None:
-    """The discriminator's order of estimates is not that of PESQ."""
+    """The discriminator's order of estimates is not that of the target metric."""
+    metric = history.metric.label
     value, where = recent(history, "validation.rank_correlation", "rank_correlation")
     if is_early(history, t):
         return None
@@ -116,14 +136,14 @@ def discriminator_uninformative(history: History, t: Thresholds) -> Finding | No
         return Finding(
             "discriminator_uninformative",
             f"the discriminator's predictions, or the scores they should be, are all the same {without}: there is no "
-            "order, so the generator learns nothing of PESQ from it",
+            f"order, so the generator learns nothing of {metric} from it",
         )
     if not value < t.uninformative_correlation:
         return None
     return Finding(
         "discriminator_uninformative",
-        f"the discriminator does not rank as PESQ does: rank correlation {value:.2f} {where}, so the generator learns "
-        "nothing of PESQ from it",
+        f"the discriminator does not rank as {metric} does: rank correlation {value:.2f} {where}, so the generator "
+        f"learns nothing of {metric} from it",
     )
 
 
@@ -138,20 +158,25 @@ def _without_order(history: History) -> str:
 
 
 def worse_than_noisy(history: History, t: Thresholds) -> Finding | None:
-    """The enhanced files score lower than the noisy ones."""
-    pesq, noisy = history.pesq, history.epoch("noisy.pesq")
-    both = np.flatnonzero(np.isfinite(pesq) & np.isfinite(noisy))[-SPAN:]
-    if is_early(history, t) or not both.size or not np.mean(pesq[both]) < np.mean(noisy[both]):
+    """The enhanced files score worse than the noisy ones."""
+    scores, noisy, metric = history.score, history.epoch("noisy.score"), history.metric
+    both = np.flatnonzero(np.isfinite(scores) & np.isfinite(noisy))[-SPAN:]
+    if (
+        is_early(history, t)
+        or not both.size
+        or not metric.is_better(float(np.mean(noisy[both])), float(np.mean(scores[both])))
+    ):
         return None
     return Finding(
         "worse_than_noisy",
-        f"the enhanced held-out files have a PESQ of {np.mean(pesq[both]):.2f}, and as they are, noisy, of "
+        f"the enhanced held-out files have a {metric.label} of {np.mean(scores[both]):.2f}, and as they are, noisy, of "
         f"{np.mean(noisy[both]):.2f} (mean of the last {both.size} validations)",
     )
 
 
 def discriminator_miscalibrated(history: History, t: Thresholds) -> Finding | None:
-    """Predicted PESQ is far from true PESQ, or the score of clean speech from 1."""
+    """Predicted scores are far from true ones, or the score of clean speech from 1."""
+    metric = history.metric
     value, where = recent(history, "validation.calibration_error", "calibration_error")
     clean = last_third(history, "clean_score")
     if is_early(history, t):
@@ -165,10 +190,11 @@ def discriminator_miscalibrated(history: History, t: Thresholds) -> Finding | No
             "taught to give it 1",
         )
     bias, _ = recent(history, "validation.calibration_bias", "calibration_bias")
-    lean = f", on average {abs(3.5 * bias):.2f} too {'high' if bias > 0 else 'low'}" if np.isfinite(bias) else ""
+    side = "high" if (bias > 0) == metric.higher_is_better else "low"
+    lean = f", on average {abs(metric.span * bias):.2f} too {side}" if np.isfinite(bias) else ""
     return Finding(
         "discriminator_miscalibrated",
-        f"the discriminator's prediction is off by {3.5 * value:.2f} MOS{lean} {where}",
+        f"the discriminator's prediction is off by {metric.amount(metric.span * value)}{lean} {where}",
     )
 
 

@@ -266,7 +266,7 @@ def _explain_si_sdr(decibels: float) -> float | str:
 
 
 def _outcome(score: Score) -> float | str:
-    return score.pesq if score.failure is None else f"PESQ {_PESQ_REASONS[score.failure]}"
+    return score.value if score.failure is None else f"PESQ {_PESQ_REASONS[Failure(score.failure)]}"
 
 
 def _composite(pesq: float | str, of: measures.Parts | str) -> dict[str, float | str]:

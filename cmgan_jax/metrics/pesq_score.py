@@ -1,4 +1,4 @@
-"""A PESQ score, the reasons for not having one, and those of them that show without computing it."""
+"""A score, the reasons for not having one, and those of PESQ's that show without computing it."""
 
 import math
 from dataclasses import dataclass
@@ -29,11 +29,14 @@ class Failure(StrEnum):
     silent_estimate = "silent_estimate"
     """The estimate's level is below `SILENT_RATIO` times the clean signal's; PESQ is not defined."""
     undefined = "undefined"
-    """PESQ gave NaN, or a number that no opinion score can be, for another reason."""
+    """PESQ gave NaN, or a number that no opinion score can be, for another reason. Another metric gave NaN or
+    infinity."""
     out_of_memory = "out_of_memory"
     """The worker reached its memory limit."""
     pesq_error = "pesq_error"
     """Any other error of the pesq package."""
+    metric_error = "metric_error"
+    """Another metric raised an error that has no reason of its own."""
     timeout = "timeout"
     """No answer within the time limit."""
     worker_crash = "worker_crash"
@@ -44,22 +47,35 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True)
 class Score:
-    """One PESQ, or the reason for its absence.
+    """The score of one pair, or the reason for its absence.
 
     Attributes:
-        pesq: raw MOS-LQO; NaN if it failed.
-        failure: why, or None.
+        value: in the metric's unit, PESQ as raw MOS-LQO; NaN if it failed.
+        failure: why it failed: a `Failure`, or the word of a metric's own `NoScore`; None if it did not.
         seconds: from the worker's being asked to its answer; 0 if it was not asked.
     """
 
-    pesq: float
-    failure: Failure | None
+    value: float
+    failure: str | None
     seconds: float
 
 
-def failed(failure: Failure, seconds: float = 0.0) -> Score:
+def failed(failure: str, seconds: float = 0.0) -> Score:
     """The score that is none, for a reason."""
     return Score(math.nan, failure, seconds)
+
+
+def named(reason: str) -> str:
+    """The `Failure` of a reason, or the reason as it is where a metric gave one of its own."""
+    return Failure(reason) if reason in _KNOWN else reason
+
+
+_KNOWN = frozenset(Failure)
+
+
+def gate_finite(clean: np.ndarray, estimate: np.ndarray) -> Failure | None:
+    """What can be told of any metric without computing it: NaN and infinity have no score."""
+    return None if np.isfinite(clean).all() and np.isfinite(estimate).all() else Failure.non_finite
 
 
 def gate(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> Failure | None:

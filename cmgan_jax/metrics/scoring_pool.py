@@ -1,4 +1,4 @@
-"""PESQ in a pool of threads, each of which drives a worker process of its own.
+"""PESQ and other metrics in a pool of threads, each of which drives a worker process of its own.
 
 The pesq package holds the interpreter's lock, keeps global state, and some signals kill its process or could hang it.
 In a worker process none of that reaches the caller: a fault costs the one score that it happened in, within a time
@@ -6,6 +6,7 @@ limit, and the worker is replaced. A thread here only waits on a socket, which l
 """
 
 import contextlib
+import json
 import os
 import queue
 import socket
@@ -22,8 +23,10 @@ import numpy as np
 
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics import scoring_worker
-from cmgan_jax.metrics.pesq_score import Failure, Score, failed, gate
-from cmgan_jax.metrics.scoring_worker import MODES, OUTCOMES, REPLY, REQUEST
+from cmgan_jax.metrics.pesq_score import Failure, Score, failed, gate, gate_finite, named
+from cmgan_jax.metrics.protocol import LABELS, PESQ
+from cmgan_jax.metrics.registry import import_paths
+from cmgan_jax.metrics.scoring_worker import METRIC, MODES, REPLY, REQUEST, read_reply
 from cmgan_jax.shapes import check_shape
 
 Mode = Literal["wb", "nb"]
@@ -51,6 +54,8 @@ class PesqPool:
         mode: `wb`, wide band (P.862.2), or `nb`, narrow band (P.862.1).
         memory_limit: bytes of address space of a worker (Linux); 0: unlimited.
         annotate: names the time of a score in a profile, as `jax.profiler.TraceAnnotation` does; evaluation has no jax.
+        metric: what is scored if a call does not say otherwise: `pesq`, another built-in metric, or `module:name`,
+            which the workers import. Workers have no memory limit then, for the module's libraries may need more.
 
     Raises:
         UserError: the configuration cannot work, or workers that do not start.
@@ -65,16 +70,19 @@ class PesqPool:
         mode: Mode = "wb",
         memory_limit: int = MEMORY_LIMIT,
         annotate: Callable[[str], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+        metric: str = PESQ.name,
     ):
+        self.metric = metric
+        self._label = LABELS.get(metric, metric)
         if workers < 1:
-            raise UserError(f"PESQ cannot be scored by {workers} workers: at least 1 is needed")
+            raise UserError(f"{self._label} cannot be scored by {workers} workers: at least 1 is needed")
         if not time_limit > 0:
-            raise UserError(f"the time limit of a PESQ score is {time_limit} s: it must be positive")
+            raise UserError(f"the time limit of a score of {self._label} is {time_limit} s: it must be positive")
         _check_mode(mode, sample_rate)
         self.sample_rate = sample_rate
         self.mode: Mode = mode
         self._time_limit = time_limit
-        self._memory_limit = memory_limit
+        self._memory_limit = 0 if ":" in metric else memory_limit
         self._annotate = annotate
         self._lock = threading.Lock()  # held to queue, to drain the queue, and to change the list of workers
         self._closing = threading.Event()
@@ -102,22 +110,28 @@ class PesqPool:
             return tuple(worker.process.pid for worker in self._workers if worker is not None)
 
     def score(
-        self, clean: np.ndarray, estimate: np.ndarray, mode: Mode | None = None, time_limit: float | None = None
+        self,
+        clean: np.ndarray,
+        estimate: np.ndarray,
+        mode: Mode | None = None,
+        time_limit: float | None = None,
+        metric: str | None = None,
     ) -> Future[Score]:
         """Score one pair. The signals are copied: the caller may change them at once.
 
         Args:
             clean: float32[S] in [-1, 1], at its recorded level; the level of the estimate does not matter.
             estimate: float32[S].
-            mode: another mode than the pool's.
+            mode: another mode of PESQ than the pool's.
             time_limit: another limit than the pool's, in seconds.
+            metric: `pesq`, where the pool's metric is another.
 
         Returns:
             A future that always ends: with a score, cancelled if the pool is closed before, or with a
             `UserError` if no worker can be started any more.
 
         Raises:
-            ValueError: shapes are not [S] and [S].
+            ValueError: shapes are not [S] and [S], or the pool does not score the metric.
             UserError: the mode does not go with the sample rate.
             RuntimeError: the pool is closed.
         """
@@ -126,12 +140,18 @@ class PesqPool:
         check_shape("clean", clean.shape, ("S",))
         check_shape("estimate", estimate.shape, clean.shape)
         clean, estimate = (np.ascontiguousarray(x, dtype="<f4") for x in (clean, estimate))
+        metric = metric or self.metric
+        if metric not in (self.metric, PESQ.name):
+            raise ValueError(f"the metric is {metric}, but this pool scores {self.metric} and {PESQ.name}")
         future: Future[Score] = Future()
-        failure = gate(clean, estimate, self.sample_rate)
-        header = REQUEST.pack(self.sample_rate, MODES.index(mode), clean.size)
+        if metric == PESQ.name:
+            asked, failure = mode, gate(clean, estimate, self.sample_rate)
+        else:
+            asked, failure = METRIC, gate_finite(clean, estimate)
+        header = REQUEST.pack(self.sample_rate, MODES.index(asked), clean.size)
         with self._lock:
             if self._closing.is_set():
-                raise RuntimeError("the PESQ pool is closed")
+                raise RuntimeError("the scoring pool is closed")
             if failure is not None:
                 future.set_result(failed(failure))
             elif self._broken is not None:
@@ -183,7 +203,7 @@ class PesqPool:
             future, message, time_limit = job
             if not future.set_running_or_notify_cancel():
                 continue
-            with self._annotate("PESQ"):  # In a profile, beside what the devices do meanwhile.
+            with self._annotate(self._label):  # In a profile, beside what the devices do meanwhile.
                 score = worker.ask(message, time_limit)
             if self._closing.is_set() and score.failure is Failure.worker_crash:
                 future.set_exception(CancelledError())
@@ -199,7 +219,7 @@ class PesqPool:
         with self._lock:
             if self._closing.is_set():
                 return None
-            worker = self._workers[slot] = _Worker(self._memory_limit)
+            worker = self._workers[slot] = _Worker(self._memory_limit, self.metric)
         failure = worker.wait(START_LIMIT).failure
         if failure is None:
             return worker
@@ -210,12 +230,17 @@ class PesqPool:
             reason = f"nothing came from it in {START_LIMIT:.0f} s; is the machine overloaded?"
         elif worker.process.returncode == scoring_worker.NO_PESQ:
             reason = f"the package `pesq` cannot be imported by {sys.executable}; `pip install pesq==0.0.4`"
+        elif worker.process.returncode == scoring_worker.NO_METRIC:
+            reason = (
+                f"the metric {self.metric} cannot be imported in a process of its own; does it need what only your "
+                "program sets up? Put it into a module that can be imported alone"
+            )
         else:
             reason = (
                 f"it ended with status {worker.process.returncode}; is there memory left (its limit is "
                 f"{self._memory_limit >> 20} MiB, 0: none), and does `{sys.executable} -c 'import pesq'` work?"
             )
-        raise UserError(f"a PESQ worker process does not start: {reason}")
+        raise UserError(f"a scoring process does not start: {reason}")
 
     def _restart(self, slot: int) -> "_Worker | None":
         """A new worker in place of one that failed; None if that is given up, or the pool is being closed."""
@@ -256,12 +281,17 @@ class _Worker:
         UserError: the process cannot be started.
     """
 
-    def __init__(self, memory_limit: int):
+    def __init__(self, memory_limit: int, metric: str):
         ours, theirs = socket.socketpair()
         # By its path, and without that path's folder or the working directory among those to import from: the
         # worker starts the same from anywhere. A process group of its own: the terminal's Ctrl-C and Ctrl-Z are
         # the parent's to handle.
         command = [sys.executable, "-P", scoring_worker.__file__, str(os.getpid()), str(memory_limit)]
+        environment = os.environ | _ONE_THREAD
+        if metric != PESQ.name:
+            command += [metric, json.dumps(import_paths())]
+            # A metric's module may import jax: the accelerator is the training's.
+            environment["JAX_PLATFORMS"] = "cpu"
         with theirs:
             try:
                 self.process = subprocess.Popen(
@@ -269,13 +299,13 @@ class _Worker:
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env=os.environ | _ONE_THREAD,
+                    env=environment,
                     process_group=0,
                 )
             except OSError as error:
                 ours.close()
                 raise UserError(
-                    f"a PESQ worker process does not start: {error}; are there processes, memory and open "
+                    f"a scoring process does not start: {error}; are there processes, memory and open "
                     "files left (`ulimit -a`)?"
                 ) from error
         self._socket = ours
@@ -308,11 +338,9 @@ class _Worker:
             if not part:
                 return failed(Failure.worker_crash, time.monotonic() - began)
             answer += part
-        outcome, value = REPLY.unpack(answer)
+        outcome, value = read_reply(answer)
         seconds = time.monotonic() - began
-        if OUTCOMES[outcome] == "ok":
-            return Score(value, None, seconds)
-        return failed(Failure(OUTCOMES[outcome]), seconds)
+        return Score(value, None, seconds) if outcome == "ok" else failed(named(outcome), seconds)
 
     def end(self) -> None:
         """Kill the process, whatever state it is in, and leave no zombie."""

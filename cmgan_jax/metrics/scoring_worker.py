@@ -1,7 +1,8 @@
 """One process that computes PESQ, so that a crash, a hang or a held interpreter lock is not its parent's.
 
 `pesq_pool` starts this file as a program and imports it for the protocol. As a program it imports neither the
-package nor jax: numpy, pesq and the standard library alone.
+package nor jax: numpy, pesq and the standard library alone. Only a worker that scores another metric, too, imports the
+package's metrics, and the module of a metric of the user's.
 
 Protocol: standard input is a stream socket, used both ways. The worker sends one `REPLY` when it is ready. Then, for
 each `REQUEST` followed by two signals (reference, degraded; float32, little-endian), it sends one `REPLY`. The
@@ -9,23 +10,36 @@ socket's end is the order to leave.
 """
 
 import ctypes
+import json
+import math
 import os
+import re
 import resource
 import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
 
 import numpy as np
 
 REQUEST = struct.Struct("<IIQ")
 """Sample rate in Hz, index into `MODES`, samples of each signal."""
-REPLY = struct.Struct("<Id")
-"""Index into `OUTCOMES`, raw MOS-LQO (0 if there is none)."""
-MODES = ("nb", "wb")
+LONGEST_OUTCOME = 32
+"""Characters of an outcome."""
+REPLY = struct.Struct(f"<{LONGEST_OUTCOME}sd")
+"""The outcome in ASCII, filled up with zeros: `ok`, or why there is no score; and the score (0 if there is none)."""
+METRIC = "metric"
+"""The mode in which the worker's other metric is scored instead of PESQ."""
+MODES = ("nb", "wb", METRIC)
 OUTCOMES = ("ok", "no_utterances", "too_short", "undefined", "out_of_memory", "pesq_error")
+"""What comes of PESQ; another metric may have reasons of its own."""
 NO_PESQ = 3
 """Exit status where the pesq package cannot be imported."""
+NO_METRIC = 4
+"""Exit status where the other metric cannot be imported."""
+
+Compute = Callable[[np.ndarray, np.ndarray, int], float]
 
 _PR_SET_PDEATHSIG = 1
 # What the maps from raw PESQ to MOS-LQO can give (ITU-T P.862.1, P.862.2). More than 50 utterances overrun an
@@ -63,6 +77,41 @@ def measure(sample_rate: int, mode: str, clean: np.ndarray, estimate: np.ndarray
     return ("ok", value) if low <= value <= high else ("undefined", 0.0)
 
 
+def measure_with(compute: Compute, sample_rate: int, clean: np.ndarray, estimate: np.ndarray) -> tuple[str, float]:
+    """Compute another metric here and now.
+
+    Args:
+        compute: `score` of the metric.
+        sample_rate: in Hz.
+        clean: float32[S].
+        estimate: float32[S].
+
+    Returns:
+        `ok` and the score; or why there is none (the metric's own reason, `undefined` for a number that is not finite,
+        `metric_error` for any other error) and 0.
+    """
+    try:
+        # Copies: a metric may write into its arguments.
+        value = float(compute(clean.copy(), estimate.copy(), sample_rate))
+    except MemoryError:
+        return "out_of_memory", 0.0
+    except Exception as error:  # noqa: BLE001 - the metric may be the user's
+        reason = re.sub(r"[^A-Za-z0-9_]+", "_", str(getattr(error, "reason", ""))).strip("_")
+        return reason[:LONGEST_OUTCOME] or "metric_error", 0.0
+    return ("ok", value) if math.isfinite(value) else ("undefined", 0.0)
+
+
+def reply(outcome: str, value: float) -> bytes:
+    """The message of an outcome."""
+    return REPLY.pack(outcome.encode("ascii"), value)
+
+
+def read_reply(message: bytes) -> tuple[str, float]:
+    """The outcome and the score that a message holds."""
+    outcome, value = REPLY.unpack(message)
+    return outcome.rstrip(b"\0").decode("ascii"), value
+
+
 def prepare(parent: int, memory_limit: int) -> None:
     """Make this process one that no terminal, no scheduler and no lost parent can leave in a wrong state.
 
@@ -86,29 +135,56 @@ def prepare(parent: int, memory_limit: int) -> None:
         sys.exit(0)
 
 
-def serve(stream: socket.socket) -> None:
-    """Answer requests until the stream ends."""
+def serve(stream: socket.socket, compute: Compute | None = None) -> None:
+    """Answer requests until the stream ends.
+
+    Args:
+        stream: to the parent.
+        compute: `score` of the metric of the mode `metric`; None: only PESQ is asked for.
+    """
     with stream.makefile("rb") as requests:
-        stream.sendall(REPLY.pack(OUTCOMES.index("ok"), 0.0))
+        stream.sendall(reply("ok", 0.0))
         while len(header := requests.read(REQUEST.size)) == REQUEST.size:
             sample_rate, mode, samples = REQUEST.unpack(header)
             body = requests.read(8 * samples)
             if len(body) < 8 * samples:
                 return
             clean, estimate = np.frombuffer(body, "<f4").reshape(2, samples)
-            outcome, value = measure(sample_rate, MODES[mode], clean, estimate)
-            stream.sendall(REPLY.pack(OUTCOMES.index(outcome), value))
+            if compute is not None and MODES[mode] == METRIC:
+                outcome, value = measure_with(compute, sample_rate, clean, estimate)
+            else:
+                outcome, value = measure(sample_rate, MODES[mode], clean, estimate)
+            stream.sendall(reply(outcome, value))
+
+
+def load(specification: str, paths: list[str]) -> Compute:
+    """`score` of the metric of a name.
+
+    Args:
+        specification: see `cmgan_jax.metrics.registry.find_metric`.
+        paths: where the parent looks for modules.
+    """
+    sys.path[:] = paths
+    from cmgan_jax.metrics.registry import find_metric
+
+    return find_metric(specification).score
 
 
 def main() -> None:
-    """Entry point: ``pesq_worker.py PARENT_PID MEMORY_LIMIT``, with a stream socket as standard input."""
+    """Entry point: ``pesq_worker.py PARENT_PID MEMORY_LIMIT [METRIC PATHS]``; standard input is a stream socket."""
     prepare(int(sys.argv[1]), int(sys.argv[2]))
     try:
         import pesq  # noqa: F401
     except ImportError:
         sys.exit(NO_PESQ)
+    compute = None
+    if len(sys.argv) > 3:
+        try:
+            compute = load(sys.argv[3], json.loads(sys.argv[4]))
+        except Exception:  # noqa: BLE001 - the module may be the user's; the parent tells of it
+            sys.exit(NO_METRIC)
     try:
-        serve(socket.socket(fileno=0))
+        serve(socket.socket(fileno=0), compute)
     except (BrokenPipeError, ConnectionResetError):
         sys.exit(0)  # the parent left
 

@@ -1,6 +1,6 @@
 """A run folder as it lies on disk: where its checkpoints are, and which of them a person means.
 
-run.json  metrics.jsonl  tensorboard/  latest/STEP (the last two)  best/STEP (the best by validation PESQ)
+run.json  metrics.jsonl  tensorboard/  latest/STEP (the last two)  best/STEP (the best in validation)
 
 A checkpoint's folder is renamed to its step when it is complete, and `checksums` tells whether it still is.
 

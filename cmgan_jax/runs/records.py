@@ -1,4 +1,7 @@
-"""The records of a run, `metrics.jsonl`, as they are read: whole lines, each step and epoch once, in order."""
+"""The records of a run, `metrics.jsonl`, as they are read: whole lines, each step and epoch once, in order.
+
+Earlier versions trained on PESQ alone and named its numbers after it. They are read under the names of today.
+"""
 
 import json
 import math
@@ -8,9 +11,10 @@ from typing import Any
 
 METRICS = "metrics.jsonl"
 
-_EARLIER_KINDS = {"verdict": "finding"}
-_EARLIER_NAMES = {"clean_verdict": "clean_score"}
-# What earlier versions called a kind of record and its fields, and what they are called now.
+OLD_NAMES = {"pesq": "score", "pesq_wait_ms": "score_wait_ms", "clean_verdict": "clean_score"}
+"""Names that earlier versions had for values of training steps, with those of today."""
+_OLD_KINDS = {"verdict": "finding"}
+_OLD_SCORES = {"pesq_targets": "score_targets", "pesq_partial": "score_partial"}
 
 
 def read(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
@@ -36,15 +40,44 @@ def in_order(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Records by step; of two of the same epoch, or of the same step, the later one counts.
 
     Args:
-        records: as they were written; a resumed run may have written some again.
+        records: as they were written, also by an earlier version; a resumed run may have written some again.
+
+    Returns:
+        Copies, under the names of today.
     """
     kept: dict[Any, dict[str, Any]] = {}
     for number, record in enumerate(records):
         kind, step = record.get("kind"), record.get("step")
         place = record.get("epoch", step) if kind == "epoch" else step
         # There may be several findings at one step.
-        kept[(kind, place) if kind in ("step", "epoch") and place is not None else number] = dict(record)
+        kept[(kind, place) if kind in ("step", "epoch") and place is not None else number] = upgraded(record)
     return sorted(kept.values(), key=lambda record: _number(record.get("step")))
+
+
+def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record under the names of today; `pesq` of a validation keeps its name beside `score`."""
+    record = dict(record)
+    if isinstance(kind := record.get("kind"), str):
+        record["kind"] = _OLD_KINDS.get(kind, kind)
+    if kind == "step":
+        return renamed(record)
+    for name, upgrade in (("train", renamed), ("validation", with_score), ("noisy", with_score)):
+        if isinstance(record.get(name), dict):
+            record[name] = upgrade(record[name])
+    return record
+
+
+def renamed(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of training steps under the names of today."""
+    return {name if (new := OLD_NAMES.get(name)) is None or new in numbers else new: of for name, of in numbers.items()}
+
+
+def with_score(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of a validation that have the target metric's, which was PESQ, also under the names of today."""
+    if "score" in numbers:
+        return dict(numbers)
+    today = {_OLD_SCORES.get(name, name): value for name, value in numbers.items()}
+    return today | ({"score": numbers["pesq"]} if "pesq" in numbers else {})
 
 
 def epochs_of(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -55,15 +88,15 @@ def epochs_of(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def is_scored(record: Mapping[str, Any]) -> bool:
-    """Whether an epoch's PESQ is a mean over all held-out files that can be scored at all.
+    """Whether an epoch's score is a mean over all held-out files that can be scored at all.
 
     A mean over some of them is that of other files than the mean of another epoch.
 
     Args:
         record: of kind `epoch`. Files that cannot be scored even as they are, noisy, are not missed.
     """
-    validation, noisy = (record.get(name) or {} for name in ("validation", "noisy"))
-    if not math.isfinite(_number(validation.get("pesq"), math.nan)):
+    validation, noisy = (with_score(record.get(name) or {}) for name in ("validation", "noisy"))
+    if not math.isfinite(_number(validation.get("score"), math.nan)):
         return False
     if isinstance(whole := validation.get("complete"), bool):
         return whole
@@ -84,7 +117,7 @@ def unscored_in_words(record: Mapping[str, Any]) -> str:
         reasons[str(reason)] = reasons.get(str(reason), 0) + 1
     counted = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
     files = validation.get("files")
-    share = f"{validation.get('scored', 0)} of {files} files scored" if files else "no PESQ"
+    share = f"{validation.get('scored', 0)} of {files} files scored" if files else "no score"
     return share + (f": {counted}" if counted else "")
 
 
@@ -121,12 +154,7 @@ def parse(line: str) -> dict[str, Any] | None:
         record: Any = json.loads(line)
     except json.JSONDecodeError:
         return None
-    if not isinstance(record, dict):
-        return None
-    named = {_EARLIER_NAMES.get(str(name), str(name)): value for name, value in record.items()}
-    if isinstance(kind := named.get("kind"), str):
-        named["kind"] = _EARLIER_KINDS.get(kind, kind)
-    return named
+    return upgraded(record) if isinstance(record, dict) else None
 
 
 def step_of(record: Mapping[str, Any]) -> float:

@@ -19,17 +19,30 @@ from rich.table import Table
 from rich.text import Text
 
 from cmgan_jax.config import Config
+from cmgan_jax.metrics.protocol import PESQ, Scale
 from cmgan_jax.system import streams
 from cmgan_jax.system.progress import duration
 
 
-def of_epoch(config: Config, record: dict[str, Any]) -> str:
-    """The scores of an epoch, from its record."""
+def of_epoch(config: Config, record: dict[str, Any], scale: Scale = PESQ) -> str:
+    """The scores of an epoch, from its record.
+
+    Args:
+        config: the run's configuration.
+        record: of kind `epoch`.
+        scale: of the target metric.
+    """
     train, validation = record["train"], record["validation"]
     count = f"{validation['scored']} of {validation['files']} held-out files"
-    pesq = f"PESQ {validation['pesq']:.3f} on {count}" if validation["complete"] else f"PESQ on {count} only"
+    score = (
+        f"{scale.named(validation['score'], '.3f')} on {count}"
+        if validation["complete"]
+        else f"{scale.label} on {count} only"
+    )
+    if scale.name != PESQ.name and validation["pesq"] is not None:
+        score += f", {PESQ.named(validation['pesq'], '.3f')}"
     return (
-        f"epoch {record['epoch']}/{config.epochs}: {pesq}, "
+        f"epoch {record['epoch']}/{config.epochs}: {score}, "
         f"SI-SDR {validation['si_sdr']:.2f} dB, validation loss {validation['loss']:.4f}; "
         f"training loss {train['generator_loss']:.4f}, discriminator {train['discriminator_loss']:.4f} "
         f"(updated in {train['discriminator_update']:.0%} of steps), {train['crops_per_second']:.1f} crops/s"
@@ -73,6 +86,7 @@ class Progress:
         steps: of the whole run.
         seconds_left: estimate; None before there is one.
         values: means since the last record, by name.
+        scale: of the target metric.
     """
 
     epoch: int
@@ -81,6 +95,7 @@ class Progress:
     steps: int
     seconds_left: float | None
     values: dict[str, Any]
+    scale: Scale = PESQ
 
 
 def facts(progress: Progress) -> dict[str, str]:
@@ -97,11 +112,11 @@ def facts(progress: Progress) -> dict[str, str]:
         "discriminator loss": number("discriminator_loss", ".4f"),
         "D updates made": number("discriminator_update", ".0f", 100) + " %",
         "not finite": number("not_finite", ".0f"),
-        "PESQ of estimates": number("pesq", ".2f"),
+        f"{progress.scale.label} of estimates": number("score", ".2f"),
         "scores valid": number("valid_share", ".0f", 100) + " %" + (f" ({failures})" if failures else ""),
         "output level": number("level_db", "+.1f") + " dB",
         "crops/s": number("crops_per_second", ".2f"),
-        "waiting for PESQ": number("pesq_wait_ms", ".0f") + " ms",
+        f"waiting for {progress.scale.label}": number("score_wait_ms", ".0f") + " ms",
         "time left": duration(progress.seconds_left),
     }
 

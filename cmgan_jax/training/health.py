@@ -9,7 +9,7 @@ SMALL_LOSS = 1e-3
 
 
 class Pairs(NamedTuple):
-    """What the discriminator predicted, and what is true: (PESQ - 1) / 3.5.
+    """What the discriminator predicted, and what is true: scores as targets, not clipped (`Scale.target`).
 
     Attributes:
         predicted: float64[N].

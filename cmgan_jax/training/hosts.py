@@ -15,20 +15,20 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a host would have all do after a step.
+class Requests:
+    """What a host asks all hosts to do after the next step.
 
     Attributes:
-        signal: leave, because of this one; 0: go on.
+        stop: number of the signal to stop by; 0: go on.
         save: write a checkpoint.
     """
 
-    signal: int = 0
+    stop: int = 0
     save: bool = False
 
 
-NONE = Wish()
-"""To go on."""
+NO_REQUESTS = Requests()
+"""Go on, and write nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,21 @@ class Hosts:
             return array[None]
         raw = np.frombuffer(array.tobytes(), np.uint8)
         return np.ascontiguousarray(multihost_utils.process_allgather(raw)).view(array.dtype).reshape(-1, *array.shape)
+
+    def exchange_requests(self, mine: Requests) -> Requests:
+        """Agree on what all hosts do after the next step.
+
+        Args:
+            mine: what this host asks for.
+
+        Returns:
+            The highest number of a signal that any host received, and whether the first host asks for a checkpoint:
+            its clock decides. They are the same on every host.
+        """
+        if self.count == 1:
+            return mine
+        told = self.exchange(np.array([mine.stop, mine.save], np.uint8))
+        return Requests(int(told[:, 0].max()), bool(told[0, 1]))
 
     def tell(self, text: str) -> list[str]:
         """Bring every host's text to every host, in their order."""

@@ -46,7 +46,8 @@ def differences(asked: Mapping[str, Any], saved: Mapping[str, Any], free: Collec
     """Name everything that makes two records those of different runs.
 
     Args:
-        asked: what is asked for, in the form of run.json: `config`, `provenance.data`, `start`, `injected_failures`.
+        asked: what is asked for, in the form of run.json: `config`, `target_metric`,
+            `provenance.data`, `start`, `injected_failures`.
         saved: what run.json has; what an earlier revision did not record is not compared.
         free: fields of the config that may differ.
 
@@ -61,6 +62,9 @@ def differences(asked: Mapping[str, Any], saved: Mapping[str, Any], free: Collec
         for name in dict.fromkeys((*now, *before))
         if now.get(name) != before.get(name) and name not in free
     ]
+    here, there = asked.get("target_metric"), saved.get("target_metric")
+    if here and there and here != there and now["targets.metric"] == before["targets.metric"]:
+        lines.append(f"target metric: the run has {there}, asked for {here}; give the metric its former range and unit")
     if same_failures(asked, saved) is False and all(now[name] == before[name] for name in _MADE_TO_FAIL):
         lines.append(
             f"failures made on purpose, which the environment sets: the run has {saved['injected_failures']}, asked "

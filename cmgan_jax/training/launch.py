@@ -14,6 +14,8 @@ from cmgan_jax.config_check import check
 from cmgan_jax.data.corpus import Corpus, sizes
 from cmgan_jax.data.holdout import noise_held_out_before
 from cmgan_jax.errors import UserError
+from cmgan_jax.metrics.protocol import Scale
+from cmgan_jax.metrics.registry import check_metric, find_metric
 from cmgan_jax.recipes import to_dict
 from cmgan_jax.runs.folder import ABOUT, is_run, read_about
 from cmgan_jax.system.outputs import write_json
@@ -153,13 +155,15 @@ def launch(
             resumed, what it began with.
 
     Raises:
-        UserError: the configuration cannot work, a folder that is occupied, a resume that would not be the same run.
+        UserError: values or a metric that cannot work, a folder that is occupied, a resume that would not be the same
+            run.
     """
     check(config)
     placement = Placement(choose_devices(options.devices, config.batch))
     hosts = placement.hosts
     placement.connect()
     with ExitStack() as held:
+        hosts.agree(lambda: check_metric(config.targets.metric, config.targets.time_limit))
         hosts.agree(lambda: _claim(options, held) if hosts.first else None)
         about = _about(config, corpus, placement, source, initial)
         state, position = hosts.agree(lambda: _begin(config, corpus, options, placement, about, display, initial))
@@ -215,10 +219,12 @@ def asked(
         saved: the record that it is to be compared with, whose rule for fingerprints is followed.
 
     Raises:
-        UserError: an environment variable that makes scores fail is not a number from 0 to 1.
+        UserError: an environment variable that makes scores fail is not a number from 0 to 1, or the target metric
+            cannot be found.
     """
     return {
         "config": to_dict(config),
+        "target_metric": Scale.of(find_metric(config.targets.metric)).to_dict(),
         "start": dict(start.about) if start else None,
         # The environment may set these beside the config.
         "injected_failures": dict(zip(("samples", "batches"), injection_shares(config.targets), strict=True)),

@@ -24,13 +24,14 @@ from cmgan_jax.data.pipeline import (
     validation_files,
 )
 from cmgan_jax.errors import UserError
+from cmgan_jax.metrics.protocol import PESQ, Scale
 from cmgan_jax.runs.folder import LATEST, started, steps_in
 from cmgan_jax.system.progress import told_while
 from cmgan_jax.training import display as sentences
 from cmgan_jax.training.checkpoint import CheckpointStore
 from cmgan_jax.training.display import Display, Progress
 from cmgan_jax.training.divergence import Diverged, account, is_finite
-from cmgan_jax.training.hosts import NONE, Wish
+from cmgan_jax.training.hosts import NO_REQUESTS, Requests
 from cmgan_jax.training.interruption import Interruption
 from cmgan_jax.training.observer import Observer
 from cmgan_jax.training.parallel import Placement
@@ -52,14 +53,16 @@ class Outcome:
         interrupted: the signal that ended it, or None.
         step: updates attempted.
         noisy: scores of the held-out files as they are.
-        best: highest validation PESQ with its epoch and scores, of the checkpoint in `best`; None: no epoch has a
+        best: best validation score with its epoch and other scores, of the checkpoint in `best`; None: no epoch has a
             score of every held-out file.
+        scale: of the target metric.
     """
 
     interrupted: signal.Signals | None
     step: int
     noisy: dict[str, Any] | None
     best: dict[str, Any] | None
+    scale: Scale = PESQ
 
 
 class Trainer:
@@ -105,16 +108,19 @@ class Trainer:
         self._corpus = corpus
         self._folder = folder
         self._store = CheckpointStore(folder, position.step)
-        recorder = Recorder(folder, position.step) if self._hosts.first else None
+        scale = self._scorer.scale
+        recorder = Recorder(folder, position.step, scale.name) if self._hosts.first else None
         self._recorder = recorder or NullRecorder()
-        self._observer = Observer(folder, config, recorder, display, self._held, started(about)) if recorder else None
+        self._observer = (
+            Observer(folder, config, recorder, display, self._held, started(about), scale) if recorder else None
+        )
         self._interruption = Interruption()
-        self._agreed = NONE
+        self._agreed = NO_REQUESTS
         self._pace: tuple[float, int] | None = None
         self._saved = time.monotonic(), position.step
         self._records_fail = False
         self._display_lost = False
-        position.best, lacking = kept_best(folder, position, len(self._held.files))
+        position.best, lacking = kept_best(folder, position, len(self._held.files), scale)
         if lacking:
             display.note(lacking)
 
@@ -138,14 +144,14 @@ class Trainer:
             if lost := self._recorder.close():
                 self._display.note(f"{lost} records could not be written: metrics.jsonl lacks them")
             self._store.close()
-        return Outcome(self._stopping, self.position.step, self.position.noisy, self.position.best)
+        return Outcome(self._stopping, self.position.step, self.position.noisy, self.position.best, self._scorer.scale)
 
     @property
     def _stopping(self) -> signal.Signals | None:
         """The signal to stop by. One host obeys at once; several after the step in which all have heard of it."""
         if self._hosts.count == 1:
             return self._interruption.signal
-        return signal.Signals(self._agreed.signal) if self._agreed.signal else None
+        return signal.Signals(self._agreed.stop) if self._agreed.stop else None
 
     @property
     def _total(self) -> int:
@@ -162,10 +168,10 @@ class Trainer:
             on = self.position.step + 1 < end and self._pace is not None
             following = self._batches.look() if on else None
             waited = time.monotonic() - clock
-            mine = Wish(self._interruption.signal or 0, self._save_is_due(self.position.step + 1))
+            mine = Requests(self._interruption.signal or 0, self._save_is_due(self.position.step + 1))
             with self._told_while("compiling the step's programs", self._pace is None):
-                measured = self._stepper(batch, self.position.step, epoch, mine, following)
-            self._agreed = measured.report.wish
+                self._agreed = self._hosts.exchange_requests(mine)
+                measured = self._stepper(batch, self.position.step, epoch, following)
             timing = {"data_wait_ms": 1e3 * waited, "step_ms": 1e3 * (time.monotonic() - clock)}
             if before is not None:
                 self._take(*before, self.position.step, epoch)
@@ -192,7 +198,8 @@ class Trainer:
         for meter in (self.position.window, self.position.epoch):
             meter.add(values, measured.report.failures)
         values = self._means(self.position.window, epoch)
-        self._display.show(Progress(epoch, self.config.epochs, step, self._total, self._seconds_left(step), values))
+        left, scale = self._seconds_left(step), self._scorer.scale
+        self._display.show(Progress(epoch, self.config.epochs, step, self._total, left, values, scale))
         self._note_lost_display()
         if step % self.config.log_every == 0:
             self._record("step", step, {"epoch": epoch + 1} | values)
@@ -246,32 +253,36 @@ class Trainer:
 
     def _score_noisy(self) -> dict[str, Any]:
         """Scores of the noisy files; files that have none are told of."""
-        noisy = self._hosts.from_first(lambda: score_noisy(self._held, self.config, self._scorer.pool))
+        noisy = self._hosts.from_first(
+            lambda: score_noisy(self._held, self.config, self._scorer.pool, self._scorer.scale)
+        )
         if noisy["unscored"]:
             self._display.note(sentences.of_left_out(noisy))
         return noisy
 
     def _end_epoch(self, epoch: int) -> bool:
-        """Validate, write the epoch's record; whether the model is the best so far, by PESQ.
+        """Validate, write the epoch's record; whether the model is the best so far, by the target metric.
 
-        Only epochs whose PESQ is of the same files are compared: one that lacks a score is not the best.
+        Only epochs whose score is of the same files are compared: one that lacks a score is not the best.
         """
         if self.position.noisy is None or not self.position.noisy["scored"]:
             # Not before the first step, which nobody should wait for; again where none of them could be scored.
             self.position.noisy = self._score_noisy()
-        left_out = self.position.noisy["unscored"]
+        left_out, scale = self.position.noisy["unscored"], self._scorer.scale
+        pesq_left_out = self.position.noisy.get("pesq_unscored", ())
         generator, average, discriminator = self._validated()
         enhanced: dict[str, Any] = {}
 
         def validate() -> dict[str, Any]:
-            values = measure_crops(average, discriminator, self._held, self.config, self._scorer.pool)
-            scored = score_files(average, self._held, self.config, self._scorer.pool, left_out)
+            pool = self._scorer.pool
+            values = measure_crops(average, discriminator, self._held, self.config, pool, scale)
+            scored = score_files(average, self._held, self.config, pool, left_out, scale, pesq_left_out)
             enhanced.update(scored.enhanced)
             return values | scored.summary
 
         with self._told_while("validating; what is measured for the first time is compiled, too"):
             validation = self._hosts.from_first(validate)
-        improved = improves(validation, self.position.best)
+        improved = improves(validation, self.position.best, scale)
         if improved:
             self.position.best = validation | {"epoch": epoch + 1}
         record = {
@@ -284,7 +295,7 @@ class Trainer:
         }
         self._record("epoch", self.position.step, record)
         self.position.epoch, self.position.window = Meter(), Meter()
-        self._display.note(sentences.of_epoch(self.config, record))
+        self._display.note(sentences.of_epoch(self.config, record, scale))
         if self._observer:
             self._observer.after_epoch(self.position.step, epoch + 1, enhanced)
         return improved

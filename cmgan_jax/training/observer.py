@@ -11,6 +11,7 @@ from cmgan_jax.config import Config
 from cmgan_jax.diagnosis.finding import Finding
 from cmgan_jax.diagnosis.history import History
 from cmgan_jax.diagnosis.rules import apply_rules
+from cmgan_jax.metrics.protocol import PESQ, Scale
 from cmgan_jax.system.outputs import write_json, write_text
 from cmgan_jax.training import pictures, report
 from cmgan_jax.training.display import Display
@@ -35,6 +36,7 @@ class Observer:
         display: what a person sees.
         held: of which some files are shown in the report.
         origin: a sentence on what the run began with; None: random weights.
+        scale: of the target metric.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Observer:
         display: Display,
         held: Held,
         origin: str | None = None,
+        scale: Scale = PESQ,
     ):
         self._folder = folder
         self._config = config
@@ -52,6 +55,7 @@ class Observer:
         self._display = display
         self._held = held
         self._origin = origin
+        self._scale = scale
         self._said = {record["code"] for record in recorder.records if record["kind"] == "finding"}
 
     def after_window(self, step: int) -> None:
@@ -79,7 +83,9 @@ class Observer:
             self._display.note(f"{where} could not be written ({error.strerror or error}); the run goes on without it")
 
     def _check(self, step: int) -> tuple[Finding, ...]:
-        findings = apply_rules(History.from_records(self._recorder.records, dataclasses.asdict(self._config)))
+        findings = apply_rules(
+            History.from_records(self._recorder.records, dataclasses.asdict(self._config), metric=self._scale)
+        )
         for finding in findings:
             if finding.code not in self._said and finding.level not in UNSAID:
                 self._said.add(finding.code)
@@ -97,5 +103,5 @@ class Observer:
         name = self._folder.resolve().name
         write_text(
             self._folder / report.PAGE,
-            report.build(name, self._config, self._recorder.records, findings, seen, self._origin),
+            report.build(name, self._config, self._recorder.records, findings, seen, self._origin, self._scale),
         )

@@ -1,4 +1,4 @@
-"""What the metric discriminator learns: PESQ of each estimate as a target array that is always finite and full.
+"""What the metric discriminator learns: a metric of each estimate as a target array that is always finite and full.
 
 On the host, in numpy: nothing here is traced.
 """
@@ -18,11 +18,14 @@ from jax.profiler import TraceAnnotation
 
 from cmgan_jax.config import Policy, TargetConfig
 from cmgan_jax.errors import UserError
-from cmgan_jax.metrics.pesq_score import Failure, Score, failed
+from cmgan_jax.metrics.pesq_score import Failure, Score, failed, named
+from cmgan_jax.metrics.protocol import PESQ, Scale
+from cmgan_jax.metrics.registry import find_metric
 from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.metrics.scoring_worker import LONGEST_OUTCOME
 from cmgan_jax.shapes import check_shape
 from cmgan_jax.system.cores import free_cores
-from cmgan_jax.training.hosts import ALONE, NONE, Hosts, Wish
+from cmgan_jax.training.hosts import ALONE, Hosts
 
 UNKNOWN = 0.5
 """Target where no score of the batch is valid."""
@@ -31,10 +34,8 @@ INJECT_FAILURES = "CMGAN_INJECT_PESQ_FAILURES"
 INJECT_BATCH_FAILURES = "CMGAN_INJECT_PESQ_BATCH_FAILURES"
 """Environment variable that takes the place of `TargetConfig.inject_batch_failures`, for experiments."""
 
-_REASONS = tuple(Failure)
-_SCORED = len(_REASONS)
-# What hosts tell each other of an item.
-_ROW = np.dtype([("pesq", np.float64), ("reason", np.uint8)])
+# Bytes of a reason, as hosts tell it to each other.
+_REASON = f"S{LONGEST_OUTCOME}"
 
 # Keeps these draws apart from others that start from the same seed.
 _INJECTION = 0x5045_5351
@@ -44,7 +45,8 @@ class Targets(NamedTuple):
     """Targets of one global batch.
 
     Attributes:
-        value: float32[B], finite; in [0, 1] if clipped, else at most 1.04.
+        value: float32[B], finite; in [0, 1] if clipped, else beyond where scores lie beyond the metric's range (of PESQ
+            at most 1.04).
         weight: float32[B], the entry's weight in the discriminator's loss, 0 or 1.
         valid: bool[B], whether the estimate was scored.
         made: False if the policy drops this update.
@@ -61,35 +63,21 @@ class ScoreReport:
     """What scoring one global batch gave.
 
     Attributes:
-        pesq: float64[B], raw MOS-LQO; NaN where it failed.
-        failures: how many failed, by reason (`Failure`); reasons that did not occur are absent.
+        scores: float64[B] in the metric's unit, PESQ as raw MOS-LQO; NaN where it failed.
+        true: float64[B], the scores as targets, whatever the policy made of them, not clipped; NaN where it failed.
+        failures: how many failed, by reason (`Failure`, or a metric's own); reasons that did not occur are absent.
         waited: seconds that devices waited for scores.
-        mean: mean PESQ of those scored; NaN if none was.
-        wish: what all hosts do after this step.
+        mean: mean score of those scored; NaN if none was.
     """
 
-    pesq: np.ndarray
+    scores: np.ndarray
+    true: np.ndarray
     failures: dict[str, int]
     waited: float
     mean: float
-    wish: Wish = NONE
 
 
-def target_of(pesq: np.ndarray, clip: bool) -> np.ndarray:
-    """Map raw PESQ to what a sigmoid can learn.
-
-    Args:
-        pesq: MOS-LQO, any shape; NaN stays NaN.
-        clip: clip to [0, 1]; without it a perfect score maps to 1.04.
-
-    Returns:
-        (PESQ - 1) / 3.5, same shape.
-    """
-    target = (np.asarray(pesq) - 1.0) / 3.5
-    return np.clip(target, 0.0, 1.0) if clip else target
-
-
-def fill(scores: Sequence[Score], policy: Policy, clip: bool) -> Targets:
+def fill(scores: Sequence[Score], policy: Policy, clip: bool, scale: Scale = PESQ) -> Targets:
     """Make the target array of a global batch, whatever failed.
 
     A failed entry's value is the mean of the valid ones, or `UNKNOWN` if there are none.
@@ -97,10 +85,11 @@ def fill(scores: Sequence[Score], policy: Policy, clip: bool) -> Targets:
     Args:
         scores: one an item, B of them.
         policy: what a failure does; see `TargetConfig.policy`.
-        clip: see `target_of`.
+        clip: see `Scale.target`.
+        scale: of the metric.
     """
     valid = np.array([score.failure is None for score in scores], dtype=bool)
-    value = target_of(np.array([score.pesq for score in scores], dtype=np.float64), clip)
+    value = scale.target(np.array([score.value for score in scores], dtype=np.float64), clip)
     mean = float(np.mean(value[valid])) if valid.any() else UNKNOWN
     value = np.full_like(value, mean) if policy == "batch_mean" else np.where(valid, value, mean)
     weight = valid if policy == "mask" else np.ones_like(valid)
@@ -148,12 +137,12 @@ class PendingTargets:
     policy: Policy
     clip: bool
     hosts: Hosts = ALONE
+    scale: Scale = PESQ
 
-    def collect(self, wish: Wish = NONE, idle: Future[float] | None = None) -> tuple[Targets, ScoreReport]:
+    def collect(self, idle: Future[float] | None = None) -> tuple[Targets, ScoreReport]:
         """Wait for the scores, of all hosts.
 
         Args:
-            wish: this host's.
             idle: when the devices will have nothing left to do, by `time.monotonic`: until then only the host waits,
                 which counts for nothing. None: they have nothing to do now.
 
@@ -170,19 +159,20 @@ class PendingTargets:
         if idle is not None:
             began = max(began, idle.result()) if idle.done() else ended
         # Not the exchange, which is a program of the devices and waits for those before it.
-        scores, wish, waited = _of_all(self.hosts, here, wish, max(ended - began, 0.0))
-        raw = np.array([score.pesq for score in scores], dtype=np.float64)
-        valid = [score.pesq for score in scores if score.failure is None]
+        scores, waited = _of_all(self.hosts, here, max(ended - began, 0.0))
+        raw = np.array([score.value for score in scores], dtype=np.float64)
+        valid = [score.value for score in scores if score.failure is None]
         failures = Counter(str(score.failure) for score in scores if score.failure is not None)
-        report = ScoreReport(raw, dict(failures), waited, float(np.mean(valid)) if valid else math.nan, wish)
-        return fill(scores, self.policy, self.clip), report
+        true, mean = self.scale.target(raw, clip=False), float(np.mean(valid)) if valid else math.nan
+        report = ScoreReport(raw, true, dict(failures), waited, mean)
+        return fill(scores, self.policy, self.clip, self.scale), report
 
 
 class TargetScorer:
     """Turns estimates into targets while the devices work; use it as a context manager, or `close` it.
 
     Args:
-        config: policy, workers, time limit, injected failures.
+        config: metric, policy, workers, time limit, injected failures.
         batch: B, items of a step on this host.
         seed: root of the draws of injected failures.
         sample_rate: Hz, of what is scored.
@@ -190,9 +180,10 @@ class TargetScorer:
 
     Attributes:
         pool: the scoring processes, for other use between steps.
+        scale: name, unit and range of the metric.
 
     Raises:
-        UserError: the configuration cannot work, or workers that do not start.
+        UserError: the configuration cannot work, a metric that cannot be found, or workers that do not start.
     """
 
     def __init__(self, config: TargetConfig, batch: int, seed: int, sample_rate: int, hosts: Hosts = ALONE):
@@ -200,8 +191,15 @@ class TargetScorer:
         self._hosts = hosts
         self._seed = seed
         self._shares = injection_shares(config)
+        self.scale = Scale.of(find_metric(config.metric))
         workers = config.workers or max(1, min(free_cores(), batch))
-        self.pool = PesqPool(workers, time_limit=config.time_limit, sample_rate=sample_rate, annotate=_annotation)
+        self.pool = PesqPool(
+            workers,
+            time_limit=config.time_limit,
+            sample_rate=sample_rate,
+            annotate=_annotation,
+            metric=config.metric,
+        )
 
     def submit(self, step: int, clean: np.ndarray, estimate: np.ndarray) -> PendingTargets:
         """Start scoring this host's rows of a batch.
@@ -223,7 +221,7 @@ class TargetScorer:
             _done(failed(Failure.injected)) if fails else self.pool.score(*pair)
             for fails, *pair in zip(injected, clean, estimate, strict=True)
         ]
-        return PendingTargets(scores, self._config.policy, self._config.clip, self._hosts)
+        return PendingTargets(scores, self._config.policy, self._config.clip, self._hosts, self.scale)
 
     def close(self) -> None:
         """End the scoring processes. Closing twice does no harm."""
@@ -243,22 +241,26 @@ def _annotation(name: str) -> TraceAnnotation:
     return TraceAnnotation(name)
 
 
-def _of_all(hosts: Hosts, scores: Sequence[Score], wish: Wish, waited: float) -> tuple[Sequence[Score], Wish, float]:
-    """Scores of the global batch; a signal that any host has, and whether the first would save; the longest wait."""
+def _of_all(hosts: Hosts, scores: Sequence[Score], waited: float) -> tuple[Sequence[Score], float]:
+    """Scores of the global batch, in the order of hosts, and the longest wait."""
     if hosts.count == 1:
-        return scores, wish, waited
-    rows = np.array([(score.pesq, _code(score)) for score in scores] + [(waited, 0), (wish.save, wish.signal)], _ROW)
-    told = hosts.exchange(rows)
+        return scores, waited
+    told = hosts.exchange(_record(scores, waited))
     every = [
-        Score(float(pesq), None if reason == _SCORED else _REASONS[reason], 0.0)
-        for pesq, reason in told[:, :-2].reshape(-1)
+        Score(float(value), named(reason.decode("ascii")) if reason else None, 0.0)
+        for value, reason in zip(told["score"].reshape(-1), told["reason"].reshape(-1), strict=True)
     ]
-    last = told[:, -1]
-    return every, Wish(int(max(last["reason"])), bool(last["pesq"][0])), float(max(told[:, -2]["pesq"]))
+    return every, float(told["waited"].max())
 
 
-def _code(score: Score) -> int:
-    return _SCORED if score.failure is None else _REASONS.index(score.failure)
+def _record(scores: Sequence[Score], waited: float) -> np.ndarray:
+    """What a host tells the others: a record of its rows' scores, why some failed, and the seconds that it waited."""
+    rows = len(scores)
+    record = np.zeros((), [("score", np.float64, rows), ("reason", _REASON, rows), ("waited", np.float64)])
+    record["score"] = [score.value for score in scores]
+    record["reason"] = [score.failure or "" for score in scores]
+    record["waited"] = waited
+    return record
 
 
 def _done(score: Score) -> Future[Score]:

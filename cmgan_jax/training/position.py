@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from cmgan_jax.runs.records import renamed, with_score
 from cmgan_jax.training.health import Window
 
 
@@ -55,7 +56,7 @@ class Position:
         window: totals since the last step record.
         epoch: totals since the epoch began.
         predictions: the discriminator's last predictions beside the true scores.
-        best: highest validation PESQ so far, with its epoch; None: no epoch has a score of every held-out file.
+        best: best validation score so far, with its epoch; None: no epoch has a score of every held-out file.
         noisy: scores of the held-out files as they are; `unscored` are those that no epoch is to score.
         not_finite: steps whose loss or gradient was not finite.
         in_a_row: how many of them were the last ones.
@@ -78,8 +79,12 @@ class Position:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Position":
-        """What `to_dict` wrote."""
+        """What `to_dict` wrote, also in an earlier version."""
         saved = dict(saved)
         predictions = saved.pop("judged", None) or saved["predictions"]  # Earlier versions called them `judged`.
-        meters = {name: Meter(saved[name]) for name in ("window", "epoch")}
-        return cls(**{**saved, **meters, "predictions": Window(predictions)})
+        meters = {
+            name: Meter(saved[name] | {part: renamed(saved[name][part]) for part in ("sums", "counts")})
+            for name in ("window", "epoch")
+        }
+        scores = {name: with_score(saved[name]) for name in ("best", "noisy") if saved.get(name) is not None}
+        return cls(**{**saved, **meters, **scores, "predictions": Window(predictions)})

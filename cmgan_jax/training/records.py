@@ -16,6 +16,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[re
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import RecordWriter
 
+from cmgan_jax.metrics.protocol import PESQ
 from cmgan_jax.runs.records import METRICS, read_kind, step_of
 from cmgan_jax.system.outputs import plain, replacing
 
@@ -83,12 +84,14 @@ class Recorder:
     Args:
         folder: the run folder.
         step: the step that the run begins at; later records of an interrupted run are dropped, for they come again.
+        metric: name of the target metric, which its curves have.
 
     Attributes:
         records: all of the run so far, also those that could not be written.
     """
 
-    def __init__(self, folder: Path, step: int):
+    def __init__(self, folder: Path, step: int, metric: str = PESQ.name):
+        self._metric = metric
         path = folder / METRICS
         resumed = path.exists()
         # A torn record is before and after nothing, so it is dropped as well.
@@ -113,14 +116,14 @@ class Recorder:
         """
         self.records.append({"kind": kind, "step": step, **plain(numbers)})
         self._waiting.append((json.dumps(self.records[-1]) + "\n").encode())
-        points = {
+        points: dict[str, float] = {
             f"{kind}/{name}": value
             for name, value in _flat(numbers)
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         }
         try:
             self._write_waiting()
-            self._curves.add(step, points)
+            self._curves.add(step, self._named(points))
         except OSError as error:
             return error
         return None
@@ -148,6 +151,13 @@ class Recorder:
             self._file.close()
             self._curves.close()
         return 0
+
+    def _named(self, points: dict[str, float]) -> dict[str, float]:
+        """Points of curves, those called `score` under the metric's own name where no other curve has it."""
+        for name in [name for name in points if name.endswith("/score")]:
+            own, value = f"{name.removesuffix('score')}{self._metric}", points.pop(name)
+            points[own if points.get(own, value) == value else name] = value
+        return points
 
     def _write_waiting(self) -> None:
         while self._waiting:

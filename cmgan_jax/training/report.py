@@ -10,8 +10,10 @@ import numpy as np
 from cmgan_jax.config import Config
 from cmgan_jax.diagnosis.finding import Finding, Level
 from cmgan_jax.diagnosis.history import Columns, History
+from cmgan_jax.metrics.protocol import PESQ, Scale
 from cmgan_jax.report import webpage
 from cmgan_jax.report.charts import Axis, Series, line_chart, scatter
+from cmgan_jax.runs.records import upgraded
 
 PAGE = "report.html"
 
@@ -33,6 +35,7 @@ def build(
     findings: Sequence[Finding],
     seen: Mapping[str, Mapping[str, bytes]],
     origin: str | None = None,
+    scale: Scale = PESQ,
 ) -> str:
     """Make the page.
 
@@ -43,26 +46,29 @@ def build(
         findings: those that hold now.
         seen: pictures (PNG) of held-out files, by file and by what they show.
         origin: a sentence on what the run began with; None: random weights.
+        scale: of the target metric.
 
     Returns:
         HTML.
     """
-    history = History.from_records(records)
-    epochs = [record for record in records if record["kind"] == "epoch"]
+    history = History.from_records(records, metric=scale)
+    epochs = [upgraded(record) for record in records if record["kind"] == "epoch"]
     said = [record for record in records if record["kind"] == "finding"]
     curves = CurveGroup(history)
     body = [
         webpage.section("Findings", _findings(findings, said)),
-        webpage.section("What comes out", webpage.chart_grid(_outcome(curves))),
+        webpage.section("What comes out", webpage.chart_grid(_outcome(curves, scale))),
         webpage.section(
             "Whether the discriminator knows what it scores",
-            webpage.chart_grid([*_discriminator(curves), _calibration(epochs)]),
+            webpage.chart_grid([*_discriminator(curves, scale), _calibration(epochs, scale)]),
         ),
         webpage.section("What the generator follows", webpage.chart_grid(_generator(curves))),
-        webpage.section("Scores, updates and waits", webpage.chart_grid(_host(curves)) + _failures(epochs, config)),
+        webpage.section(
+            "Scores, updates and waits", webpage.chart_grid(_host(curves, scale)) + _failures(epochs, config)
+        ),
         webpage.section("Two held-out files over the epochs", _pictures(seen)) if any(seen.values()) else "",
     ]
-    return webpage.document(f"Training report: {name}", _subtitle(config, epochs, origin), "".join(body), STYLE)
+    return webpage.document(f"Training report: {name}", _subtitle(config, epochs, origin, scale), "".join(body), STYLE)
 
 
 class CurveGroup:
@@ -102,28 +108,30 @@ class CurveGroup:
 EPOCH = Axis("epoch")
 
 
-def _outcome(of: CurveGroup) -> Iterable[str]:
-    pesq = of.epochs("enhanced", "validation.pesq")
-    so_far = np.where(np.isfinite(pesq.y), np.fmax.accumulate(pesq.y), np.nan)
+def _outcome(of: CurveGroup, scale: Scale) -> Iterable[str]:
+    score = of.epochs("enhanced", "validation.score")
+    so_far = scale.oriented(np.fmax.accumulate(scale.oriented(score.y)))
+    best = Series("best so far", score.x, np.where(np.isfinite(score.y), so_far, np.nan), dashed=True)
     yield line_chart(
-        "Validation PESQ",
-        [pesq, Series("best so far", pesq.x, so_far, dashed=True), of.epochs("noisy", "noisy.pesq", dashed=True)],
+        f"Validation {scale.label}",
+        [score, best, of.epochs("noisy", "noisy.score", dashed=True)],
         EPOCH,
-        Axis("MOS, 1 to 4.64"),
-        "Whole held-out files. This is what the run is for.",
+        Axis("MOS, 1 to 4.64" if scale == PESQ else scale.axis),
+        "Whole held-out files. This is what the run is for." + ("" if scale.higher_is_better else " Lower is better."),
     )
-    yield line_chart(
-        "Validation SI-SDR",
-        [of.epochs("enhanced", "validation.si_sdr"), of.epochs("noisy", "noisy.si_sdr", dashed=True)],
-        EPOCH,
-        Axis("dB"),
-    )
+    for other, name, unit in ((PESQ.label, "pesq", "MOS, 1 to 4.64"), ("SI-SDR", "si_sdr", "dB")):
+        curve = of.epochs("enhanced", f"validation.{name}")
+        if name == scale.name or not (name == "si_sdr" or np.isfinite(curve.y).any()):
+            continue
+        noisy = of.epochs("noisy", f"noisy.{name}", dashed=True)
+        yield line_chart(f"Validation {other}", [curve, noisy], EPOCH, Axis(unit))
     yield line_chart(
         "Generator loss",
         [of.steps("training", "generator_loss"), of.epochs("validation, without its discriminator", "validation.loss")],
         EPOCH,
         Axis("weighted sum"),
-        "A loss that falls while PESQ falls no longer measures what is wanted.",
+        f"A loss that falls while {scale.label} {'falls' if scale.higher_is_better else 'rises'} no longer measures "
+        "what is wanted.",
     )
     terms = ("ri", "magnitude", "time", "adversarial")
     yield line_chart(
@@ -135,7 +143,7 @@ def _outcome(of: CurveGroup) -> Iterable[str]:
     )
 
 
-def _discriminator(of: CurveGroup) -> Iterable[str]:
+def _discriminator(of: CurveGroup, scale: Scale) -> Iterable[str]:
     yield line_chart(
         "Discriminator loss",
         [
@@ -148,23 +156,24 @@ def _discriminator(of: CurveGroup) -> Iterable[str]:
         "Strokes on the lower edge are exactly 0: windows of skipped updates.",
     )
     yield line_chart(
-        "Rank correlation with true PESQ",
+        f"Rank correlation with true {scale.label}",
         [of.steps("last scores of training", "rank_correlation"), of.epochs("held out", "validation.rank_correlation")],
         EPOCH,
         Axis("-1 to 1", low=0.0, high=1.0),
-        "1: it orders estimates as PESQ does. At 0 the generator learns nothing from it.",
+        f"1: it orders estimates as {scale.label} does. At 0 the generator learns nothing from it.",
     )
     yield line_chart(
         "Calibration error and bias",
         [
-            of.steps("error", "window_error", 3.5),
-            of.steps("bias", "window_bias", 3.5),
-            of.epochs("error, held out", "validation.calibration_error", 3.5),
-            of.epochs("bias, held out", "validation.calibration_bias", 3.5),
+            of.steps("error", "window_error", scale.span),
+            of.steps("bias", "window_bias", scale.span),
+            of.epochs("error, held out", "validation.calibration_error", scale.span),
+            of.epochs("bias, held out", "validation.calibration_bias", scale.span),
         ],
         EPOCH,
-        Axis("MOS"),
-        "Predicted less true PESQ: above 0 it scores too high.",
+        Axis(scale.axis),
+        f"{'Predicted less true' if scale.higher_is_better else 'True less predicted'} {scale.label}: above 0 it "
+        "judges too well.",
     )
     yield line_chart(
         "Score of clean speech",
@@ -174,26 +183,26 @@ def _discriminator(of: CurveGroup) -> Iterable[str]:
     )
     yield line_chart(
         "Spread of a batch's targets",
-        [of.steps("standard deviation", "target_spread", 3.5)],
+        [of.steps("standard deviation", "target_spread", scale.span)],
         EPOCH,
-        Axis("MOS", low=0.0),
+        Axis(scale.axis, low=0.0),
         "0: every item is taught the same score.",
     )
 
 
-def _calibration(epochs: Sequence[dict[str, Any]]) -> str:
-    """Predicted against true PESQ of the held-out crops: in the first epoch and in the last."""
+def _calibration(epochs: Sequence[dict[str, Any]], scale: Scale) -> str:
+    """Predicted against true scores of the held-out crops: in the first epoch and in the last."""
     groups = []
     for record in (epochs[0], *epochs[1:][-1:]):
-        sides = (record["validation"].get(name, []) for name in ("pesq_targets", "predicted"))
-        true, predicted = (1 + 3.5 * np.array(side, np.float64) for side in sides)
+        sides = (record["validation"].get(name, []) for name in ("score_targets", "predicted"))
+        true, predicted = (scale.score_of(np.array(side, np.float64)) for side in sides)
         groups.append(Series(f"epoch {record['epoch']}", true, predicted))
     return scatter(
-        "Predicted against true PESQ",
+        f"Predicted against true {scale.label}",
         groups,
-        Axis("true, MOS"),
-        Axis("predicted, MOS"),
-        "Held-out crops; on the dashed line it is right.",
+        Axis(f"true, {scale.axis}"),
+        Axis(f"predicted, {scale.axis}"),
+        f"Held-out crops; on the dashed line it is right. {scale.range_in_words}",
     )
 
 
@@ -226,7 +235,7 @@ def _generator(of: CurveGroup) -> Iterable[str]:
     )
 
 
-def _host(of: CurveGroup) -> Iterable[str]:
+def _host(of: CurveGroup, scale: Scale) -> Iterable[str]:
     yield line_chart(
         "Scores and updates",
         [
@@ -242,7 +251,7 @@ def _host(of: CurveGroup) -> Iterable[str]:
         "Where a step's time goes",
         [
             of.steps("whole step", "step_ms"),
-            of.steps("waiting for PESQ", "pesq_wait_ms"),
+            of.steps(f"waiting for {scale.label}", "score_wait_ms"),
             of.steps("waiting for data", "data_wait_ms"),
         ],
         EPOCH,
@@ -258,10 +267,13 @@ def _findings(findings: Sequence[Finding], said: Sequence[dict[str, Any]]) -> st
     return f"{now}<details><summary>As they were first passed ({len(said)})</summary>{first}</details>"
 
 
-def _subtitle(config: Config, epochs: Sequence[dict[str, Any]], origin: str | None) -> str:
-    scored = [record for record in epochs if record["validation"]["pesq"] is not None]
-    best = max(scored, key=lambda record: record["validation"]["pesq"], default=None)
-    worth = f"best PESQ {best['validation']['pesq']:.2f} in epoch {best['epoch']}" if best else "no PESQ yet"
+def _subtitle(config: Config, epochs: Sequence[dict[str, Any]], origin: str | None, scale: Scale) -> str:
+    scored = [record for record in epochs if record["validation"]["score"] is not None]
+    choose = max if scale.higher_is_better else min
+    best = choose(scored, key=lambda record: record["validation"]["score"], default=None)
+    worth = (
+        f"best {scale.named(best['validation']['score'])} in epoch {best['epoch']}" if best else f"no {scale.label} yet"
+    )
     return (
         f"Recipe {config.recipe}, preset {config.preset}, failed scores: {config.targets.policy}; "
         f"epoch {epochs[-1]['epoch']} of {config.epochs}, {worth}" + (f". {origin}" if origin else "")

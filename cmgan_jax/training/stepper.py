@@ -1,4 +1,4 @@
-"""One training step from the host's side: three programs on the devices, PESQ in between."""
+"""One training step from the host's side: three programs on the devices, scores in between."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,9 +13,8 @@ from jax.profiler import TraceAnnotation
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.training.health import SMALL_LOSS, Pairs, adversarial_part, bias_and_error
-from cmgan_jax.training.hosts import NONE, Wish
 from cmgan_jax.training.parallel import Placement, gather
-from cmgan_jax.training.pesq_targets import PendingTargets, ScoreReport, Targets, TargetScorer, target_of
+from cmgan_jax.training.pesq_targets import PendingTargets, ScoreReport, Targets, TargetScorer
 from cmgan_jax.training.state import TrainState, rate_factor
 from cmgan_jax.training.steps import ADVERSARIAL, OTHERS, WHOLE, Forward, Metrics, Steps, compile_steps
 
@@ -38,14 +37,14 @@ class StepResult:
         """Download the values.
 
         Returns:
-            Scalars by name, NaN where there is none: losses as in `steps`, PESQ as MOS (1 to 4.64), milliseconds
+            Scalars by name, NaN where there is none: losses as in `steps`, `score` in the metric's unit, milliseconds
             that devices waited for scores; and the discriminator's predictions of the valid scores beside these.
         """
         host = {name: np.asarray(value) for name, value in self.metrics.items()}
         valid = self.targets.valid
-        # Against true PESQ, whatever the policy made of it.
+        # Against true scores, whatever the policy made of them.
         predicted = host.pop("predicted").reshape(-1)[valid].astype(np.float64)
-        pairs = Pairs(predicted, target_of(self.report.pesq[valid], clip=False))
+        pairs = Pairs(predicted, self.report.true[valid])
         bias, error = bias_and_error(pairs)
         values = {name: float(value) for name, value in host.items()}
         if "adversarial_norm" in values:
@@ -58,10 +57,10 @@ class StepResult:
             "discriminator_loss_small": float(loss < SMALL_LOSS),
             "valid_share": 1 - sum(self.report.failures.values()) / len(valid),
             "target_spread": float(np.std(self.targets.value)),
-            "pesq": self.report.mean,
+            "score": self.report.mean,
             "calibration_bias": bias,
             "calibration_error": error,
-            "pesq_wait_ms": 1e3 * self.report.waited,
+            "score_wait_ms": 1e3 * self.report.waited,
         }, pairs
 
 
@@ -79,7 +78,7 @@ class Stepper:
     Args:
         config: the run's configuration.
         placement: devices.
-        scorer: host PESQ.
+        scorer: scores estimates on the host.
         state: both networks, on those devices. It is donated: read `state` back from here.
         steps: the programs; None: those of the config.
     """
@@ -108,7 +107,6 @@ class Stepper:
         batch: Crops,
         step: int,
         epoch: int,
-        wish: Wish = NONE,
         following: Crops | None = None,
     ) -> StepResult:
         """Run one step.
@@ -117,9 +115,8 @@ class Stepper:
             batch: `clean` and `noisy`, float32[batch, S] in [-1, 1]: this host's rows.
             step: updates attempted before this one.
             epoch: counted from 0; sets the learning rates.
-            wish: this host's for what follows; the report has what all do.
             following: the next step's batch. Its forward pass, which the discriminator has no part in, then begins
-                here, so that PESQ has a whole step's time: the same values, sooner.
+                here, so that scoring has a whole step's time: the same values, sooner.
 
         Raises:
             ValueError: the step before was told of another batch.
@@ -147,8 +144,8 @@ class Stepper:
             last = self._ahead.forward.loss
         idle = self._aside.submit(_when_computed, last)
         pending = scoring.result()
-        with TraceAnnotation("wait for PESQ"):
-            targets, report = pending.collect(wish, idle)
+        with TraceAnnotation("wait for scores"):
+            targets, report = pending.collect(idle)
         put = self._placement
         discriminator, update_metrics = self._steps.update(
             replace(self.state.discriminator, batch_stats=spectral_vectors),

@@ -1,4 +1,4 @@
-"""What a model is worth on held-out material: losses on fixed crops, PESQ and SI-SDR on full files."""
+"""What a model is worth on held-out material: losses on fixed crops; the target metric, PESQ and SI-SDR on files."""
 
 import math
 from collections.abc import Collection
@@ -15,6 +15,7 @@ from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.evaluation.scores import TIME_LIMIT
 from cmgan_jax.inference.enhance import enhance
 from cmgan_jax.metrics.measures import si_sdr
+from cmgan_jax.metrics.protocol import PESQ, Scale
 from cmgan_jax.metrics.scoring_pool import PesqPool, Score
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.models.generator import Generator
@@ -22,7 +23,6 @@ from cmgan_jax.precision import as_configured
 from cmgan_jax.spectral import istft, magnitude, uncompress
 from cmgan_jax.training.health import Pairs, bias_and_error, rank_correlation
 from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss
-from cmgan_jax.training.pesq_targets import target_of
 from cmgan_jax.training.steps import features
 
 ATTEMPTS = 2
@@ -51,10 +51,11 @@ class Scored(NamedTuple):
     """What enhancing the held-out files gave.
 
     Attributes:
-        summary: `pesq` (mean MOS of the files that are compared; None unless every one of them was scored, since a mean
-            of others does not compare), `complete` (whether that is so), `si_sdr` (mean of the same files, dB; NaN if
-            there are none), `scored`, `files` (how many are compared), `unscored` (reasons by file name), and, where it
-            is not complete, `pesq_partial`: the mean of those scored, None if none was.
+        numbers: `score` (mean of the target metric over the files that are compared; None unless every one of them was
+            scored, since a mean of others does not compare), `complete` (whether that is so), `pesq` (mean MOS of those
+            of them that PESQ can score as they are, noisy; None unless it scored each), `si_sdr` (mean of the compared
+            files, dB; NaN if there are none), `scored`, `files` (how many are compared), `unscored` (reasons by file
+            name), and, where it is not complete, `score_partial`: the mean of those scored, None if none was.
         enhanced: float32[S'] of the files that are shown, by name.
     """
 
@@ -104,8 +105,10 @@ def measure_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *
     return ValidationBatch({"loss": loss} | {f"loss_{name}": term for name, term in terms.items()}, prediction, audio)
 
 
-def measure_crops(generator: Any, discriminator: Any, held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
-    """Losses on the fixed crops, and how far the discriminator is from their true PESQ.
+def measure_crops(
+    generator: Any, discriminator: Any, held: Held, config: Config, pool: PesqPool, scale: Scale = PESQ
+) -> dict[str, Any]:
+    """Losses on the fixed crops, and how far the discriminator is from their true scores.
 
     Crops and not whole files: the discriminator has never heard another length.
 
@@ -114,11 +117,12 @@ def measure_crops(generator: Any, discriminator: Any, held: Held, config: Config
         discriminator: variables of the discriminator.
         held: the crops, each counted once whatever the batch.
         config: the run's configuration.
-        pool: where PESQ is computed, while the next batch is enhanced.
+        pool: where the target metric is computed, while the next batch is enhanced.
+        scale: of the target metric.
 
     Returns:
         Means of the losses by name; `calibration_bias`, `calibration_error` and `rank_correlation` over the crops that
-        could be scored, and these as `predicted` and `pesq_targets`, (PESQ - 1) / 3.5.
+        could be scored, and these as `predicted` and `score_targets`, the scores as targets, not clipped.
     """
     count = len(held.crops["clean"])
     collected: dict[str, list[np.ndarray]] = {}
@@ -136,19 +140,19 @@ def measure_crops(generator: Any, discriminator: Any, held: Held, config: Config
             collected.setdefault(name, []).append(values)
         predictions.append(measured.prediction)
         futures += [pool.score(*pair) for pair in zip(batch["clean"], measured.estimate, strict=False)]
-    pesq = np.array([future.result().pesq for future in futures], np.float64)
-    pairs = Pairs(np.concatenate(predictions).astype(np.float64), target_of(pesq, clip=False)).finite()
+    scores = np.array([future.result().value for future in futures], np.float64)
+    pairs = Pairs(np.concatenate(predictions).astype(np.float64), scale.target(scores, clip=False)).finite()
     bias, error = bias_and_error(pairs)
     return {name: float(np.mean(np.concatenate(values))) for name, values in collected.items()} | {
         "calibration_bias": bias,
         "calibration_error": error,
         "rank_correlation": rank_correlation(pairs),
         "predicted": pairs.predicted.tolist(),
-        "pesq_targets": pairs.true.tolist(),
+        "score_targets": pairs.true.tolist(),
     }
 
 
-def score_noisy(held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
+def score_noisy(held: Held, config: Config, pool: PesqPool, scale: Scale = PESQ) -> dict[str, Any]:
     """Score the held-out files as they are, and find which of them can be scored at all.
 
     A clean file that PESQ hears no speech in, or a pair that ends its process, can be scored in no epoch. It would make
@@ -157,79 +161,131 @@ def score_noisy(held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
     Args:
         held: the files.
         config: the run's configuration.
-        pool: where PESQ is computed.
+        pool: where scores are computed.
+        scale: of the target metric.
 
     Returns:
-        `pesq` (mean MOS of those scored; None if none was), `si_sdr` (mean of the same, dB; NaN likewise), `scored`,
-        `files` (all of them), and `unscored`: reasons by file name, of those that no epoch is to score.
+        `score` (mean of the target metric over those scored; None if none was), `pesq` (mean MOS likewise), `si_sdr`
+        (mean of the files that the target metric scored, dB; NaN if none), `scored`, `files` (all of them), and
+        `unscored`: reasons by file name, of those that no epoch is to score. Where the target metric is not PESQ,
+        `pesq_unscored` are those that PESQ is not to score.
     """
-    scores, distances, _ = _score(None, held, config, pool, ())
-    reasons = _reasons(scores)
-    return {
-        "pesq": _mean_pesq(scores),
-        "si_sdr": _mean([distance for name, distance in distances.items() if name not in reasons]),
-        "scored": len(scores) - len(reasons),
-        "files": len(scores),
+    files = _score(None, held, config, pool, (), () if scale.name != PESQ.name else None)
+    reasons = _reasons(files.scores)
+    numbers = {
+        "score": _mean_score(files.scores),
+        "pesq": _mean_score(files.scores if files.pesq is None else files.pesq),
+        "si_sdr": _mean([distance for name, distance in files.distances.items() if name not in reasons]),
+        "scored": len(files.scores) - len(reasons),
+        "files": len(files.scores),
         "unscored": reasons,
     }
+    return numbers if files.pesq is None else numbers | {"pesq_unscored": _reasons(files.pesq)}
 
 
-def score_files(generator: Any, held: Held, config: Config, pool: PesqPool, left_out: Collection[str] = ()) -> Scored:
+def score_files(
+    generator: Any,
+    held: Held,
+    config: Config,
+    pool: PesqPool,
+    left_out: Collection[str] = (),
+    scale: Scale = PESQ,
+    pesq_left_out: Collection[str] = (),
+) -> Scored:
     """Enhance full files and score each against its clean reference.
 
     Args:
         generator: variables of the generator.
         held: the files.
         config: the run's configuration.
-        pool: where PESQ is computed, while the next file is enhanced.
+        pool: where scores are computed, while the next file is enhanced.
         left_out: names of those that are not scored, `unscored` of `score_noisy`.
+        scale: of the target metric.
+        pesq_left_out: names of those that PESQ does not score where it is not the target metric, `pesq_unscored`.
     """
-    scores, distances, kept = _score(generator, held, config, pool, left_out)
-    reasons, mean = _reasons(scores), _mean_pesq(scores)
-    complete = bool(scores) and not reasons
+    files = _score(generator, held, config, pool, left_out, pesq_left_out if scale.name != PESQ.name else None)
+    reasons, mean = _reasons(files.scores), _mean_score(files.scores)
+    complete = bool(files.scores) and not reasons
+    score = mean if complete else None
     numbers = {
-        "pesq": mean if complete else None,
+        "score": score,
         "complete": complete,
-        "si_sdr": _mean(list(distances.values())),
-        "scored": len(scores) - len(reasons),
-        "files": len(scores),
+        "pesq": score if files.pesq is None else None if _reasons(files.pesq) else _mean_score(files.pesq),
+        "si_sdr": _mean(list(files.distances.values())),
+        "scored": len(files.scores) - len(reasons),
+        "files": len(files.scores),
         "unscored": reasons,
     }
-    return Scored(numbers if complete else numbers | {"pesq_partial": mean}, kept)
+    return Scored(numbers if complete else numbers | {"score_partial": mean}, files.kept)
+
+
+class _Files(NamedTuple):
+    """Scores by the target metric, PESQ where that is another one, SI-SDR by file name, and files that are shown."""
+
+    scores: dict[str, Score]
+    pesq: dict[str, Score] | None
+    distances: dict[str, float]
+    kept: dict[str, np.ndarray]
 
 
 def _score(
-    generator: Any | None, held: Held, config: Config, pool: PesqPool, left_out: Collection[str]
-) -> tuple[dict[str, Score], dict[str, float], dict[str, np.ndarray]]:
-    """PESQ and SI-SDR of the files by name, and the enhanced ones that are shown, also if they are left out."""
-    scores: dict[str, Score] = {}
-    distances: dict[str, float] = {}
-    kept: dict[str, np.ndarray] = {}
+    generator: Any | None,
+    held: Held,
+    config: Config,
+    pool: PesqPool,
+    left_out: Collection[str],
+    pesq_left_out: Collection[str] | None,
+) -> _Files:
+    """Score the files, and keep the enhanced ones that are shown, also if they are left out.
+
+    Args:
+        generator: see `score_files`; None: the files as they are.
+        held: likewise.
+        config: likewise.
+        pool: likewise.
+        left_out: likewise.
+        pesq_left_out: likewise; None: PESQ is the target metric.
+    """
+    files = _Files({}, None if pesq_left_out is None else {}, {}, {})
     shown = {name for name, _, _ in held.shown}
     # Whole files take longer than the crops that the run's limit is for.
     limit = max(config.targets.time_limit, TIME_LIMIT)
     for _ in range(ATTEMPTS):
-        futures = {}
+        futures, pesq = {}, {}
         for name, clean, noisy in held.files:
-            counts = name not in left_out and (name not in scores or scores[name].failure is not None)
-            if not counts and (name in kept or name not in shown):
+            counts = name not in left_out and _lacks(files.scores, name)
+            beside = (
+                files.pesq is not None
+                and name not in left_out
+                and name not in (pesq_left_out or ())
+                and _lacks(files.pesq, name)
+            )
+            if not (counts or beside) and (name in files.kept or name not in shown):
                 continue
             enhanced = noisy if generator is None else enhance(generator, noisy, config)
             if name in shown:
-                kept[name] = enhanced
+                files.kept[name] = enhanced
             if counts:
                 futures[name] = pool.score(clean, enhanced, time_limit=limit)
-                distances[name] = float(si_sdr(clean, enhanced))
-        scores |= {name: future.result() for name, future in futures.items()}
-    return scores, distances, kept
+                files.distances[name] = float(si_sdr(clean, enhanced))
+            if beside:
+                pesq[name] = pool.score(clean, enhanced, time_limit=limit, metric=PESQ.name)
+        files.scores.update({name: future.result() for name, future in futures.items()})
+        if files.pesq is not None:
+            files.pesq.update({name: future.result() for name, future in pesq.items()})
+    return files
+
+
+def _lacks(scores: dict[str, Score], name: str) -> bool:
+    return name not in scores or scores[name].failure is not None
 
 
 def _reasons(scores: dict[str, Score]) -> dict[str, str]:
     return {name: str(score.failure) for name, score in scores.items() if score.failure is not None}
 
 
-def _mean_pesq(scores: dict[str, Score]) -> float | None:
-    values = [score.pesq for score in scores.values() if score.failure is None]
+def _mean_score(scores: dict[str, Score]) -> float | None:
+    values = [score.value for score in scores.values() if score.failure is None]
     return _mean(values) if values else None
 
 
