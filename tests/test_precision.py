@@ -132,7 +132,7 @@ def passes() -> dict[str, Any]:
 
     def both(generator: Any, judge: Any, batch: Any, value: Array, weight: Array, *, config: Any) -> Any:
         forward = generator_forward(generator, batch, config=config)
-        of_generator, judged, adversarial = generator_gradient(judge, forward, jnp.ones(2), config=config)
+        of_generator, judged, adversarial = generator_gradient(judge, forward, config=config)
         judge = replace(judge, batch_stats=judged)
         magnitudes = forward.clean_magnitude, forward.estimate_magnitude
         of_judge, _, losses = discriminator_gradient(judge, *magnitudes, value, weight, config=config)
@@ -215,7 +215,7 @@ def test_programs_state_how_precise_their_products_are(precision: str, stated: s
 
     def both(generator: Any, judge: Any, batch: Any) -> Any:
         forward = generator_forward(generator, batch, config=config)
-        rest = judge, forward, jnp.ones(2), jnp.float32(1e-3)
+        rest = judge, forward, jnp.float32(1e-3)
         return generator_backward(generator, None, *rest, config=config)[0].params
 
     mapped = jax.vmap(both, (None, None, 0), axis_name=AXIS)

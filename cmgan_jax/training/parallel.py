@@ -41,10 +41,6 @@ class Placement:
         """Put every leaf, whole, on every device; all hosts have the same ones."""
         return jax.device_put(tree, self._replicated)
 
-    def copy(self, tree: Any) -> Any:
-        """A replicated tree in buffers of its own, to be donated in its place."""
-        return jax.device_put(tree, self._replicated, may_alias=False)
-
     def describe(self, shapes: Any) -> Any:
         """The same tree with the sharding that `replicate` gives, for a restore without a copy in between."""
         return jax.tree.map(

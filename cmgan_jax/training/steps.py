@@ -28,12 +28,10 @@ from cmgan_jax.spectral import compress, istft, magnitude, stft, uncompress, uni
 from cmgan_jax.training.draws import Draw, key_of
 from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss, weighted_mse
 from cmgan_jax.training.parallel import Placement
-from cmgan_jax.training.state import NetState, optimiser
+from cmgan_jax.training.state import NetState
+from cmgan_jax.training.update import apply_gradient, move_average
 
 Metrics = dict[str, Array]
-
-WHOLE, OTHERS, ADVERSARIAL = (1.0, 1.0), (1.0, 0.0), (0.0, 1.0)
-"""Parts of the generator's loss: everything, everything but the adversarial term, that term alone."""
 
 
 class Forward(NamedTuple):
@@ -150,7 +148,6 @@ def generator_backward(
     average: Any,
     discriminator: NetState,
     forward: Forward,
-    parts: Array,
     rate: Array,
     *,
     config: Config,
@@ -164,8 +161,6 @@ def generator_backward(
         average: the moving average of its parameters, or None.
         discriminator: in training mode as in the published code (one power iteration, dropout).
         forward: what the forward pass left; where its loss is not finite no update is made.
-        parts: float[2], what the other terms together and the adversarial one count: `WHOLE`, or one alone to ask for
-            the norm of its gradient.
         rate: float[], learning rate.
         config: the run's configuration.
 
@@ -173,7 +168,7 @@ def generator_backward(
         The state and the average after the step; the discriminator's spectral-norm vectors after the pass; the loss
         and its adversarial term, norm of the raw gradient, and whether the update was made.
     """
-    gradient, spectral_vectors, metrics = generator_gradient(discriminator, forward, parts, config=config)
+    gradient, spectral_vectors, metrics = generator_gradient(discriminator, forward, config=config)
     finite = jnp.isfinite(metrics["generator_loss"])
     network, applied = apply_gradient(generator, gradient, forward.stats, rate, finite, config)
     if average is not None:
@@ -182,27 +177,62 @@ def generator_backward(
 
 
 @as_configured
-def generator_gradient(
-    discriminator: NetState, forward: Forward, parts: Array, *, config: Config
-) -> tuple[Any, Any, Metrics]:
+def generator_gradient(discriminator: NetState, forward: Forward, *, config: Config) -> tuple[Any, Any, Metrics]:
     """Raw gradient of the mean loss, the discriminator's spectral-norm vectors, the loss and its adversarial term.
 
     For the arguments see `generator_backward`.
     """
+    weighted, pull, (term, spectral_vectors) = _weighted_adversarial(discriminator, forward, config)
+    one = jnp.ones(())
+    (gradient,) = forward.residual((one, *pull(one)))
+    gradient, weighted, term = jax.lax.pmean((gradient, weighted, term), AXIS)
+    return gradient, spectral_vectors, {"generator_loss": forward.loss + weighted, "loss_adversarial": term}
 
-    def adversarial(estimate_magnitude: Array) -> tuple[Array, tuple[Array, Any]]:
+
+@as_configured
+def gradient_norms(discriminator: NetState, forward: Forward, *, config: Config) -> Metrics:
+    """Measure how much of the generator's gradient is the adversarial term's; nothing is updated.
+
+    The other terms' gradient and the adversarial one's add up to `generator_gradient`.
+
+    Args:
+        discriminator: the state that `generator_backward` saw.
+        forward: what the forward pass left.
+        config: the run's configuration.
+
+    Returns:
+        Norms of the gradients of the global batch's mean loss, float[] each: `others_norm` of the loss without its
+        adversarial term, `adversarial_norm` of that term with its weight.
+    """
+    _, pull, _ = _weighted_adversarial(discriminator, forward, config)
+
+    def norm(weights: Array) -> Array:
+        (gradient,) = forward.residual((weights[0], *pull(weights[1])))
+        return _norm(jax.lax.pmean(gradient, AXIS))
+
+    # One after the other in a loop: compiled once, and no more memory than a single backward pass.
+    others, adversarial = jax.lax.map(norm, jnp.eye(2))
+    return {"others_norm": others, "adversarial_norm": adversarial}
+
+
+def _weighted_adversarial(
+    discriminator: NetState, forward: Forward, config: Config
+) -> tuple[Array, Callable[[Array], Any], tuple[Array, Any]]:
+    """The adversarial term times its weight, its pull-back to magnitudes, and (the term, spectral-norm vectors)."""
+
+    def loss(estimate_magnitude: Array) -> tuple[Array, tuple[Array, Any]]:
         score, stats = _discriminate(
             discriminator, forward.clean_magnitude, estimate_magnitude, Draw.ADVERSARIAL, config
         )
         term = adversarial_loss(score)
         return config.loss.adversarial * term, (term, stats)
 
-    weighted, pull, (term, spectral_vectors) = jax.vjp(adversarial, forward.estimate_magnitude, has_aux=True)
-    (pulled,) = pull(parts[1])
-    # Apart, so that the same program gives the gradient of their sum or of either.
-    (gradient,) = forward.residual((parts[0], pulled))
-    gradient, weighted, term = jax.lax.pmean((gradient, weighted, term), AXIS)
-    return gradient, spectral_vectors, {"generator_loss": forward.loss + weighted, "loss_adversarial": term}
+    return jax.vjp(loss, forward.estimate_magnitude, has_aux=True)
+
+
+def _norm(gradient: Any) -> Array:
+    vector, _ = ravel_pytree(gradient)
+    return jnp.linalg.norm(vector)
 
 
 def discriminator_update(
@@ -281,31 +311,6 @@ def discriminator_gradient(
     return gradient, stats, metrics
 
 
-def apply_gradient(
-    network: NetState, gradient: Any, stats: Any, rate: Array, made: Array, config: Config
-) -> tuple[NetState, Metrics]:
-    """AdamW, unless the gradient is not finite or the update is not to be made; the step counts in any case."""
-    # One long vector: hundreds of small arrays would each bring their own kernels, to compile and to launch.
-    flat, _ = ravel_pytree(gradient)
-    vector, unravel = ravel_pytree(network.params)
-    norm = jnp.linalg.norm(flat)
-    made = made & jnp.isfinite(norm)
-    updates, moments = optimiser(config.optimiser).update(flat, network.opt_state, vector)
-    params = unravel(jnp.where(made, vector - rate * jnp.asarray(updates), vector))
-    chosen = jax.tree.map(
-        lambda new, old: jnp.where(made, new, old), (stats, moments), (network.batch_stats, network.opt_state)
-    )
-    return NetState(network.step + 1, params, *chosen), {"gradient_norm": norm, "update": made.astype(jnp.float32)}
-
-
-def move_average(average: Any, params: Any, step: Array, config: Config) -> Any:
-    """The moving average of the parameters after one more step; its memory is short at first (1 + n over 10 + n)."""
-    count = step.astype(jnp.float32)
-    decay = jnp.minimum(config.optimiser.ema_decay, (1 + count) / (10 + count))
-    (mean, unravel), (new, _) = ravel_pytree(average), ravel_pytree(params)
-    return unravel(decay * mean + (1 - decay) * new)
-
-
 def _of_first_device(tree: Any) -> Any:
     first = jax.lax.axis_index(AXIS) == 0
     return jax.lax.psum(jax.tree.map(lambda x: jnp.where(first, x, 0.0), tree), AXIS)
@@ -318,11 +323,12 @@ def _level_db(estimate: Array, clean: Array) -> Array:
 
 
 class Steps(NamedTuple):
-    """The three programs, compiled for a placement; arrays [D, B, ...], states whole."""
+    """The programs, compiled for a placement; arrays [D, B, ...], states whole. `norms` is not part of every step."""
 
     forward: Callable[..., Forward]
     backward: Callable[..., tuple[NetState, Any, Any, Metrics]]
     update: Callable[..., tuple[NetState, Metrics]]
+    norms: Callable[..., Metrics]
 
 
 def compile_steps(config: Config, placement: Placement) -> Steps:
@@ -332,11 +338,12 @@ def compile_steps(config: Config, placement: Placement) -> Steps:
     forward = placement.map(partial(generator_forward, config=config), (None, 0), left)
     backward = placement.map(
         partial(generator_backward, config=config),
-        (None, None, None, left, None, None),
+        (None, None, None, left, None),
         (None, None, None, None),
         donate=(0, 1),
     )
     update = placement.map(
         partial(discriminator_update, config=config), (None, 0, 0, 0, 0, None, None), (None, None), donate=(0,)
     )
-    return Steps(forward, backward, update)
+    norms = placement.map(partial(gradient_norms, config=config), (None, left), None)
+    return Steps(forward, backward, update, norms)
