@@ -12,6 +12,7 @@ from jax import Array
 
 from cmgan_jax.config import Config
 from cmgan_jax.models.discriminator import Discriminator
+from cmgan_jax.models.networks import make_networks
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.shapes import AXIS
 from cmgan_jax.training.parallel import Placement
@@ -25,6 +26,7 @@ from cmgan_jax.training.steps import (
 from cmgan_jax.training.update import apply_gradient
 
 TINY = override(make_config("recommended", "tiny"), {"data.crop_seconds": 0.25})
+NETWORKS = make_networks(TINY, AXIS)
 RATE = 1e-3
 
 
@@ -95,11 +97,11 @@ def test_devices_agree_on_the_raw_gradients() -> None:
     """1 and 4 devices, the same global batch, dropout on: gradients before Adam, which would hide a wrong scale."""
 
     def gradients(generator: Any, discriminator: Any, batch: Any, value: Array, weight: Array) -> Any:
-        forward = generator_forward(generator, batch, config=TINY)
-        of_generator, judged, _ = generator_gradient(discriminator, forward, config=TINY)
+        forward = generator_forward(generator, batch, config=TINY, networks=NETWORKS)
+        of_generator, judged, _ = generator_gradient(discriminator, forward, config=TINY, networks=NETWORKS)
         moved = replace(discriminator, batch_stats=judged)
         magnitudes = forward.clean_magnitude, forward.estimate_magnitude
-        of_judge, _, _ = discriminator_gradient(moved, *magnitudes, value, weight, config=TINY)
+        of_judge, _, _ = discriminator_gradient(moved, *magnitudes, value, weight, config=TINY, networks=NETWORKS)
         return of_generator, of_judge, forward.stats
 
     found = []
@@ -148,7 +150,10 @@ def test_gradient_norms_are_those_of_the_losses() -> None:
     for name, config in zip(("others_norm", "adversarial_norm"), without, strict=True):
         gradient = put.map(
             lambda generator, judge, batch, config=config: generator_gradient(
-                judge, generator_forward(generator, batch, config=config), config=config
+                judge,
+                generator_forward(generator, batch, config=config, networks=make_networks(config, AXIS)),
+                config=config,
+                networks=make_networks(config, AXIS),
             )[0],
             (None, None, 0),
             None,
@@ -270,7 +275,7 @@ def test_statistics_of_separate_batchnorm_are_the_first_device_s() -> None:
 
 
 def _statistics(generator: Any, batch: Any, *, config: Config) -> Any:
-    return generator_forward(generator, batch, config=config).stats
+    return generator_forward(generator, batch, config=config, networks=make_networks(config, AXIS)).stats
 
 
 def test_adamw_is_torch_s() -> None:
@@ -310,7 +315,7 @@ def test_time_reference_of_the_published_head() -> None:
 
 
 def _audio_and_loss(generator: Any, batch: Any, *, config: Config) -> tuple[Array, Array]:
-    forward = generator_forward(generator, batch, config=config)
+    forward = generator_forward(generator, batch, config=config, networks=make_networks(config, AXIS))
     return forward.estimate, forward.metrics["loss_time"]
 
 

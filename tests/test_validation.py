@@ -10,6 +10,7 @@ import pytest
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.metrics.pesq_score import Failure, Score, failed
 from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.models.networks import make_networks
 from cmgan_jax.recipes import make_config
 from cmgan_jax.system import checksums
 from cmgan_jax.system.outputs import write_json
@@ -19,6 +20,7 @@ from cmgan_jax.training.selection import improves, kept_best
 from cmgan_jax.training.validation import Held, score_files, score_noisy
 
 CONFIG = make_config("recommended", "tiny")
+NETWORKS = make_networks(CONFIG)
 Outcome = float | Failure
 
 
@@ -57,11 +59,11 @@ def held(count: int) -> Held:
 @pytest.fixture(autouse=True)
 def unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator that changes nothing."""
-    monkeypatch.setattr(validation, "enhance", lambda generator, noisy, config: noisy)
+    monkeypatch.setattr(validation, "enhance", lambda generator, noisy, config, networks: noisy)
 
 
 def epoch(*outcomes: Outcome | list[Outcome], left_out: tuple[str, ...] = ()) -> dict[str, Any]:
-    return score_files({}, held(len(outcomes)), CONFIG, pooled(Pool(*outcomes)), left_out).summary
+    return score_files({}, held(len(outcomes)), CONFIG, pooled(Pool(*outcomes)), NETWORKS, left_out).summary
 
 
 def test_an_epoch_that_lacks_a_score_is_incomplete_and_cannot_win() -> None:
@@ -87,7 +89,7 @@ def test_a_score_that_fails_once_is_there_at_the_second_attempt(failure: Failure
     found = epoch([failure, 1.2], 2.8)
     assert (found["pesq"], found["complete"]) == (2.0, True)
     pool = Pool(failure, 2.8)
-    score_files({}, held(2), CONFIG, pooled(pool))
+    score_files({}, held(2), CONFIG, pooled(pool), NETWORKS)
     assert pool.asked == 3
 
 
@@ -106,7 +108,7 @@ def test_a_file_that_cannot_be_scored_is_left_out_of_every_epoch() -> None:
 
 
 def test_the_files_that_are_shown_are_enhanced_also_where_they_are_left_out() -> None:
-    shown = score_files({}, held(3), CONFIG, pooled(Pool(2.0, 2.0, 2.0)), ("0", "1")).enhanced
+    shown = score_files({}, held(3), CONFIG, pooled(Pool(2.0, 2.0, 2.0)), NETWORKS, ("0", "1")).enhanced
     assert set(shown) == {"0", "2"}
 
 

@@ -16,8 +16,7 @@ from cmgan_jax.evaluation.scores import TIME_LIMIT
 from cmgan_jax.inference.enhance import enhance
 from cmgan_jax.metrics.measures import si_sdr
 from cmgan_jax.metrics.scoring_pool import PesqPool, Score
-from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.models.generator import Generator
+from cmgan_jax.models.networks import Networks
 from cmgan_jax.precision import as_configured
 from cmgan_jax.spectral import istft, magnitude, uncompress
 from cmgan_jax.training.health import Pairs, bias_and_error, rank_correlation
@@ -76,9 +75,11 @@ class ValidationBatch(NamedTuple):
     estimate: Array
 
 
-@partial(jax.jit, static_argnames=("config",))
+@partial(jax.jit, static_argnames=("config", "networks"))
 @as_configured
-def measure_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *, config: Config) -> ValidationBatch:
+def measure_batch(
+    generator: Any, discriminator: Any, batch: dict[str, Array], *, config: Config, networks: Networks
+) -> ValidationBatch:
     """Enhance crops in evaluation mode, take the losses of each, and ask the discriminator.
 
     Args:
@@ -86,13 +87,13 @@ def measure_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *
         discriminator: variables of the discriminator.
         batch: `clean` and `noisy`, float[B, S].
         config: the run's configuration.
+        networks: both networks, without an axis.
     """
     noisy, clean, reference = features(batch, config)
-    spectrum = cast(Array, Generator(config.generator, dtype=config.dtype).apply(generator, noisy, train=False))
+    spectrum = cast(Array, networks.generator.apply(generator, noisy, train=False))
     audio = istft(uncompress(spectrum, config.spectral), config.spectral)
     magnitudes = magnitude(clean), magnitude(spectrum)
-    network = Discriminator(config.discriminator, dtype=config.dtype)
-    prediction = cast(Array, network.apply(discriminator, *magnitudes, train=False))
+    prediction = cast(Array, networks.discriminator.apply(discriminator, *magnitudes, train=False))
     terms = {
         "ri": jax.vmap(ri_loss)(spectrum, clean),
         "magnitude": jax.vmap(magnitude_loss)(*reversed(magnitudes)),
@@ -104,7 +105,9 @@ def measure_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *
     return ValidationBatch({"loss": loss} | {f"loss_{name}": term for name, term in terms.items()}, prediction, audio)
 
 
-def measure_crops(generator: Any, discriminator: Any, held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
+def measure_crops(
+    generator: Any, discriminator: Any, held: Held, config: Config, pool: PesqPool, networks: Networks
+) -> dict[str, Any]:
     """Losses on the fixed crops, and how far the discriminator is from their true PESQ.
 
     Crops and not whole files: the discriminator has never heard another length.
@@ -115,6 +118,7 @@ def measure_crops(generator: Any, discriminator: Any, held: Held, config: Config
         held: the crops, each counted once whatever the batch.
         config: the run's configuration.
         pool: where PESQ is computed, while the next batch is enhanced.
+        networks: both networks, without an axis.
 
     Returns:
         Means of the losses by name; `calibration_bias`, `calibration_error` and `rank_correlation` over the crops that
@@ -130,7 +134,7 @@ def measure_crops(generator: Any, discriminator: Any, held: Held, config: Config
         batch = {"clean": held.crops["clean"][rows], "noisy": held.crops["noisy"][rows]}
         measured = jax.tree.map(
             lambda leaf, counted=count - start: np.asarray(leaf)[:counted],
-            measure_batch(generator, discriminator, batch, config=config),
+            measure_batch(generator, discriminator, batch, config=config, networks=networks),
         )
         for name, values in measured.losses.items():
             collected.setdefault(name, []).append(values)
@@ -163,7 +167,7 @@ def score_noisy(held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
         `pesq` (mean MOS of those scored; None if none was), `si_sdr` (mean of the same, dB; NaN likewise), `scored`,
         `files` (all of them), and `unscored`: reasons by file name, of those that no epoch is to score.
     """
-    scores, distances, _ = _score(None, held, config, pool, ())
+    scores, distances, _ = _score(None, held, config, pool, None)
     reasons = _reasons(scores)
     return {
         "pesq": _mean_pesq(scores),
@@ -174,7 +178,9 @@ def score_noisy(held: Held, config: Config, pool: PesqPool) -> dict[str, Any]:
     }
 
 
-def score_files(generator: Any, held: Held, config: Config, pool: PesqPool, left_out: Collection[str] = ()) -> Scored:
+def score_files(
+    generator: Any, held: Held, config: Config, pool: PesqPool, networks: Networks, left_out: Collection[str] = ()
+) -> Scored:
     """Enhance full files and score each against its clean reference.
 
     Args:
@@ -182,9 +188,10 @@ def score_files(generator: Any, held: Held, config: Config, pool: PesqPool, left
         held: the files.
         config: the run's configuration.
         pool: where PESQ is computed, while the next file is enhanced.
+        networks: both networks, without an axis.
         left_out: names of those that are not scored, `unscored` of `score_noisy`.
     """
-    scores, distances, kept = _score(generator, held, config, pool, left_out)
+    scores, distances, kept = _score(generator, held, config, pool, networks, left_out)
     reasons, mean = _reasons(scores), _mean_pesq(scores)
     complete = bool(scores) and not reasons
     numbers = {
@@ -199,7 +206,12 @@ def score_files(generator: Any, held: Held, config: Config, pool: PesqPool, left
 
 
 def _score(
-    generator: Any | None, held: Held, config: Config, pool: PesqPool, left_out: Collection[str]
+    generator: Any | None,
+    held: Held,
+    config: Config,
+    pool: PesqPool,
+    networks: Networks | None,
+    left_out: Collection[str] = (),
 ) -> tuple[dict[str, Score], dict[str, float], dict[str, np.ndarray]]:
     """PESQ and SI-SDR of the files by name, and the enhanced ones that are shown, also if they are left out."""
     scores: dict[str, Score] = {}
@@ -214,7 +226,7 @@ def _score(
             counts = name not in left_out and (name not in scores or scores[name].failure is not None)
             if not counts and (name in kept or name not in shown):
                 continue
-            enhanced = noisy if generator is None else enhance(generator, noisy, config)
+            enhanced = noisy if generator is None else enhance(generator, noisy, config, networks=networks)
             if name in shown:
                 kept[name] = enhanced
             if counts:
