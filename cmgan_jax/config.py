@@ -11,11 +11,18 @@ from typing import Literal
 Policy = Literal["mask", "mean_fill", "batch_mean", "skip"]
 Reference = Literal["normalised", "unnormalised"]
 Precision = Literal["fp32", "tf32", "bf16"]
+Mapping = Literal["pmap", "jit"]
 
 DTYPES: dict[str, str] = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"}
 """Array types by precision."""
 
+_SPECIFICATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?) ?(min|steps)")
+
+
+def is_specification(text: str) -> bool:
+    """Whether a text names something in a module, in the form `my_package.my_module:name`."""
+    return _SPECIFICATION.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,9 @@ class GeneratorConfig:
     between two strides they add the encoder's feature maps to their own."""
     output_channels: int = 0
     """Width of the decoders' feature maps at the full frequency resolution; 0: as wide as all others."""
+    module: str = ""
+    """A generator of one's own in the place of this one: `my_module:MyGenerator`, called with the config and the name
+    of the devices' axis (see `cmgan_jax.models.networks`). The sizes above are then its own affair."""
     recompute: bool = True
     """Compute activations again in the backward pass, which saves memory, instead of keeping them, which saves time.
     It changes no result."""
@@ -236,6 +246,9 @@ class Config:
     """In which the networks compute. `tf32`: an NVIDIA GPU rounds the operands of products and convolutions to ten
     bits; elsewhere it is `fp32`. `bf16`: products, convolutions and what passes between layers in bfloat16; parameters,
     statistics, norms, softmax, losses and spectra in float32 all the same."""
+    mapping: Mapping = "pmap"
+    """How a step is mapped over devices: `jax.pmap`, or `jax.jit` over a mesh of them. Both compute the same; `jit`
+    serves a single host."""
     log_every: int = 20
     """Steps between records in metrics.jsonl."""
     save_every: str = "10min"

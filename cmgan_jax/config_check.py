@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from cmgan_jax import limits
-from cmgan_jax.config import DTYPES, Config, Policy, Reference
+from cmgan_jax.config import DTYPES, Config, Mapping, Policy, Reference, is_specification
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.built_in import BUILT_IN
-from cmgan_jax.metrics.registry import is_specification
 
 FEWEST = 16
 """Frames and bins that the discriminator's four halvings need."""
@@ -39,6 +38,13 @@ def check(config: Config) -> None:
         (c.steps_per_epoch >= 0, "steps-per-epoch", c.steps_per_epoch, "0 (one pass) or more"),
         (c.batch >= 1, "batch", c.batch, "at least 1"),
         (c.precision in DTYPES, "precision", c.precision, f"one of {', '.join(DTYPES)}"),
+        (c.mapping in get_args(Mapping), "mapping", c.mapping, f"one of {', '.join(get_args(Mapping))}"),
+        (
+            not g.module or is_specification(g.module),
+            "generator.module",
+            g.module,
+            "empty, or a module and a name in it, as my_module:MyGenerator",
+        ),
         (c.log_every >= 1, "log-every", c.log_every, "at least 1"),
         (
             c.save_interval[0] >= 0 and (c.save_interval[1] == "min" or c.save_interval[0].is_integer()),
@@ -128,7 +134,7 @@ def check(config: Config) -> None:
             f"one of {', '.join(get_args(Reference))}",
         ),
         (
-            is_specification(t.metric),
+            t.metric in BUILT_IN or is_specification(t.metric),
             "targets.metric",
             t.metric,
             f"one of {', '.join(BUILT_IN)}, or a metric of your own as my_module:my_metric",

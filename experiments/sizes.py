@@ -42,7 +42,7 @@ from cmgan_jax.system.outputs import refuse_file, write_json, write_text
 from cmgan_jax.training.display import Display
 from cmgan_jax.training.parallel import Placement, choose_devices
 from cmgan_jax.training.state import TrainState, initialise
-from cmgan_jax.training.steps import WHOLE, compile_steps
+from cmgan_jax.training.steps import compile_steps
 
 SPAN = 10.0
 """Seconds of audio whose enhancement is timed."""
@@ -151,7 +151,7 @@ def _stepping(config: Config, placement: Placement, state: TrainState) -> Callab
     """A whole training step without PESQ, again and again."""
     steps = compile_steps(config, placement)
     batch = placement.split(make_crops(config.batch, config.data.crop_seconds, config.spectral.sample_rate))
-    parts, rate = placement.replicate(jnp.float32(WHOLE)), placement.replicate(jnp.float32(1e-4))
+    rate = placement.replicate(jnp.float32(1e-4))
     half = placement.split(np.full(config.batch, 0.5, np.float32))
     networks = [state]
 
@@ -159,9 +159,7 @@ def _stepping(config: Config, placement: Placement, state: TrainState) -> Callab
         now = networks.pop()
         forward = steps.forward(now.generator, batch)
         magnitudes = forward.clean_magnitude, forward.estimate_magnitude
-        generator, average, stats, _ = steps.backward(
-            now.generator, now.average, now.discriminator, forward, parts, rate
-        )
+        generator, average, stats, _ = steps.backward(now.generator, now.average, now.discriminator, forward, rate)
         discriminator = replace(now.discriminator, batch_stats=stats)
         discriminator, _ = steps.update(
             discriminator, *magnitudes, half, half, placement.replicate(np.asarray(True)), rate

@@ -23,6 +23,7 @@ from cmgan_jax.models.attention import attend
 from cmgan_jax.models.convolution import convolve
 from cmgan_jax.models.depthwise import depthwise
 from cmgan_jax.models.layers import BatchNorm, Dense, InstanceNorm, LayerNorm, PReLU
+from cmgan_jax.models.networks import make_networks
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs.folder import Checkpoint
 from cmgan_jax.runs.records import read_kind
@@ -131,11 +132,15 @@ def passes() -> dict[str, Any]:
     batch = make_crops(SMALL.batch, SMALL.data.crop_seconds, 16_000)
 
     def both(generator: Any, judge: Any, batch: Any, value: Array, weight: Array, *, config: Any) -> Any:
-        forward = generator_forward(generator, batch, config=config)
-        of_generator, judged, adversarial = generator_gradient(judge, forward, jnp.ones(2), config=config)
+        forward = generator_forward(generator, batch, config=config, networks=make_networks(config, AXIS))
+        of_generator, judged, adversarial = generator_gradient(
+            judge, forward, config=config, networks=make_networks(config, AXIS)
+        )
         judge = replace(judge, batch_stats=judged)
         magnitudes = forward.clean_magnitude, forward.estimate_magnitude
-        of_judge, _, losses = discriminator_gradient(judge, *magnitudes, value, weight, config=config)
+        of_judge, _, losses = discriminator_gradient(
+            judge, *magnitudes, value, weight, config=config, networks=make_networks(config, AXIS)
+        )
         return of_generator, of_judge, forward.stats, forward.metrics | adversarial | losses, forward.estimate
 
     state, ones = initialise(SMALL), np.ones((1, SMALL.batch), np.float32)
@@ -218,9 +223,9 @@ def test_programs_state_how_precise_their_products_are(precision: str, stated: s
     batch = {name: np.zeros((1, 4_000), np.float32) for name in ("clean", "noisy")}
 
     def both(generator: Any, judge: Any, batch: Any) -> Any:
-        forward = generator_forward(generator, batch, config=config)
-        rest = judge, forward, jnp.ones(2), jnp.float32(1e-3)
-        return generator_backward(generator, None, *rest, config=config)[0].params
+        forward = generator_forward(generator, batch, config=config, networks=make_networks(config, AXIS))
+        rest = judge, forward, jnp.float32(1e-3)
+        return generator_backward(generator, None, *rest, config=config, networks=make_networks(config, AXIS))[0].params
 
     mapped = jax.vmap(both, (None, None, 0), axis_name=AXIS)
     operands = state.generator, state.discriminator, {name: wave[None] for name, wave in batch.items()}

@@ -12,21 +12,21 @@ from jax import Array
 
 from cmgan_jax.config import Config
 from cmgan_jax.models.discriminator import Discriminator
+from cmgan_jax.models.networks import make_networks
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.shapes import AXIS
 from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, initialise, rate_factor, start_network
 from cmgan_jax.training.steps import (
-    ADVERSARIAL,
-    OTHERS,
-    apply_gradient,
     compile_steps,
     discriminator_gradient,
     generator_forward,
     generator_gradient,
 )
+from cmgan_jax.training.update import apply_gradient
 
 TINY = override(make_config("recommended", "tiny"), {"data.crop_seconds": 0.25, "generator.dense_depth": 1})
+NETWORKS = make_networks(TINY, AXIS)
 RATE = 1e-3
 
 
@@ -62,7 +62,7 @@ class Rig:
         if loss is not None:
             forward = forward._replace(loss=put.replicate(jnp.float32(loss)))
         generator, average, judged, backward = self.programs.backward(
-            state.generator, state.average, state.discriminator, forward, put.replicate(jnp.ones(2)), rate
+            state.generator, state.average, state.discriminator, forward, rate
         )
         value = np.linspace(0.2, 0.8, self.config.batch, dtype=np.float32)
         weight = np.ones_like(value) if weight is None else weight.astype(np.float32)
@@ -98,11 +98,11 @@ def test_devices_agree_on_the_raw_gradients() -> None:
     """1 and 4 devices, the same global batch, dropout on: gradients before Adam, which would hide a wrong scale."""
 
     def gradients(generator: Any, discriminator: Any, batch: Any, value: Array, weight: Array) -> Any:
-        forward = generator_forward(generator, batch, config=TINY)
-        of_generator, judged, _ = generator_gradient(discriminator, forward, jnp.ones(2), config=TINY)
+        forward = generator_forward(generator, batch, config=TINY, networks=NETWORKS)
+        of_generator, judged, _ = generator_gradient(discriminator, forward, config=TINY, networks=NETWORKS)
         moved = replace(discriminator, batch_stats=judged)
         magnitudes = forward.clean_magnitude, forward.estimate_magnitude
-        of_judge, _, _ = discriminator_gradient(moved, *magnitudes, value, weight, config=TINY)
+        of_judge, _, _ = discriminator_gradient(moved, *magnitudes, value, weight, config=TINY, networks=NETWORKS)
         return of_generator, of_judge, forward.stats
 
     found = []
@@ -136,32 +136,33 @@ def test_replicas_stay_equal_and_nothing_compiles_twice(traced: list[str]) -> No
 
 
 @pytest.mark.slow
-def test_parts_of_the_gradient_are_those_of_the_losses() -> None:
-    """Norms beside the gradients of a loss without the adversarial term, and of one with nothing else."""
+def test_gradient_norms_are_those_of_the_losses() -> None:
+    """Norms beside the gradients of a loss without the adversarial term, and of one with nothing else.
+
+    They may be asked for again, and neither network is changed: nothing is donated.
+    """
     small = override(TINY, {"generator.blocks": 0, "generator.dense_depth": 1})
     rig = Rig(small, 2)
     put, state = rig.placement, rig.start()
     batch = put.split(batch_of(small))
     forward = rig.programs.forward(state.generator, batch)
-    rate = put.replicate(jnp.float32(RATE))
     nothing = {"loss.ri": 0.0, "loss.magnitude": 0.0, "loss.time": 0.0}
     without = override(small, {"loss.adversarial": 0.0}), override(small, nothing)
-    for parts, config in zip((OTHERS, ADVERSARIAL), without, strict=True):
+    first, second = (rig.programs.norms(state.discriminator, forward) for _ in range(2))
+    assert first == second
+    for name, config in zip(("others_norm", "adversarial_norm"), without, strict=True):
         gradient = put.map(
             lambda generator, judge, batch, config=config: generator_gradient(
-                judge, generator_forward(generator, batch, config=config), jnp.ones(2), config=config
+                judge,
+                generator_forward(generator, batch, config=config, networks=make_networks(config, AXIS)),
+                config=config,
+                networks=make_networks(config, AXIS),
             )[0],
             (None, None, 0),
             None,
         )(state.generator, state.discriminator, batch)
-        copies = put.copy((state.generator, state.average))
-        # Twice: what was donated was a copy.
-        for generator, average in (copies, put.copy((state.generator, state.average))):
-            found = rig.programs.backward(
-                generator, average, state.discriminator, forward, put.replicate(jnp.float32(parts)), rate
-            )[-1]["generator_gradient_norm"]
-            expected = np.linalg.norm(np.concatenate([leaf.ravel() for leaf in host(gradient)]))
-            assert float(found) == pytest.approx(expected, rel=1e-4)
+        expected = np.linalg.norm(np.concatenate([leaf.ravel() for leaf in host(gradient)]))
+        assert float(first[name]) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow
@@ -172,10 +173,8 @@ def test_the_judge_s_dropout_is_of_the_seed_the_step_and_its_purpose() -> None:
     put, state = rig.placement, rig.start()
     state = replace(state, discriminator=replace(state.discriminator, step=put.replicate(jnp.int32(3))))
     forward = rig.programs.forward(state.generator, put.split(batch_of(small)))
-    arguments = put.copy((state.generator, state.average))
-    *_, metrics = rig.programs.backward(
-        *arguments, state.discriminator, forward, put.replicate(jnp.ones(2)), put.replicate(jnp.float32(RATE))
-    )
+    arguments = state.generator, state.average, state.discriminator, forward
+    *_, metrics = rig.programs.backward(*arguments, put.replicate(jnp.float32(RATE)))
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(small.seed), 3), 1)
     finding, _ = jax.vmap(
         partial(
@@ -287,7 +286,7 @@ def test_statistics_of_separate_batchnorm_are_the_first_device_s() -> None:
 
 
 def _statistics(generator: Any, batch: Any, *, config: Config) -> Any:
-    return generator_forward(generator, batch, config=config).stats
+    return generator_forward(generator, batch, config=config, networks=make_networks(config, AXIS)).stats
 
 
 def test_adamw_is_torch_s() -> None:
@@ -338,7 +337,7 @@ def test_time_reference_of_the_published_head() -> None:
 
 
 def _audio_and_loss(generator: Any, batch: Any, *, config: Config) -> tuple[Array, Array]:
-    forward = generator_forward(generator, batch, config=config)
+    forward = generator_forward(generator, batch, config=config, networks=make_networks(config, AXIS))
     return forward.estimate, forward.metrics["loss_time"]
 
 

@@ -58,7 +58,7 @@ def held(count: int) -> Held:
 @pytest.fixture(autouse=True)
 def unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator that changes nothing."""
-    monkeypatch.setattr(validation, "enhance", lambda generator, noisy, config: noisy)
+    monkeypatch.setattr(validation, "enhance", lambda generator, noisy, config, networks: noisy)
 
 
 def epoch(*outcomes: Outcome | list[Outcome], left_out: tuple[str, ...] = ()) -> dict[str, Any]:

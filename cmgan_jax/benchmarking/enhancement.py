@@ -15,6 +15,7 @@ from cmgan_jax.benchmarking.memory import peak_rss, reset_peak
 from cmgan_jax.config import Config
 from cmgan_jax.inference.enhance import WindowConfig, enhance_padded, layout, network
 from cmgan_jax.inference.processor import Processor
+from cmgan_jax.models.networks import make_networks
 from cmgan_jax.training.state import initialise
 
 SHORTEST, LONGEST = 2.0, 6.0
@@ -100,7 +101,9 @@ class Ours:
         of = layout(self._windows, spectral)
         padded = jax.ShapeDtypeStruct((of.batch, of.length + spectral.n_fft), np.float32)
         frames = jax.ShapeDtypeStruct((of.batch,), np.int32)
-        compiled = enhance_padded.lower(self._variables, padded, frames, config=self._config).compile()
+        compiled = enhance_padded.lower(
+            self._variables, padded, frames, config=self._config, networks=make_networks(self._config)
+        ).compile()
         memory = compiled.memory_analysis()
         return None if memory is None else memory.temp_size_in_bytes
 

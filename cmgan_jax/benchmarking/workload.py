@@ -25,7 +25,7 @@ from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.pesq_targets import PendingTargets, TargetScorer
 from cmgan_jax.training.state import initialise
 from cmgan_jax.training.stepper import Stepper
-from cmgan_jax.training.steps import WHOLE, Forward, compile_steps
+from cmgan_jax.training.steps import Forward, compile_steps
 
 PROGRAMS = {
     "forward": "generator forward",
@@ -109,7 +109,6 @@ class Workload:
         self._batches = batches
         self._put = put = Placement(devices)
         self._rate = put.replicate(jnp.float32(config.optimiser.generator_rate))
-        self._parts = self._put.replicate(jnp.float32(WHOLE))
         self._state, self._batch = put.replicate(initialise(config)), put.split(next(batches))
         steps = compile_steps(config, put)
         frames = frame_count(config.crop_samples, config.spectral)
@@ -180,7 +179,7 @@ class Workload:
 
     def _backward_arguments(self, seen: Forward) -> tuple[Any, ...]:
         state = self._state
-        return state.generator, state.average, state.discriminator, seen, self._parts, self._rate
+        return state.generator, state.average, state.discriminator, seen, self._rate
 
     def _update_arguments(self) -> tuple[Any, ...]:
         ones = np.ones(self.config.batch, np.float32)

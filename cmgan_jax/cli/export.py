@@ -16,6 +16,7 @@ from cmgan_jax.inference.enhance import WindowConfig, enhanced_rows, network, va
 from cmgan_jax.inference.export import write_artefact
 from cmgan_jax.inference.weights import Weights, load
 from cmgan_jax.models import kernels
+from cmgan_jax.models.networks import make_networks
 from cmgan_jax.recipes import to_dict
 from cmgan_jax.runtime import find_devices, prepare_programs
 from cmgan_jax.system.outputs import refuse_file
@@ -58,7 +59,9 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
     leaves, tree = jax.tree.flatten(of_whole)
 
     def program(weights: list[Array], padded: Array, frames: Array) -> Any:
-        return enhanced_rows(jax.tree.unflatten(tree, weights), padded, frames, config=config)
+        return enhanced_rows(
+            jax.tree.unflatten(tree, weights), padded, frames, config=config, networks=make_networks(config)
+        )
 
     lower = export.export(jax.jit(program), platforms=platforms or None)
     arguments = [jax.ShapeDtypeStruct(np.shape(leaf), jnp.float32) for leaf in leaves]

@@ -19,7 +19,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.inference.buckets import buckets
 from cmgan_jax.inference.pieces import Network, window_stream
 from cmgan_jax.inference.windows import Layout
-from cmgan_jax.models.generator import Generator
+from cmgan_jax.models.networks import Networks, make_networks
 from cmgan_jax.precision import as_configured
 from cmgan_jax.spectral import compress, istft, padded_stft, uncompress
 
@@ -72,7 +72,7 @@ def layout(config: WindowConfig, spectral: SpectralConfig) -> Layout:
 
 
 @as_configured
-def enhanced_rows(variables: Any, padded: Array, frames: Array, *, config: Config) -> Array:
+def enhanced_rows(variables: Any, padded: Array, frames: Array, *, config: Config, networks: Networks) -> Array:
     """Enhance a batch of padded waveforms.
 
     Args:
@@ -80,21 +80,26 @@ def enhanced_rows(variables: Any, padded: Array, frames: Array, *, config: Confi
         padded: float[B, S + n_fft], from `pad`, zeros after each item's end.
         frames: int[B], frames of each item.
         config: the run's configuration.
+        networks: both networks, without an axis.
 
     Returns:
         float[B, S], zeros after each item's end.
     """
     spectrum = compress(padded_stft(padded, config.spectral), config.spectral)
-    enhanced = Generator(config.generator, dtype=config.dtype).apply(variables, spectrum, train=False, frames=frames)
+    enhanced = networks.generator.apply(variables, spectrum, train=False, frames=frames)
     return istft(uncompress(cast(Array, enhanced), config.spectral), config.spectral, frames)
 
 
-enhance_padded = jax.jit(enhanced_rows, static_argnames=("config",))
+enhance_padded = jax.jit(enhanced_rows, static_argnames=("config", "networks"))
 """`enhanced_rows`, compiled; what is exported is compiled elsewhere."""
 
 
 def network(
-    variables: Any, config: Config, windows: WindowConfig | None = None, seconds: Sequence[float] = ()
+    variables: Any,
+    config: Config,
+    windows: WindowConfig | None = None,
+    seconds: Sequence[float] = (),
+    networks: Networks | None = None,
 ) -> Network:
     """The generator as a network of a few shapes.
 
@@ -103,23 +108,32 @@ def network(
         config: the run's configuration.
         windows: how long signals are cut.
         seconds: of each signal to come, where that is known; then shapes are chosen to fit them. Others fit too.
+        networks: both networks, without an axis; None: those that the config names.
 
     Raises:
         UserError: they cannot be cut so.
     """
-    windows = windows or WindowConfig()
+    windows, built = windows or WindowConfig(), networks or make_networks(config)
     cut = layout(windows, config.spectral)
     # Once, and not at every call.
     of_whole, of_windows = jax.device_put(variables_of(variables, config, windows))
 
     def call(padded: np.ndarray, frames: np.ndarray, part: bool) -> np.ndarray:
-        return np.asarray(enhance_padded(of_windows if part else of_whole, padded, frames, config=config))
+        return np.asarray(
+            enhance_padded(of_windows if part else of_whole, padded, frames, config=config, networks=built)
+        )
 
     rate = config.spectral.sample_rate
     return Network(config.spectral, cut, buckets(cut, [round(rate * length) for length in seconds], rate), call)
 
 
-def enhance(variables: Any, audio: np.ndarray, config: Config, windows: WindowConfig | None = None) -> np.ndarray:
+def enhance(
+    variables: Any,
+    audio: np.ndarray,
+    config: Config,
+    windows: WindowConfig | None = None,
+    networks: Networks | None = None,
+) -> np.ndarray:
     """Enhance one waveform at the model's rate.
 
     Args:
@@ -127,6 +141,7 @@ def enhance(variables: Any, audio: np.ndarray, config: Config, windows: WindowCo
         audio: float32[S] in [-1, 1], S of at least 1.
         config: the run's configuration.
         windows: how a long one is cut.
+        networks: both networks, without an axis; None: those that the config names.
 
     Returns:
         float32[S], at the level of the input; silence stays silence.
@@ -136,7 +151,7 @@ def enhance(variables: Any, audio: np.ndarray, config: Config, windows: WindowCo
     """
     if audio.ndim != 1 or audio.size == 0:
         raise ValueError(f"audio has shape {list(audio.shape)}, expected [S] with S of at least 1")
-    stream = window_stream(network(variables, config, windows))
+    stream = window_stream(network(variables, config, windows, networks=networks))
     return np.concatenate([stream.push(audio[:, None]), stream.flush()])[:, 0]
 
 

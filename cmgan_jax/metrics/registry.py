@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cmgan_jax.config import is_specification
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.built_in import BUILT_IN
 from cmgan_jax.metrics.protocol import Metric, NoScore, Scale
@@ -21,13 +22,6 @@ LONGEST_UNIT = 16
 """Characters that a unit may have."""
 TRIAL_SECONDS = 2.0
 """Length of the synthetic pair that a metric from a module is tried on."""
-
-_SPECIFICATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-
-
-def is_specification(text: str) -> bool:
-    """Whether a text is of the form of a metric's name: a built-in one's, or `module:name`."""
-    return text in BUILT_IN or _SPECIFICATION.fullmatch(text) is not None
 
 
 def find_metric(specification: str) -> Metric:

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
+from cmgan_jax.models.networks import Networks
 from cmgan_jax.runs.folder import BEST, KEEP, LATEST, Checkpoint, steps_in
 from cmgan_jax.runs.folder import newest_whole as newest_whole
 from cmgan_jax.runs.folder import read_run as read_run
@@ -151,13 +152,21 @@ def delete(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def restore(checkpoint: Checkpoint, config: Config, placement: Placement) -> TrainState:
+def restore(
+    checkpoint: Checkpoint, config: Config, placement: Placement, networks: Networks | None = None
+) -> TrainState:
     """Read the state onto this host's devices of a placement, whatever devices and hosts wrote it.
+
+    Args:
+        checkpoint: which one.
+        config: the run's configuration.
+        placement: the devices.
+        networks: both networks, without an axis; None: those that the config names.
 
     Raises:
         UserError: the folder does not hold what the config describes.
     """
-    described = placement.describe(jax.eval_shape(partial(random_state, config)))
+    described = placement.describe(jax.eval_shape(partial(random_state, config, networks)))
     target = {field.name: getattr(described, field.name) for field in fields(described)}
     gone = {name: None for name in _GONE if name in _saved(checkpoint)}
     try:

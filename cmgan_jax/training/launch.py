@@ -16,6 +16,7 @@ from cmgan_jax.data.holdout import noise_held_out_before
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.protocol import Scale
 from cmgan_jax.metrics.registry import check_metric, find_metric
+from cmgan_jax.models.networks import NetworkFactory, Networks, make_networks
 from cmgan_jax.recipes import to_dict
 from cmgan_jax.runs.folder import ABOUT, is_run, read_about
 from cmgan_jax.system.outputs import write_json
@@ -142,6 +143,7 @@ def launch(
     display: Display,
     source: dict[str, Any] | None = None,
     initial: Start | None = None,
+    network_factory: NetworkFactory = make_networks,
 ) -> Outcome:
     """Begin or resume a run, and train it to its end. Several hosts call this together, for one folder that all see.
 
@@ -153,23 +155,29 @@ def launch(
         source: the command line's words for the corpus, recorded so that a resume needs none.
         initial: what the run begins with, as long as it has no checkpoint; None: random weights, or, of a run that is
             resumed, what it began with.
+        network_factory: builds both networks; without it they are those that the config names.
 
     Raises:
         UserError: values or a metric that cannot work, a folder that is occupied, a resume that would not be the same
             run.
     """
     check(config)
-    placement = Placement(choose_devices(options.devices, config.batch))
+    placement = Placement(choose_devices(options.devices, config.batch), config.mapping)
     hosts = placement.hosts
     placement.connect()
     with ExitStack() as held:
         hosts.agree(lambda: check_metric(config.targets.metric, config.targets.time_limit))
         hosts.agree(lambda: _claim(options, held) if hosts.first else None)
         about = _about(config, corpus, placement, source, initial)
-        state, position = hosts.agree(lambda: _begin(config, corpus, options, placement, about, display, initial))
+        networks = hosts.agree(lambda: network_factory(config, None))
+        state, position = hosts.agree(
+            lambda: _begin(config, corpus, options, placement, about, display, initial, networks)
+        )
         _refuse_apart(hosts, about, position.step)
         hosts.agree(lambda: write_json(options.folder / ABOUT, about) if hosts.first else None)
-        run = hosts.agree(lambda: Trainer(config, corpus, options.folder, placement, state, position, about, display))
+        run = hosts.agree(
+            lambda: Trainer(config, corpus, options.folder, placement, state, position, about, display, network_factory)
+        )
         return run.train()
 
 
@@ -251,6 +259,7 @@ def _begin(
     about: dict[str, Any],
     display: Display,
     initial: Start | None,
+    networks: Networks,
 ) -> tuple[TrainState, Position]:
     """What the run begins with: of the newest whole checkpoint, or of its first step."""
     found, saved = None, about
@@ -273,10 +282,10 @@ def _begin(
         if (before := saved.get("devices", about["devices"])) != about["devices"]:
             display.note(f"devices: {about['devices']} instead of {before}; results are equal but for rounding")
     if found:
-        return checkpoint.restore(found, config, placement), Position.from_dict(saved["position"])
+        return checkpoint.restore(found, config, placement, networks), Position.from_dict(saved["position"])
     if initial is None and about["start"] is not None:
         raise UserError(
             f"{options.folder}: no checkpoint yet, and the run began with {start_in_words(about)}: name that with "
             "--start, or begin anew with --overwrite"
         )
-    return placement.replicate(initial.state(config) if initial else initialise(config)), Position()
+    return placement.replicate(initial.state(config, networks) if initial else initialise(config, networks)), Position()

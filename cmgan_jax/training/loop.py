@@ -25,6 +25,7 @@ from cmgan_jax.data.pipeline import (
 )
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.protocol import PESQ, Scale
+from cmgan_jax.models.networks import NetworkFactory, make_networks
 from cmgan_jax.runs.folder import LATEST, started, steps_in
 from cmgan_jax.system.progress import told_while
 from cmgan_jax.training import display as sentences
@@ -42,6 +43,7 @@ from cmgan_jax.training.records import NullRecorder, Recorder
 from cmgan_jax.training.selection import improves, kept_best
 from cmgan_jax.training.state import TrainState, rate_factor
 from cmgan_jax.training.stepper import Stepper, StepResult, first_device_copy
+from cmgan_jax.training.steps import compile_steps
 from cmgan_jax.training.validation import Held, measure_crops, score_files, score_noisy
 
 
@@ -77,6 +79,7 @@ class Trainer:
         position: where it stands.
         about: what every checkpoint carries beside the state: config and provenance.
         display: what a person sees.
+        network_factory: builds both networks.
     """
 
     def __init__(
@@ -89,8 +92,10 @@ class Trainer:
         position: Position,
         about: dict[str, Any],
         display: Display,
+        network_factory: NetworkFactory = make_networks,
     ):
         self.config = config
+        self._networks = network_factory(config, None)
         self.position = position
         self._placement = placement
         self._about = about
@@ -104,7 +109,9 @@ class Trainer:
         self._batches = Lookahead(batches)
         rows = config.batch // self._hosts.count
         self._scorer = TargetScorer(config.targets, rows, config.seed, config.spectral.sample_rate, self._hosts)
-        self._stepper = Stepper(config, placement, self._scorer, state)
+        self._stepper = Stepper(
+            config, placement, self._scorer, state, compile_steps(config, placement, network_factory)
+        )
         self._corpus = corpus
         self._folder = folder
         self._store = CheckpointStore(folder, position.step)
@@ -275,8 +282,8 @@ class Trainer:
 
         def validate() -> dict[str, Any]:
             pool = self._scorer.pool
-            values = measure_crops(average, discriminator, self._held, self.config, pool, scale)
-            scored = score_files(average, self._held, self.config, pool, left_out, scale, pesq_left_out)
+            values = measure_crops(average, discriminator, self._held, self.config, pool, scale, self._networks)
+            scored = score_files(average, self._held, self.config, pool, left_out, scale, pesq_left_out, self._networks)
             enhanced.update(scored.enhanced)
             return values | scored.summary
 

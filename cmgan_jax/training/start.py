@@ -13,6 +13,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.inference.weights import load_checkpoint, of_file
 from cmgan_jax.interop.naming import discriminator_from_torch
 from cmgan_jax.interop.weights_file import WeightsFile, read_weights_file
+from cmgan_jax.models.networks import Networks
 from cmgan_jax.recipes import PRESETS, flatten, make_config
 from cmgan_jax.runs.folder import expanded
 from cmgan_jax.training.provenance import digest
@@ -42,11 +43,11 @@ class Start:
     assumed: bool
     about: Mapping[str, Any]
 
-    def state(self, config: Config) -> TrainState:
+    def state(self, config: Config, networks: Networks | None = None) -> TrainState:
         """Both networks at step 0, with fresh optimisers and, where the config has one, a fresh moving average."""
         generator = jax.tree.map(jnp.asarray, self.generator)
         if self.discriminator is None:
-            return initialise_around(generator, config)
+            return initialise_around(generator, config, networks)
         return start_training(generator, jax.tree.map(jnp.asarray, self.discriminator), config)
 
 

@@ -10,8 +10,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from cmgan_jax.config import Config, OptimiserConfig
-from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.models.generator import Generator
+from cmgan_jax.models.networks import Networks, make_networks
 from cmgan_jax.spectral import frame_count
 
 
@@ -85,23 +84,29 @@ RUN_ONCE = {"xla_backend_optimization_level": 0}
 """Compiler options of a program that is called a single time."""
 
 
-def random_state(config: Config) -> TrainState:
-    """Random weights, drawn from the config's seed alone; also the shapes of any state of this config."""
+def random_state(config: Config, networks: Networks | None = None) -> TrainState:
+    """Random weights, drawn from the config's seed alone; also the shapes of any state of this config.
+
+    Args:
+        config: the run's configuration.
+        networks: both networks, without an axis; None: those that the config names.
+    """
+    networks = networks or make_networks(config)
     keys = jax.random.split(jax.random.key(config.seed))
     frames = frame_count(config.crop_samples, config.spectral)
     magnitude = jnp.ones((1, frames, config.spectral.bins))
-    generator = Generator(config.generator).init(keys[0], magnitude.astype(jnp.complex64))
-    discriminator = Discriminator(config.discriminator).init(keys[1], magnitude, magnitude)
-    # A model without blocks has no batch norm.
-    return start_training({"batch_stats": {}, **generator}, {**discriminator}, config)
+    generator = networks.generator.init(keys[0], magnitude.astype(jnp.complex64))
+    discriminator = networks.discriminator.init(keys[1], magnitude, magnitude)
+    # Not every network has statistics: a generator without blocks has no batch norm.
+    return start_training({"batch_stats": {}, **generator}, {"batch_stats": {}, **discriminator}, config)
 
 
-def initialise(config: Config) -> TrainState:
+def initialise(config: Config, networks: Networks | None = None) -> TrainState:
     """`random_state`, computed. It runs once: a quarter of the compile time is worth more than fast code."""
-    return jax.jit(random_state, static_argnums=0, compiler_options=RUN_ONCE)(config)
+    return jax.jit(random_state, static_argnums=(0, 1), compiler_options=RUN_ONCE)(config, networks)
 
 
-def initialise_around(generator: dict[str, Any], config: Config) -> TrainState:
+def initialise_around(generator: dict[str, Any], config: Config, networks: Networks | None = None) -> TrainState:
     """A trained generator, from its variables (`params`, `batch_stats`), beside a discriminator of random weights."""
-    fresh = initialise(config).discriminator
+    fresh = initialise(config, networks).discriminator
     return start_training(generator, {"params": fresh.params, "batch_stats": fresh.batch_stats}, config)

@@ -16,7 +16,7 @@ from cmgan_jax.training.health import SMALL_LOSS, Pairs, adversarial_part, bias_
 from cmgan_jax.training.parallel import Placement, gather
 from cmgan_jax.training.pesq_targets import PendingTargets, ScoreReport, Targets, TargetScorer
 from cmgan_jax.training.state import TrainState, rate_factor
-from cmgan_jax.training.steps import ADVERSARIAL, OTHERS, WHOLE, Forward, Metrics, Steps, compile_steps
+from cmgan_jax.training.steps import Forward, Metrics, Steps, compile_steps
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,6 @@ class Stepper:
         self._placement = placement
         self._scorer = scorer
         self._steps = steps or compile_steps(config, placement)
-        self._parts = {parts: placement.replicate(jnp.float32(parts)) for parts in (WHOLE, OTHERS, ADVERSARIAL)}
         self._rates: tuple[int, Any, Any] = (-1, None, None)
         # A thread that waits for devices. Where programs run in the thread that calls them, they hold the main one.
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="estimate")
@@ -126,14 +125,14 @@ class Stepper:
         if begun.batch is not batch:
             raise ValueError("this batch is not the one that the step before was told would follow")
         forward, scoring = begun.forward, begun.scoring
-        generator, average, spectral_vectors, metrics = self._backward(self.state, forward, WHOLE, generator_rate)
-        self.state = replace(self.state, generator=generator, average=average)
+        before = self.state
+        generator, average, spectral_vectors, metrics = self._steps.backward(
+            before.generator, before.average, before.discriminator, forward, generator_rate
+        )
+        self.state = replace(before, generator=generator, average=average)
         health = self.config.health
         if health.measure and health.adversarial_every and (step + 1) % health.adversarial_every == 0:
-            for name, parts in (("others_norm", OTHERS), ("adversarial_norm", ADVERSARIAL)):
-                # Copies, since states are donated. Any state serves: the gradient is the residual's alone.
-                *_, asked = self._backward(self._copied(), forward, parts, generator_rate)
-                metrics[name] = asked["generator_gradient_norm"]
+            metrics |= self._steps.norms(before.discriminator, forward)
         metrics |= forward.metrics
         magnitudes = forward.clean_magnitude, forward.estimate_magnitude
         # Most of a step's memory is the residual: gone before there is another.
@@ -162,15 +161,6 @@ class Stepper:
         """Enhance a batch; its estimates are scored as soon as they are there."""
         forward = self._steps.forward(self.state.generator, self._placement.split(batch))
         return _Begun(batch, forward, self._aside.submit(self._score, step, batch["clean"], forward.estimate))
-
-    def _backward(self, state: TrainState, forward: Forward, parts: tuple[float, float], rate: Any) -> Any:
-        discriminator = state.discriminator
-        return self._steps.backward(state.generator, state.average, discriminator, forward, self._parts[parts], rate)
-
-    def _copied(self) -> TrainState:
-        state = self.state
-        generator, average = self._placement.copy((state.generator, state.average))
-        return replace(state, generator=generator, average=average)
 
     def _score(self, step: int, clean: np.ndarray, waves: jax.Array) -> PendingTargets:
         """Wait for the estimates and have them scored."""

@@ -3,16 +3,17 @@
     generator_forward ──estimate──▶ host: PESQ ──targets──────────────────▶ discriminator_update
             └────residual──▶ generator_backward ──▶ generator_forward of the next batch (meanwhile)
 
-The discriminator judges in the backward pass, so the next forward pass needs nothing that it has yet to learn.
+The discriminator scores in the backward pass, so the next forward pass needs nothing that it has yet to learn.
 
-Each is a pure function of states and arrays for one device, mapped over the axis `shapes.AXIS`; `compile_steps` maps
-and compiles them. Random keys derive from the config's seed and the state's step: nothing is stored, resume is exact.
+Each is a pure function of states and arrays for one device. With networks that know of no axis it can be called and
+compiled as it is; `compile_steps` maps it over the axis `shapes.AXIS` of a placement's devices. Random keys derive from
+the config's seed and the state's step: nothing is stored, so a resumed run is exact.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,20 +21,18 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from cmgan_jax.config import Config
-from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.models.generator import Generator
+from cmgan_jax.models.networks import NetworkFactory, Networks, make_networks
 from cmgan_jax.precision import as_configured
 from cmgan_jax.shapes import AXIS
 from cmgan_jax.spectral import compress, istft, magnitude, stft, uncompress, unit_rms_gain
+from cmgan_jax.training import collectives
 from cmgan_jax.training.draws import Draw, key_of
 from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss, time_loss, weighted_mse
 from cmgan_jax.training.parallel import Placement
-from cmgan_jax.training.state import NetState, optimiser
+from cmgan_jax.training.state import NetState
+from cmgan_jax.training.update import apply_gradient, move_average
 
 Metrics = dict[str, Array]
-
-WHOLE, OTHERS, ADVERSARIAL = (1.0, 1.0), (1.0, 0.0), (0.0, 1.0)
-"""Parts of the generator's loss: everything, everything but the adversarial term, that term alone."""
 
 
 class Forward(NamedTuple):
@@ -87,10 +86,10 @@ def features(batch: dict[str, Array], config: Config) -> Features:
 
 
 def _discriminate(
-    discriminator: NetState, clean_magnitude: Array, other: Array, draw: Draw, config: Config
+    discriminator: NetState, clean_magnitude: Array, other: Array, draw: Draw, config: Config, networks: Networks
 ) -> tuple[Array, Any]:
     """Score in training mode, float[B], and the spectral-norm vectors after the pass."""
-    score, updated = Discriminator(config.discriminator, AXIS, config.dtype).apply(
+    score, updated = networks.discriminator.apply(
         {"params": discriminator.params, "batch_stats": discriminator.batch_stats},
         clean_magnitude,
         other,
@@ -98,28 +97,27 @@ def _discriminate(
         mutable=["batch_stats"],
         rngs={"dropout": key_of(config.seed, discriminator.step, draw)},
     )
-    return score, updated["batch_stats"]
+    return cast(Array, score), updated.get("batch_stats", {})
 
 
 @as_configured
-def generator_forward(generator: NetState, batch: dict[str, Array], *, config: Config) -> Forward:
+def generator_forward(generator: NetState, batch: dict[str, Array], *, config: Config, networks: Networks) -> Forward:
     """Enhance a batch and take the terms of the loss that need no discriminator, keeping what the gradient needs.
 
     Args:
         generator: the network to be trained.
         batch: `noisy` and `clean`, float[B, S] in [-1, 1].
         config: the run's configuration.
+        networks: both networks, for the axis that the function is mapped over, if any.
 
     Returns:
         See `Forward`.
     """
     noisy, clean, reference = features(batch, config)
     clean_magnitude = magnitude(clean)
-    batchnorm_axis = AXIS if config.optimiser.cross_device_batchnorm else None
-    enhance = Generator(config.generator, AXIS, batchnorm_axis, config.dtype)
 
     def loss(params: Any) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
-        spectrum, updated = enhance.apply(
+        spectrum, updated = networks.generator.apply(
             {"params": params, "batch_stats": generator.batch_stats},
             noisy,
             train=True,
@@ -138,10 +136,10 @@ def generator_forward(generator: NetState, batch: dict[str, Array], *, config: C
 
     (others, estimate_magnitude), residual, (audio, stats, terms) = jax.vjp(loss, generator.params, has_aux=True)
     if not config.optimiser.cross_device_batchnorm:
-        stats = _of_first_device(stats)
+        stats = collectives.of_first_device(stats, networks.axis_name)
     metrics = {f"loss_{name}": term for name, term in terms.items()}
-    metrics["level_db"] = _level_db(audio, batch["clean"] * unit_rms_gain(batch["noisy"]))
-    means = jax.lax.pmean((others, metrics), AXIS)
+    metrics["level_db"] = _level_db(audio, batch["clean"] * unit_rms_gain(batch["noisy"]), networks.axis_name)
+    means = collectives.mean((others, metrics), networks.axis_name)
     return Forward(audio, clean_magnitude, estimate_magnitude, residual, stats, *means)
 
 
@@ -150,10 +148,10 @@ def generator_backward(
     average: Any,
     discriminator: NetState,
     forward: Forward,
-    parts: Array,
     rate: Array,
     *,
     config: Config,
+    networks: Networks,
 ) -> tuple[NetState, Any, Any, Metrics]:
     """Have the discriminator score the estimates, and turn the forward pass's residual into an update.
 
@@ -164,16 +162,15 @@ def generator_backward(
         average: the moving average of its parameters, or None.
         discriminator: in training mode as in the published code (one power iteration, dropout).
         forward: what the forward pass left; where its loss is not finite no update is made.
-        parts: float[2], what the other terms together and the adversarial one count: `WHOLE`, or one alone to ask for
-            the norm of its gradient.
         rate: float[], learning rate.
         config: the run's configuration.
+        networks: both networks, for the axis that the function is mapped over, if any.
 
     Returns:
         The state and the average after the step; the discriminator's spectral-norm vectors after the pass; the loss
         and its adversarial term, norm of the raw gradient, and whether the update was made.
     """
-    gradient, spectral_vectors, metrics = generator_gradient(discriminator, forward, parts, config=config)
+    gradient, spectral_vectors, metrics = generator_gradient(discriminator, forward, config=config, networks=networks)
     finite = jnp.isfinite(metrics["generator_loss"])
     network, applied = apply_gradient(generator, gradient, forward.stats, rate, finite, config)
     if average is not None:
@@ -183,26 +180,64 @@ def generator_backward(
 
 @as_configured
 def generator_gradient(
-    discriminator: NetState, forward: Forward, parts: Array, *, config: Config
+    discriminator: NetState, forward: Forward, *, config: Config, networks: Networks
 ) -> tuple[Any, Any, Metrics]:
     """Raw gradient of the mean loss, the discriminator's spectral-norm vectors, the loss and its adversarial term.
 
     For the arguments see `generator_backward`.
     """
+    weighted, pull, (term, spectral_vectors) = _weighted_adversarial(discriminator, forward, config, networks)
+    one = jnp.ones(())
+    (gradient,) = forward.residual((one, *pull(one)))
+    gradient, weighted, term = collectives.mean((gradient, weighted, term), networks.axis_name)
+    return gradient, spectral_vectors, {"generator_loss": forward.loss + weighted, "loss_adversarial": term}
 
-    def adversarial(estimate_magnitude: Array) -> tuple[Array, tuple[Array, Any]]:
+
+@as_configured
+def gradient_norms(discriminator: NetState, forward: Forward, *, config: Config, networks: Networks) -> Metrics:
+    """Measure how much of the generator's gradient is the adversarial term's; nothing is updated.
+
+    The other terms' gradient and the adversarial one's add up to `generator_gradient`.
+
+    Args:
+        discriminator: the state that `generator_backward` saw.
+        forward: what the forward pass left.
+        config: the run's configuration.
+        networks: both networks, for the axis that the function is mapped over, if any.
+
+    Returns:
+        Norms of the gradients of the global batch's mean loss, float[] each: `others_norm` of the loss without its
+        adversarial term, `adversarial_norm` of that term with its weight.
+    """
+    _, pull, _ = _weighted_adversarial(discriminator, forward, config, networks)
+
+    def norm(weights: Array) -> Array:
+        (gradient,) = forward.residual((weights[0], *pull(weights[1])))
+        return _norm(collectives.mean(gradient, networks.axis_name))
+
+    # One after the other in a loop: compiled once, and no more memory than a single backward pass.
+    others, adversarial = jax.lax.map(norm, jnp.eye(2))
+    return {"others_norm": others, "adversarial_norm": adversarial}
+
+
+def _weighted_adversarial(
+    discriminator: NetState, forward: Forward, config: Config, networks: Networks
+) -> tuple[Array, Callable[[Array], Any], tuple[Array, Any]]:
+    """The adversarial term times its weight, its pull-back to magnitudes, and (the term, spectral-norm vectors)."""
+
+    def loss(estimate_magnitude: Array) -> tuple[Array, tuple[Array, Any]]:
         score, stats = _discriminate(
-            discriminator, forward.clean_magnitude, estimate_magnitude, Draw.ADVERSARIAL, config
+            discriminator, forward.clean_magnitude, estimate_magnitude, Draw.ADVERSARIAL, config, networks
         )
         term = adversarial_loss(score)
         return config.loss.adversarial * term, (term, stats)
 
-    weighted, pull, (term, spectral_vectors) = jax.vjp(adversarial, forward.estimate_magnitude, has_aux=True)
-    (pulled,) = pull(parts[1])
-    # Apart, so that the same program gives the gradient of their sum or of either.
-    (gradient,) = forward.residual((parts[0], pulled))
-    gradient, weighted, term = jax.lax.pmean((gradient, weighted, term), AXIS)
-    return gradient, spectral_vectors, {"generator_loss": forward.loss + weighted, "loss_adversarial": term}
+    return jax.vjp(loss, forward.estimate_magnitude, has_aux=True)
+
+
+def _norm(gradient: Any) -> Array:
+    vector, _ = ravel_pytree(gradient)
+    return jnp.linalg.norm(vector)
 
 
 def discriminator_update(
@@ -215,6 +250,7 @@ def discriminator_update(
     rate: Array,
     *,
     config: Config,
+    networks: Networks,
 ) -> tuple[NetState, Metrics]:
     """Teach the discriminator the scores of the estimates, and that clean speech scores 1.
 
@@ -227,12 +263,13 @@ def discriminator_update(
         made: bool[], False drops the update (policy `skip`).
         rate: float[], learning rate.
         config: the run's configuration.
+        networks: both networks, for the axis that the function is mapped over, if any.
 
     Returns:
         The state after the step; losses, predictions float[B] as `predicted`, gradient norm, whether it was made.
     """
     gradient, stats, metrics = discriminator_gradient(
-        discriminator, clean_magnitude, estimate_magnitude, value, weight, config=config
+        discriminator, clean_magnitude, estimate_magnitude, value, weight, config=config, networks=networks
     )
     finite = jnp.isfinite(metrics["discriminator_loss"])
     network, applied = apply_gradient(discriminator, gradient, stats, rate, made & finite, config)
@@ -250,16 +287,17 @@ def discriminator_gradient(
     weight: Array,
     *,
     config: Config,
+    networks: Networks,
 ) -> tuple[Any, Any, Metrics]:
     """Raw gradient of the discriminator's loss over the global batch, its spectral vectors, and the loss's parts."""
     ones = jnp.ones_like(value)
-    count, total_weight = jax.lax.psum((jnp.sum(ones), jnp.sum(weight)), AXIS)
+    count, total_weight = collectives.total((jnp.sum(ones), jnp.sum(weight)), networks.axis_name)
 
     def loss(params: Any) -> tuple[Array, tuple[Any, ...]]:
         network, scores = replace(discriminator, params=params), []
         # The estimate first, then the reference: a power iteration each, in the published order.
         for draw, other in ((Draw.ESTIMATE, estimate_magnitude), (Draw.CLEAN, clean_magnitude)):
-            score, stats = _discriminate(network, clean_magnitude, other, draw, config)
+            score, stats = _discriminate(network, clean_magnitude, other, draw, config, networks)
             network = replace(network, batch_stats=stats)
             scores.append(score)
         on_estimate = weighted_mse(scores[0], value, weight, total_weight)
@@ -270,73 +308,54 @@ def discriminator_gradient(
         discriminator.params
     )
     # Every device holds its share of one global mean, so shares add up.
-    gradient, total, on_estimate, on_clean = jax.lax.psum((gradient, total, on_estimate, on_clean), AXIS)
+    gradient, total, on_estimate, on_clean = collectives.total(
+        (gradient, total, on_estimate, on_clean), networks.axis_name
+    )
     metrics = {
         "discriminator_loss": total,
         "discriminator_loss_estimate": on_estimate,
         "discriminator_loss_clean": on_clean,
-        "clean_score": jax.lax.pmean(jnp.mean(scores[1]), AXIS),
-        "predicted": jax.lax.all_gather(scores[0], AXIS, tiled=True),
+        "clean_score": collectives.mean(jnp.mean(scores[1]), networks.axis_name),
+        "predicted": collectives.joined(scores[0], networks.axis_name),
     }
     return gradient, stats, metrics
 
 
-def apply_gradient(
-    network: NetState, gradient: Any, stats: Any, rate: Array, made: Array, config: Config
-) -> tuple[NetState, Metrics]:
-    """AdamW, unless the gradient is not finite or the update is not to be made; the step counts in any case."""
-    # One long vector: hundreds of small arrays would each bring their own kernels, to compile and to launch.
-    flat, _ = ravel_pytree(gradient)
-    vector, unravel = ravel_pytree(network.params)
-    norm = jnp.linalg.norm(flat)
-    made = made & jnp.isfinite(norm)
-    updates, moments = optimiser(config.optimiser).update(flat, network.opt_state, vector)
-    params = unravel(jnp.where(made, vector - rate * jnp.asarray(updates), vector))
-    chosen = jax.tree.map(
-        lambda new, old: jnp.where(made, new, old), (stats, moments), (network.batch_stats, network.opt_state)
-    )
-    return NetState(network.step + 1, params, *chosen), {"gradient_norm": norm, "update": made.astype(jnp.float32)}
-
-
-def move_average(average: Any, params: Any, step: Array, config: Config) -> Any:
-    """The moving average of the parameters after one more step; its memory is short at first (1 + n over 10 + n)."""
-    count = step.astype(jnp.float32)
-    decay = jnp.minimum(config.optimiser.ema_decay, (1 + count) / (10 + count))
-    (mean, unravel), (new, _) = ravel_pytree(average), ravel_pytree(params)
-    return unravel(decay * mean + (1 - decay) * new)
-
-
-def _of_first_device(tree: Any) -> Any:
-    first = jax.lax.axis_index(AXIS) == 0
-    return jax.lax.psum(jax.tree.map(lambda x: jnp.where(first, x, 0.0), tree), AXIS)
-
-
-def _level_db(estimate: Array, clean: Array) -> Array:
+def _level_db(estimate: Array, clean: Array, axis_name: str | None) -> Array:
     powers = (jnp.sum(jnp.square(audio)) + 1e-12 for audio in (estimate, clean))
-    loud, reference = jax.lax.psum(tuple(powers), AXIS)
+    loud, reference = collectives.total(tuple(powers), axis_name)
     return 10 * jnp.log10(loud / reference)
 
 
 class Steps(NamedTuple):
-    """The three programs, compiled for a placement; arrays [D, B, ...], states whole."""
+    """The programs, compiled for a placement; arrays [D, B, ...], states whole. `norms` is not part of every step."""
 
     forward: Callable[..., Forward]
     backward: Callable[..., tuple[NetState, Any, Any, Metrics]]
     update: Callable[..., tuple[NetState, Metrics]]
+    norms: Callable[..., Metrics]
 
 
-def compile_steps(config: Config, placement: Placement) -> Steps:
-    """Map the steps; each is compiled when it first runs. States are donated where a new one comes back."""
+def compile_steps(config: Config, placement: Placement, network_factory: NetworkFactory = make_networks) -> Steps:
+    """Map the steps; each is compiled when it first runs. States are donated where a new one comes back.
+
+    Args:
+        config: the run's configuration.
+        placement: the devices, and how programs are mapped over them.
+        network_factory: builds both networks for the devices' axis.
+    """
+    networks = network_factory(config, AXIS)
     axes: Any = Forward  # Of its fields, but holding axes instead of arrays.
     left = axes(0, 0, 0, 0, None, None, None)
-    forward = placement.map(partial(generator_forward, config=config), (None, 0), left)
-    backward = placement.map(
-        partial(generator_backward, config=config),
-        (None, None, None, left, None, None),
-        (None, None, None, None),
-        donate=(0, 1),
+    programs = {
+        program: partial(program, config=config, networks=networks)
+        for program in (generator_forward, generator_backward, discriminator_update, gradient_norms)
+    }
+    return Steps(
+        forward=placement.map(programs[generator_forward], (None, 0), left),
+        backward=placement.map(
+            programs[generator_backward], (None, None, None, left, None), (None, None, None, None), donate=(0, 1)
+        ),
+        update=placement.map(programs[discriminator_update], (None, 0, 0, 0, 0, None, None), (None, None), donate=(0,)),
+        norms=placement.map(programs[gradient_norms], (None, left), None),
     )
-    update = placement.map(
-        partial(discriminator_update, config=config), (None, 0, 0, 0, 0, None, None), (None, None), donate=(0,)
-    )
-    return Steps(forward, backward, update)

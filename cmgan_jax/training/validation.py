@@ -17,8 +17,7 @@ from cmgan_jax.inference.enhance import enhance
 from cmgan_jax.metrics.measures import si_sdr
 from cmgan_jax.metrics.protocol import PESQ, Scale
 from cmgan_jax.metrics.scoring_pool import PesqPool, Score
-from cmgan_jax.models.discriminator import Discriminator
-from cmgan_jax.models.generator import Generator
+from cmgan_jax.models.networks import Networks, make_networks
 from cmgan_jax.precision import as_configured
 from cmgan_jax.spectral import istft, magnitude, uncompress
 from cmgan_jax.training.health import Pairs, bias_and_error, rank_correlation
@@ -77,9 +76,11 @@ class ValidationBatch(NamedTuple):
     estimate: Array
 
 
-@partial(jax.jit, static_argnames=("config",))
+@partial(jax.jit, static_argnames=("config", "networks"))
 @as_configured
-def measure_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *, config: Config) -> ValidationBatch:
+def measure_batch(
+    generator: Any, discriminator: Any, batch: dict[str, Array], *, config: Config, networks: Networks
+) -> ValidationBatch:
     """Enhance crops in evaluation mode, take the losses of each, and ask the discriminator.
 
     Args:
@@ -87,13 +88,13 @@ def measure_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *
         discriminator: variables of the discriminator.
         batch: `clean` and `noisy`, float[B, S].
         config: the run's configuration.
+        networks: both networks, without an axis.
     """
     noisy, clean, reference = features(batch, config)
-    spectrum = cast(Array, Generator(config.generator, dtype=config.dtype).apply(generator, noisy, train=False))
+    spectrum = cast(Array, networks.generator.apply(generator, noisy, train=False))
     audio = istft(uncompress(spectrum, config.spectral), config.spectral)
     magnitudes = magnitude(clean), magnitude(spectrum)
-    network = Discriminator(config.discriminator, dtype=config.dtype)
-    prediction = cast(Array, network.apply(discriminator, *magnitudes, train=False))
+    prediction = cast(Array, networks.discriminator.apply(discriminator, *magnitudes, train=False))
     terms = {
         "ri": jax.vmap(ri_loss)(spectrum, clean),
         "magnitude": jax.vmap(magnitude_loss)(*reversed(magnitudes)),
@@ -106,7 +107,13 @@ def measure_batch(generator: Any, discriminator: Any, batch: dict[str, Array], *
 
 
 def measure_crops(
-    generator: Any, discriminator: Any, held: Held, config: Config, pool: PesqPool, scale: Scale = PESQ
+    generator: Any,
+    discriminator: Any,
+    held: Held,
+    config: Config,
+    pool: PesqPool,
+    scale: Scale = PESQ,
+    networks: Networks | None = None,
 ) -> dict[str, Any]:
     """Losses on the fixed crops, and how far the discriminator is from their true scores.
 
@@ -119,12 +126,14 @@ def measure_crops(
         config: the run's configuration.
         pool: where the target metric is computed, while the next batch is enhanced.
         scale: of the target metric.
+        networks: both networks, without an axis; None: those that the config names.
 
     Returns:
         Means of the losses by name; `calibration_bias`, `calibration_error` and `rank_correlation` over the crops that
         could be scored, and these as `predicted` and `score_targets`, the scores as targets, not clipped.
     """
     count = len(held.crops["clean"])
+    networks = networks or make_networks(config)
     collected: dict[str, list[np.ndarray]] = {}
     predictions: list[np.ndarray] = []
     futures = []
@@ -134,7 +143,7 @@ def measure_crops(
         batch = {"clean": held.crops["clean"][rows], "noisy": held.crops["noisy"][rows]}
         measured = jax.tree.map(
             lambda leaf, counted=count - start: np.asarray(leaf)[:counted],
-            measure_batch(generator, discriminator, batch, config=config),
+            measure_batch(generator, discriminator, batch, config=config, networks=networks),
         )
         for name, values in measured.losses.items():
             collected.setdefault(name, []).append(values)
@@ -191,6 +200,7 @@ def score_files(
     left_out: Collection[str] = (),
     scale: Scale = PESQ,
     pesq_left_out: Collection[str] = (),
+    networks: Networks | None = None,
 ) -> Scored:
     """Enhance full files and score each against its clean reference.
 
@@ -202,8 +212,10 @@ def score_files(
         left_out: names of those that are not scored, `unscored` of `score_noisy`.
         scale: of the target metric.
         pesq_left_out: names of those that PESQ does not score where it is not the target metric, `pesq_unscored`.
+        networks: both networks, without an axis; None: those that the config names.
     """
-    files = _score(generator, held, config, pool, left_out, pesq_left_out if scale.name != PESQ.name else None)
+    beside = pesq_left_out if scale.name != PESQ.name else None
+    files = _score(generator, held, config, pool, left_out, beside, networks)
     reasons, mean = _reasons(files.scores), _mean_score(files.scores)
     complete = bool(files.scores) and not reasons
     score = mean if complete else None
@@ -235,6 +247,7 @@ def _score(
     pool: PesqPool,
     left_out: Collection[str],
     pesq_left_out: Collection[str] | None,
+    networks: Networks | None = None,
 ) -> _Files:
     """Score the files, and keep the enhanced ones that are shown, also if they are left out.
 
@@ -245,6 +258,7 @@ def _score(
         pool: likewise.
         left_out: likewise.
         pesq_left_out: likewise; None: PESQ is the target metric.
+        networks: likewise.
     """
     files = _Files({}, None if pesq_left_out is None else {}, {}, {})
     shown = {name for name, _, _ in held.shown}
@@ -262,7 +276,7 @@ def _score(
             )
             if not (counts or beside) and (name in files.kept or name not in shown):
                 continue
-            enhanced = noisy if generator is None else enhance(generator, noisy, config)
+            enhanced = noisy if generator is None else enhance(generator, noisy, config, networks=networks)
             if name in shown:
                 files.kept[name] = enhanced
             if counts:

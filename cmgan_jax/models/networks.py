@@ -1,0 +1,94 @@
+"""The two networks of a training, as step functions, validation and enhancement take them.
+
+A generator is a Flax module with
+
+    __call__(noisy, train=False, frames=None) -> enhanced
+
+`noisy` and `enhanced` are complex[B, T, F]: spectra of level-normalised audio, their magnitudes compressed. `frames`,
+int[B] or None, tells how many frames of each item exist; the others are padding, and a generator that heeds them lets
+items of different lengths share a batch. It may keep `batch_stats`, and may draw from the random stream `dropout`. A
+discriminator is a Flax module with
+
+    __call__(clean, other, train=False) -> score
+
+`clean` and `other` are float[B, T, F], compressed magnitudes, and `score` is float[B] in [0, 1]. It may keep
+`batch_stats` too.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+
+from cmgan_jax.config import Config
+from cmgan_jax.errors import UserError
+from cmgan_jax.models.discriminator import Discriminator
+from cmgan_jax.models.generator import Generator
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Both networks of a training, and the devices' axis that they know of.
+
+    Attributes:
+        generator: see this module's docstring.
+        discriminator: likewise.
+        axis_name: the mapped axis that splits the batch over devices; None: there is none.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    axis_name: str | None = None
+
+
+NetworkFactory = Callable[[Config, str | None], Networks]
+"""Builds the networks of a config for devices that are mapped over the axis of that name, or for one device (None)."""
+
+
+def make_networks(config: Config, axis_name: str | None = None) -> Networks:
+    """Build the networks that a config names: this project's, or the generator of `generator.module`.
+
+    Args:
+        config: sizes, precision, and whether batch norm shares its statistics among devices.
+        axis_name: see `Networks`.
+
+    Raises:
+        UserError: the module of `generator.module` cannot be imported, or gives no Flax module.
+    """
+    discriminator = Discriminator(config.discriminator, axis_name, config.dtype)
+    if config.generator.module:
+        return Networks(_own_generator(config, axis_name), discriminator, axis_name)
+    batchnorm_axis = axis_name if config.optimiser.cross_device_batchnorm else None
+    return Networks(Generator(config.generator, axis_name, batchnorm_axis, config.dtype), discriminator, axis_name)
+
+
+def _own_generator(config: Config, axis_name: str | None) -> nn.Module:
+    named = config.generator.module
+    module_name, _, name = named.partition(":")
+    # A program that pip installed does not look into the working directory by itself.
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+    try:
+        build: Any = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise UserError(
+            f"--generator.module {named}: it cannot be imported ({error}); name an importable module and a class or "
+            "function in it, as my_module:MyGenerator"
+        ) from error
+    try:
+        generator = build(config, axis_name)
+    except TypeError as error:
+        raise UserError(
+            f"--generator.module {named}: {name}(config, axis_name) raised {error}; let it take a Config and the name "
+            "of the devices' axis, or None"
+        ) from error
+    if not isinstance(generator, nn.Module):
+        raise UserError(
+            f"--generator.module {named}: {name}(config, axis_name) gave {type(generator).__name__}; let it give a "
+            "flax.linen.Module"
+        )
+    return generator

@@ -1,0 +1,36 @@
+"""What a gradient does to a network: AdamW's update, and the moving average of the parameters."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from cmgan_jax.config import Config
+from cmgan_jax.training.state import NetState, optimiser
+
+
+def apply_gradient(
+    network: NetState, gradient: Any, stats: Any, rate: Array, made: Array, config: Config
+) -> tuple[NetState, dict[str, Array]]:
+    """AdamW, unless the gradient is not finite or the update is not to be made; the step counts in any case."""
+    # One long vector: hundreds of small arrays would each bring their own kernels, to compile and to launch.
+    slope, _ = ravel_pytree(gradient)
+    vector, unravel = ravel_pytree(network.params)
+    norm = jnp.linalg.norm(slope)
+    made = made & jnp.isfinite(norm)
+    updates, moments = optimiser(config.optimiser).update(slope, network.opt_state, vector)
+    params = unravel(jnp.where(made, vector - rate * jnp.asarray(updates), vector))
+    chosen = jax.tree.map(
+        lambda new, old: jnp.where(made, new, old), (stats, moments), (network.batch_stats, network.opt_state)
+    )
+    return NetState(network.step + 1, params, *chosen), {"gradient_norm": norm, "update": made.astype(jnp.float32)}
+
+
+def move_average(average: Any, params: Any, step: Array, config: Config) -> Any:
+    """The moving average of the parameters after one more step; its memory is short at first (1 + n over 10 + n)."""
+    count = step.astype(jnp.float32)
+    decay = jnp.minimum(config.optimiser.ema_decay, (1 + count) / (10 + count))
+    (mean, unravel), (new, _) = ravel_pytree(average), ravel_pytree(params)
+    return unravel(decay * mean + (1 - decay) * new)
