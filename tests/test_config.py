@@ -11,84 +11,102 @@ from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.models.generator import Generator
-from cmgan_jax.recipes import PRESETS, RECIPES, make_config, override
+from cmgan_jax.recipes import PRESETS, RECIPES, flatten, make_config, override
 from cmgan_jax.spectral import istft, magnitude, stft
 
-NAN = float("nan")
-NONSENSE: list[tuple[str, Any]] = [
-    ("patience", 0),
-    ("save_every", "10"),
-    ("save_every", "1.5steps"),
-    ("save_every", "-5min"),
-    ("seed", -1),
-    ("seed", 2**32),
-    ("epochs", 0),
-    ("steps_per_epoch", -1),
-    ("batch", 0),
-    ("log_every", 0),
-    ("spectral.sample_rate", 8_000),
-    ("spectral.n_fft", 402),
-    ("spectral.n_fft", 28),
-    ("spectral.hop", 0),
-    ("spectral.hop", 400),
-    ("spectral.hop", 160),
-    ("spectral.exponent", 0.0),
-    ("spectral.exponent", 1.5),
-    ("generator.channels", 62),
-    ("generator.channels", 0),
-    ("generator.blocks", -1),
-    ("generator.heads", 0),
-    ("generator.dense_depth", -1),
-    ("generator.feed_forward_factor", 0),
-    ("generator.convolution_factor", 0),
-    ("generator.kernel", 30),
-    ("generator.kernel", -1),
-    ("generator.max_distance", -1),
-    ("generator.dropout", 1.0),
-    ("discriminator.channels", 0),
-    ("discriminator.dropout", -0.1),
-    ("loss.ri", -0.1),
-    ("loss.magnitude", NAN),
-    ("loss.time", float("inf")),
-    ("loss.adversarial", -1.0),
-    ("loss.time_reference", "other"),
-    ("targets.policy", "other"),
-    ("targets.workers", -1),
-    ("targets.time_limit", 0.0),
-    ("targets.inject_failures", 1.1),
-    ("targets.inject_batch_failures", -0.1),
-    ("optimiser.generator_rate", 0.0),
-    ("optimiser.discriminator_rate", NAN),
-    ("optimiser.beta1", 1.0),
-    ("optimiser.beta2", -0.1),
-    ("optimiser.epsilon", 0.0),
-    ("optimiser.weight_decay", -0.01),
-    ("optimiser.decay_every", 0),
-    ("optimiser.decay_factor", 0.0),
-    ("optimiser.clip_norm", -1.0),
-    ("optimiser.ema_decay", 1.0),
-    ("data.crop_seconds", 0.0),
-    ("data.crop_seconds", NAN),
-    ("data.crop_seconds", float("inf")),
-    ("data.crop_seconds", 1400 / 16_000),
-    ("data.crop_seconds", 16_050 / 16_000),
-    ("data.validation_crops", 0),
-    ("data.validation_files", -1),
-    ("data.snr_low", 20.0),
-    ("data.snr_high", NAN),
-    ("data.babble_share", 1.1),
-    ("data.threads", 0),
-    ("data.prefetch", 0),
+RULES: list[tuple[str, Any, str]] = [
+    ("save_every", "10", "a number with its unit, such as 10min or 500steps"),
+    ("save_every", "1.5steps", "a number with its unit"),
+    ("save_every", "-5min", "a number with its unit"),
+    ("save_every", "9" * 400 + "min", "a number with its unit"),
+    ("spectral.sample_rate", 8_000, "16000, where wide-band PESQ is defined"),
+    ("spectral.n_fft", 402, "a multiple of 4, at least 32"),
+    ("spectral.hop", 400, "a divisor of n-fft (400), at most half of it"),
+    ("spectral.hop", 160, "a divisor of n-fft (400), at most half of it"),
+    ("generator.channels", 62, "a multiple of heads (4)"),
+    ("generator.kernel", 30, "odd"),
+    ("generator.late_strides", (), "at least one stride where early-strides has none"),
+    ("generator.late_strides", (3,), "such that all strides' product, early and late, divides n-fft / 2 (200)"),
+    ("data.crop_seconds", 1400 / 16_000, "at least 1500 samples: a window, and 16 frames"),
+    ("data.crop_seconds", 16_050 / 16_000, "a multiple of the hop (100 samples)"),
+    ("data.snr_low", 20.0, "at most snr-high (17.5)"),
+    ("augmentation.level_low", -5.0, "at most level-high (-10.0)"),
 ]
+NO_ZERO = {
+    "epochs",
+    "batch",
+    "log_every",
+    "patience",
+    "spectral.sample_rate",
+    "spectral.n_fft",
+    "spectral.hop",
+    "spectral.exponent",
+    "generator.channels",
+    "generator.heads",
+    "generator.feed_forward_factor",
+    "generator.convolution_factor",
+    "generator.kernel",
+    "discriminator.channels",
+    "targets.time_limit",
+    "optimiser.generator_rate",
+    "optimiser.discriminator_rate",
+    "optimiser.epsilon",
+    "optimiser.decay_every",
+    "optimiser.decay_factor",
+    "data.crop_seconds",
+    "data.validation_crops",
+    "data.threads",
+    "data.prefetch",
+    "health.window",
+    "augmentation.level_low",  # Above level_high.
+}
+"""Numbers by which something is divided or multiplied, and those of which there must be some."""
+NO_ONE = {
+    "spectral.sample_rate",
+    "spectral.n_fft",
+    "generator.channels",  # No multiple of the heads.
+    "generator.dropout",
+    "discriminator.dropout",
+    "optimiser.beta1",
+    "optimiser.beta2",
+    "optimiser.ema_decay",
+    "health.window",
+    "augmentation.level_low",
+    "augmentation.level_high",
+}
+"""Numbers of which more than one must be, and shares at which nothing would be left."""
+NEGATIVE = {"data.snr_low", "data.snr_high", "augmentation.level_low", "augmentation.level_high"}
+"""Decibels."""
 
 
-@pytest.mark.parametrize(("path", "value"), NONSENSE)
-def test_nonsense_is_refused_by_name(path: str, value: Any) -> None:
-    with pytest.raises(UserError) as refusal:
+def refusal(path: str, value: Any) -> list[str]:
+    """The lines that name a flag, where everything but one field is as it is by default."""
+    try:
         check(override(Config(), {path: value}))
-    named = str(refusal.value).splitlines()[1:]
+    except UserError as error:
+        return str(error).splitlines()[1:]
+    return []
+
+
+@pytest.mark.parametrize(("path", "value", "right"), RULES)
+def test_what_breaks_a_rule_is_refused_by_name_alone(path: str, value: Any, right: str) -> None:
+    [line] = refusal(path, value)
     flag = path.replace("_", "-")
-    assert any(line.startswith(f"  --{flag} is ") and "it must be" in line for line in named), named
+    assert line.startswith(f"  --{flag} is {value}: it must be {right}"), line
+
+
+def test_which_numbers_may_be_zero_one_or_negative() -> None:
+    numbers = {path: value for path, value in flatten(Config()).items() if type(value) in (int, float)}
+    assert {path for path in numbers if refusal(path, 0)} == NO_ZERO
+    assert {path for path in numbers if refusal(path, 1)} == NO_ONE
+    # The default of level_high is below -1.
+    assert {path for path in numbers if not refusal(path, -1)} | {"augmentation.level_low"} == NEGATIVE
+
+
+def test_a_field_is_not_refused_for_what_another_has_wrong() -> None:
+    """The hop divides no window of this length, and no crop is of whole hops."""
+    [line] = refusal("spectral.n_fft", 402)
+    assert line.startswith("  --spectral.n-fft is 402: ")
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

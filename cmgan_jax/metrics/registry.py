@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cmgan_jax.config import is_specification
+from cmgan_jax.constraints import is_specification
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.built_in import BUILT_IN
 from cmgan_jax.metrics.protocol import Metric, NoScore, Scale
