@@ -7,6 +7,7 @@ The weights may be a run folder, a checkpoint, a safetensors file, or a state di
 
 import argparse
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +32,11 @@ def enhance(weights_path: str | Path, noisy: np.ndarray) -> np.ndarray:
     spectral = weights.config.spectral
 
     @jax.jit
-    def apply(variables, wave):
+    def apply(variables: Any, wave: jax.Array) -> jax.Array:
         gain = unit_rms_gain(wave)  # The network expects a root mean square of 1.
         spectrum = compress(stft(wave * gain, spectral), spectral)  # complex[1, T, F], magnitudes to the power of 0.3
         enhanced = weights.generator.apply(variables, spectrum, train=False)
-        return istft(uncompress(enhanced, spectral), spectral) / gain
+        return istft(uncompress(cast(jax.Array, enhanced), spectral), spectral) / gain
 
     return np.asarray(apply(weights.variables, jnp.asarray(noisy)[None]))[0]
 

@@ -42,17 +42,17 @@ MUTATIONS = (
     ),
     Mutation(
         "targets are divided by PESQ's highest value and not by its range",
-        "cmgan_jax/training/pesq_targets.py",
+        "cmgan_jax/training/score_targets.py",
         "(np.asarray(pesq) - 1.0) / 3.5",
         "(np.asarray(pesq) - 1.0) / 4.5",
-        ("tests/test_pesq_targets.py::test_targets_of_known_scores",),
+        ("tests/test_score_targets.py::test_targets_of_known_scores",),
     ),
     Mutation(
         "targets are clipped to the wrong range",
-        "cmgan_jax/training/pesq_targets.py",
+        "cmgan_jax/training/score_targets.py",
         "np.clip(target, 0.0, 1.0)",
         "np.clip(target, 0.1, 1.0)",
-        ("tests/test_pesq_targets.py",),
+        ("tests/test_score_targets.py",),
     ),
     Mutation(
         "the power iteration computes its two vectors in the wrong order",

@@ -60,7 +60,7 @@ CANDIDATES = (
     Variant("17-bins", values={"generator.channels": 36, "generator.early_strides": (2, 2, 2)}),
     Variant("stride-4", values={"generator.early_strides": (4,)}),
     Variant("shallow", values={"generator.dense_depth": 2, "generator.channels": 36}),
-    Variant("wide-output", values={"generator.output_channels": 0}),
+    Variant("narrow-output", values={"generator.output_channels": 8}),
 )
 """Changes to preset `small`."""
 

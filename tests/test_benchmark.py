@@ -28,7 +28,7 @@ from cmgan_jax.cli import benchmark
 from cmgan_jax.cli.benchmark import Arguments
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
-from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import ScorePool
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.system.outputs import plain
 
@@ -100,7 +100,7 @@ def test_ceilings_are_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_crops_can_be_scored() -> None:
     crops = make_crops(2, 1.0, 16_000)
     assert crops["clean"].shape == crops["noisy"].shape == (2, 16_000)
-    with PesqPool(1, time_limit=60.0) as pool:
+    with ScorePool(1, time_limit=60.0) as pool:
         scores = [future.result() for future in pool.score_batch(crops["clean"], crops["noisy"])]
     assert [score.failure for score in scores] == [None, None]
 

@@ -22,7 +22,7 @@ from cmgan_jax.metrics.pesq_score import Score
 from cmgan_jax.metrics.protocol import Scale
 from cmgan_jax.recipes import make_config, override, to_dict
 from cmgan_jax.system.outputs import write_json
-from cmgan_jax.training.pesq_targets import fill
+from cmgan_jax.training.score_targets import fill
 
 BASE = make_config("recommended", "tiny")
 

@@ -13,7 +13,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.evaluation import published, tables
 from cmgan_jax.evaluation.evaluation import Case, assemble, evaluate, match_files
 from cmgan_jax.evaluation.scores import METRICS, FileScores
-from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import ScorePool
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_files_are_made_as_they_are_scored_and_what_cannot_be_made_is_a_reason(f
 
     found = match_files({"clean": folders / "clean", "noisy": folders / "noisy"}, made="enhanced")
     progress = []
-    with PesqPool(1, time_limit=30) as pool:
+    with ScorePool(1, time_limit=30) as pool:
         result = evaluate(
             found, ["noisy", "enhanced"], pool, make=make, progress=lambda done, total: progress.append((done, total))
         )

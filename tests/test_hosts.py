@@ -13,7 +13,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.pesq_score import Failure, Score, failed
 from cmgan_jax.training.hosts import ALONE, NO_REQUESTS, Hosts, Requests
 from cmgan_jax.training.launch import _refuse_apart
-from cmgan_jax.training.pesq_targets import PendingTargets
+from cmgan_jax.training.score_targets import PendingTargets
 
 
 class Board:

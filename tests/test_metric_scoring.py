@@ -13,8 +13,8 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.metrics import scoring_pool
 from cmgan_jax.metrics.pesq_score import Failure
 from cmgan_jax.metrics.registry import find_metric, trial_pair
-from cmgan_jax.metrics.scoring_pool import PesqPool
-from cmgan_jax.training.pesq_targets import TargetScorer
+from cmgan_jax.metrics.scoring_pool import ScorePool
+from cmgan_jax.training.score_targets import TargetScorer
 
 RATE = 16_000
 CLEAN, NOISY = trial_pair(RATE)
@@ -55,8 +55,8 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def pool(faulty: str) -> Iterator[PesqPool]:
-    with PesqPool(1, time_limit=2.0, metric=faulty) as pool:
+def pool(faulty: str) -> Iterator[ScorePool]:
+    with ScorePool(1, time_limit=2.0, metric=faulty) as pool:
         yield pool
 
 
@@ -68,7 +68,7 @@ def told(fault: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["stoi", "si_sdr", "covl"])
 def test_a_worker_gives_what_the_metric_gives(name: str) -> None:
-    with PesqPool(1, time_limit=30, metric=name) as pool:
+    with ScorePool(1, time_limit=30, metric=name) as pool:
         assert pool.score(CLEAN, NOISY).result().value == find_metric(name).score(CLEAN, NOISY, RATE)
         # PESQ beside it, the package's own numbers.
         assert pool.score(CLEAN, NOISY, metric="pesq").result().value == pesq.pesq(RATE, CLEAN, NOISY, "wb")
@@ -86,7 +86,7 @@ def test_a_worker_gives_what_the_metric_gives(name: str) -> None:
         (HAS_A_REASON, "no_speech_here"),
     ],
 )
-def test_a_fault_of_the_metric_costs_the_one_score(pool: PesqPool, fault: int, reason: str) -> None:
+def test_a_fault_of_the_metric_costs_the_one_score(pool: ScorePool, fault: int, reason: str) -> None:
     futures = [pool.score(CLEAN, told(of)) for of in (0, fault, 0)]
     scores = [future.result(timeout=30) for future in futures]
     assert [score.failure for score in scores] == [None, reason, None]
@@ -96,7 +96,7 @@ def test_a_fault_of_the_metric_costs_the_one_score(pool: PesqPool, fault: int, r
         assert 2.0 <= scores[1].seconds < 4.0
 
 
-def test_what_pesq_cannot_score_another_metric_may(pool: PesqPool) -> None:
+def test_what_pesq_cannot_score_another_metric_may(pool: ScorePool) -> None:
     """A silent estimate has no PESQ; NaN has no score of any kind, and no worker is asked."""
     silence = np.zeros_like(NOISY)
     assert pool.score(CLEAN, silence).result().value == 0.5
@@ -110,7 +110,7 @@ def test_a_metric_that_only_its_program_can_import_is_named(tmp_path: Path, monk
     monkeypatch.syspath_prepend(tmp_path)
     find_metric("bound_metric:faulty")
     with pytest.raises(UserError, match=r"bound_metric:faulty cannot be imported in a process of its own.*module"):
-        PesqPool(1, time_limit=2.0, metric="bound_metric:faulty")
+        ScorePool(1, time_limit=2.0, metric="bound_metric:faulty")
 
 
 def test_a_lower_score_is_a_higher_target(faulty: str) -> None:

@@ -8,7 +8,7 @@ import soundfile
 
 from cmgan_jax.evaluation import scores
 from cmgan_jax.metrics import measures
-from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import ScorePool
 
 RATE = scores.RATE
 COMPOSITE = ("pesq", "csig", "cbak", "covl")
@@ -16,7 +16,7 @@ COMPOSITE = ("pesq", "csig", "cbak", "covl")
 
 @pytest.fixture(scope="module")
 def pool():
-    with PesqPool(2, time_limit=30) as pool:
+    with ScorePool(2, time_limit=30) as pool:
         yield pool
 
 

@@ -15,7 +15,7 @@ from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.training import stepper as stepper_module
 from cmgan_jax.training.parallel import Placement
-from cmgan_jax.training.pesq_targets import PendingTargets, TargetScorer
+from cmgan_jax.training.score_targets import PendingTargets, TargetScorer
 from cmgan_jax.training.state import initialise
 from cmgan_jax.training.stepper import Stepper
 from cmgan_jax.training.steps import Steps, compile_steps

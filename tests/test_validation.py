@@ -10,7 +10,7 @@ import pytest
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.metrics.pesq_score import Failure, Score, failed
 from cmgan_jax.metrics.protocol import Scale
-from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import ScorePool
 from cmgan_jax.recipes import make_config
 from cmgan_jax.system import checksums
 from cmgan_jax.system.outputs import write_json
@@ -41,8 +41,8 @@ class Pool:
         return future
 
 
-def pooled(pool: Pool) -> PesqPool:
-    return cast(PesqPool, pool)
+def pooled(pool: Pool) -> ScorePool:
+    return cast(ScorePool, pool)
 
 
 def held(count: int) -> Held:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cmgan_jax.benchmarking.material import make_crops
 from cmgan_jax.metrics.pesq_score import Score
-from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import ScorePool
 from cmgan_jax.system.cores import free_cores
 
 SCORES = 16
@@ -73,7 +73,7 @@ def measure_pesq(seconds: float, sample_rate: int, repeats: int) -> PesqCost:
     """
     cores, crops = free_cores(), make_crops(SCORES, seconds, sample_rate)
 
-    def scores(pool: PesqPool, count: int = SCORES) -> list[Future[Score]]:
+    def scores(pool: ScorePool, count: int = SCORES) -> list[Future[Score]]:
         return pool.score_batch(crops["clean"][:count], crops["noisy"][:count])
 
     def wait(futures: list[Future[Score]]) -> None:
@@ -82,12 +82,12 @@ def measure_pesq(seconds: float, sample_rate: int, repeats: int) -> PesqCost:
 
     one, every, paces, shares = [], [], [], []
     workers = max(1, cores - 1)
-    with PesqPool(cores, time_limit=TIME_LIMIT, sample_rate=sample_rate) as whole:
+    with ScorePool(cores, time_limit=TIME_LIMIT, sample_rate=sample_rate) as whole:
         wait(scores(whole))
         for _ in range(repeats):
             one.append(_seconds(lambda: wait(scores(whole, 1))))
             every.append(_seconds(lambda: wait(scores(whole))))
-    with PesqPool(workers, time_limit=TIME_LIMIT, sample_rate=sample_rate) as fewer:
+    with ScorePool(workers, time_limit=TIME_LIMIT, sample_rate=sample_rate) as fewer:
         wait(scores(fewer))
         for _ in range(repeats):
             deadline = time.perf_counter() + statistics.median(every)

@@ -22,7 +22,7 @@ from cmgan_jax.models.generator import Generator
 from cmgan_jax.precision import as_configured
 from cmgan_jax.spectral import frame_count
 from cmgan_jax.training.parallel import Placement
-from cmgan_jax.training.pesq_targets import PendingTargets, TargetScorer
+from cmgan_jax.training.score_targets import PendingTargets, TargetScorer
 from cmgan_jax.training.state import initialise
 from cmgan_jax.training.stepper import Stepper
 from cmgan_jax.training.steps import Forward, compile_steps

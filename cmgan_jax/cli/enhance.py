@@ -13,6 +13,7 @@ from cmgan_jax.errors import printable
 from cmgan_jax.inference.enhance import WindowConfig
 from cmgan_jax.inference.enhancer import Enhancer
 from cmgan_jax.inference.files import Done, Job, enhance_file, left_out, plan, seconds_of
+from cmgan_jax.models.networks import trusting
 from cmgan_jax.runtime import cache_programs, find_devices, prepare_programs
 
 SOME_FAILED = 1
@@ -34,6 +35,8 @@ class Arguments:
     """Folder of the results; a folder's structure is kept in it. Inputs are never replaced."""
     step: int | None = None
     """Which checkpoint of a run folder; without it the best."""
+    generator_module: str = ""
+    """MODULE:NAME of a generator of your own, for a run that was trained with it. Importing it runs its code."""
     mono: bool = False
     """Enhance the mean of the channels, as one channel; otherwise each channel by itself."""
     windows: Annotated[WindowConfig, tyro.conf.arg(name="")] = field(default_factory=WindowConfig)
@@ -98,7 +101,9 @@ def main() -> int:
     cache_programs()
     find_devices()
     seconds = seconds_of(job.source for job in jobs)
-    enhancer = Enhancer.from_checkpoint(arguments.checkpoint, arguments.step, arguments.windows, seconds)
+    enhancer = Enhancer.from_checkpoint(
+        arguments.checkpoint, arguments.step, arguments.windows, seconds, trusting(arguments.generator_module)
+    )
     failed = []
     with ProgressDisplay(len(jobs)) as display:
         for job in jobs:

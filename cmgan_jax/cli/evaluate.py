@@ -28,7 +28,7 @@ from cmgan_jax.evaluation import report, tables
 from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, evaluate, match_files, passed_over
 from cmgan_jax.evaluation.scores import TIME_LIMIT
 from cmgan_jax.inference.processor import NOT_FINITE
-from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import ScorePool
 from cmgan_jax.system import signals, temporaries
 from cmgan_jax.system.cores import free_cores
 from cmgan_jax.system.outputs import refuse_file, refuse_folder, refuse_same, write_json, write_text
@@ -58,6 +58,8 @@ class Arguments:
     """Which checkpoint of the run folder."""
     data: Path | None = None
     """A folder with clean/ and noisy/."""
+    generator_module: str = ""
+    """MODULE:NAME of a generator of your own, for a run that was trained with it. Importing it runs its code."""
     clean: Path | None = None
     """Folder of clean files."""
     enhanced: Path | None = None
@@ -142,17 +144,19 @@ def check(arguments: Arguments) -> None:
     refuse_same({"--json": arguments.json, "--csv": arguments.csv, "--report": page})
 
 
-def load_enhancer(checkpoint: Path, step: int | None, noisy: Path) -> "Enhancer":
+def load_enhancer(checkpoint: Path, step: int | None, noisy: Path, generator_module: str = "") -> "Enhancer":
     """The model of a checkpoint, for the recordings of a folder; here and nowhere else jax starts."""
     from cmgan_jax.inference.enhancer import Enhancer
     from cmgan_jax.inference.files import seconds_of
+    from cmgan_jax.models.networks import trusting
     from cmgan_jax.runtime import cache_programs, find_devices, prepare_programs
 
     prepare_programs()
     cache_programs()
     find_devices()
     seconds = seconds_of(files_below(noisy, RECORDINGS))
-    return Enhancer.from_checkpoint(checkpoint, step=step, seconds=seconds)
+    factory = trusting(generator_module)
+    return Enhancer.from_checkpoint(checkpoint, step=step, seconds=seconds, network_factory=factory)
 
 
 def enhance_case(model: "Enhancer", target: Path, case: Case) -> Path:
@@ -188,7 +192,7 @@ def score(arguments: Arguments, model: "Enhancer | None", work: ExitStack) -> Ev
         target = arguments.keep or work.enter_context(temporaries.folder())
         make = partial(enhance_case, model, target)
     workers = min(arguments.workers or free_cores(), len(cases) * len(systems))
-    pool = work.enter_context(PesqPool(workers, time_limit=TIME_LIMIT))
+    pool = work.enter_context(ScorePool(workers, time_limit=TIME_LIMIT))
     work.enter_context(_closed_on_interrupt(pool))
     with _Meter("enhancing and scoring" if model else "scoring") as meter:
         return evaluate(
@@ -270,7 +274,11 @@ def main() -> int:
     # What cannot work is refused before a model is loaded: flags, and files without a partner.
     where = folders(arguments)
     match_files(where, ENHANCED if arguments.checkpoint else None)
-    model = load_enhancer(arguments.checkpoint, arguments.step, where[NOISY]) if arguments.checkpoint else None
+    model = (
+        load_enhancer(arguments.checkpoint, arguments.step, where[NOISY], arguments.generator_module)
+        if arguments.checkpoint
+        else None
+    )
     source = about(arguments, model)  # before the scores, which nothing may lose any more
     with ExitStack() as work:
         evaluation = score(arguments, model, work)
@@ -279,7 +287,7 @@ def main() -> int:
 
 
 @contextmanager
-def _closed_on_interrupt(pool: PesqPool) -> Iterator[None]:
+def _closed_on_interrupt(pool: ScorePool) -> Iterator[None]:
     """A signal ends the scoring processes at once: without this, what is being scored would be waited for."""
     usual = {number: signal.getsignal(number) for number in signals.heeded()}
 

@@ -16,7 +16,7 @@ from cmgan_jax.inference.enhance import WindowConfig, enhanced_rows, network, va
 from cmgan_jax.inference.export import write_artefact
 from cmgan_jax.inference.weights import Weights, load
 from cmgan_jax.models import kernels
-from cmgan_jax.models.networks import make_networks
+from cmgan_jax.models.networks import trusting
 from cmgan_jax.recipes import to_dict
 from cmgan_jax.runtime import find_devices, prepare_programs
 from cmgan_jax.system.outputs import refuse_file
@@ -35,6 +35,8 @@ class Arguments:
     """File to write; it must not exist."""
     step: int | None = None
     """Which checkpoint of a run folder; without it the best."""
+    generator_module: str = ""
+    """MODULE:NAME of a generator of your own, for a run that was trained with it. Importing it runs its code."""
     platforms: tuple[Platform, ...] = ()
     """Devices that it shall run on; without it those that are here."""
     windows: Annotated[WindowConfig, tyro.conf.arg(name="")] = field(default_factory=WindowConfig)
@@ -55,13 +57,12 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
     refuse_target(out)
     config = weights.config
     of_whole, of_windows = variables_of(weights.variables, config, windows)
-    shapes = network(weights.variables, config, windows)
+    networks = weights.networks
+    shapes = network(weights.variables, config, windows, networks=networks)
     leaves, tree = jax.tree.flatten(of_whole)
 
     def program(weights: list[Array], padded: Array, frames: Array) -> Any:
-        return enhanced_rows(
-            jax.tree.unflatten(tree, weights), padded, frames, config=config, networks=make_networks(config)
-        )
+        return enhanced_rows(jax.tree.unflatten(tree, weights), padded, frames, config=config, networks=networks)
 
     lower = export.export(jax.jit(program), platforms=platforms or None)
     arguments = [jax.ShapeDtypeStruct(np.shape(leaf), jnp.float32) for leaf in leaves]
@@ -104,6 +105,6 @@ def main() -> None:
     refuse_target(arguments.out)
     prepare_programs()
     find_devices()
-    weights = load(arguments.checkpoint, arguments.step)
+    weights = load(arguments.checkpoint, arguments.step, trusting(arguments.generator_module))
     export_enhancer(weights, arguments.windows, arguments.out, arguments.platforms)
     print(f"{arguments.out}: the generator of {weights.origin}, {arguments.out.stat().st_size / 2**20:.1f} MiB")

@@ -38,7 +38,7 @@ from cmgan_jax.training.launch import (
 )
 from cmgan_jax.training.loop import Outcome
 from cmgan_jax.training.parallel import choose_devices
-from cmgan_jax.training.pesq_targets import injection_shares
+from cmgan_jax.training.score_targets import injection_shares
 from cmgan_jax.training.start import SAME, Start, read_start, refuse_misfit
 
 DEMO = "demo"

@@ -16,7 +16,7 @@ from cmgan_jax.data.folders import NAMED, RECORDINGS, by_name, count_text, files
 from cmgan_jax.errors import UserError, printable
 from cmgan_jax.evaluation.scores import METRICS, NARROW, FilePair, FileScores, score_files
 from cmgan_jax.evaluation.summary import Summary, summarise
-from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import ScorePool
 
 CLEAN, NOISY, ENHANCED = "clean", "noisy", "enhanced"
 """The reference, and the two systems that have a place of their own."""
@@ -153,7 +153,7 @@ def passed_over(folders: Mapping[str, Path]) -> tuple[str, ...]:
 def evaluate(
     cases: Sequence[Case],
     systems: Sequence[str],
-    pool: PesqPool,
+    pool: ScorePool,
     *,
     make: Callable[[Case], Path] | None = None,
     published_scale: bool = False,

@@ -28,7 +28,7 @@ import soxr
 from cmgan_jax.data import audio
 from cmgan_jax.metrics import composite_scores, intelligibility, measures
 from cmgan_jax.metrics.pesq_score import SILENT_RMS, Failure, Score
-from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import ScorePool
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class FileScores:
 def score_pair(
     clean: np.ndarray,
     estimate: np.ndarray,
-    pool: PesqPool,
+    pool: ScorePool,
     *,
     name: str = "",
     published_scale: bool = False,
@@ -153,7 +153,7 @@ def score_pair(
 
 
 def score_files(
-    pairs: Iterable[FilePair], pool: PesqPool, *, published_scale: bool = False, narrow: bool = False
+    pairs: Iterable[FilePair], pool: ScorePool, *, published_scale: bool = False, narrow: bool = False
 ) -> Iterator[FileScores]:
     """Score pairs side by side, in order; they are taken as they are needed, so they may be made lazily.
 

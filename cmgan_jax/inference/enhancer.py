@@ -11,6 +11,7 @@ from pathlib import Path
 from cmgan_jax.inference.enhance import WindowConfig, network
 from cmgan_jax.inference.processor import Processor
 from cmgan_jax.inference.weights import Weights, load
+from cmgan_jax.models.networks import NetworkFactory
 
 
 class Enhancer(Processor):
@@ -22,7 +23,7 @@ class Enhancer(Processor):
 
     def __init__(self, weights: Weights, windows: WindowConfig | None = None, seconds: Sequence[float] = ()):
         self.weights = weights
-        super().__init__(network(weights.variables, weights.config, windows, seconds))
+        super().__init__(network(weights.variables, weights.config, windows, seconds, weights.networks))
 
     @classmethod
     def from_checkpoint(
@@ -31,6 +32,7 @@ class Enhancer(Processor):
         step: int | None = None,
         windows: WindowConfig | None = None,
         seconds: Sequence[float] = (),
+        network_factory: NetworkFactory | None = None,
     ) -> "Enhancer":
         """Load one.
 
@@ -40,8 +42,9 @@ class Enhancer(Processor):
             step: which checkpoint of a run folder.
             windows: how long recordings are cut; also what a stream's latency is.
             seconds: of the recordings to come, where they are known: programs are compiled to fit them.
+            network_factory: builds the networks of a run with a generator of one's own; see `load`.
 
         Raises:
             UserError: nothing of the kind is there, it cannot be read, or the windows cannot be cut.
         """
-        return cls(load(Path(path), step), windows, seconds)
+        return cls(load(Path(path), step, network_factory), windows, seconds)

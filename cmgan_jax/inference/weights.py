@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -23,7 +24,8 @@ from cmgan_jax.interop.naming import (
     refuse_not_finite,
 )
 from cmgan_jax.interop.weights_file import WeightsFile, read_weights_file
-from cmgan_jax.models.generator import Generator, stack_blocks
+from cmgan_jax.models.generator import stack_blocks
+from cmgan_jax.models.networks import NetworkFactory, Networks, make_networks
 from cmgan_jax.recipes import flatten, from_dict, make_config
 from cmgan_jax.runs.folder import KEEP, expanded, find, steps_in
 from cmgan_jax.system.checksums import damage
@@ -42,6 +44,7 @@ class Weights:
         origin: the file or folder that they are from.
         step: training steps behind them.
         assumed: the file tells no numbers: those that no tensor tells are the published ones.
+        network_factory: builds the networks that the variables belong to.
     """
 
     variables: Any
@@ -49,15 +52,21 @@ class Weights:
     origin: Path
     step: int
     assumed: bool = False
+    network_factory: NetworkFactory = make_networks
 
     @property
-    def generator(self) -> Generator:
+    def generator(self) -> nn.Module:
         """The Flax module that `variables` belong to; it takes and gives compressed complex spectra [B, T, F]."""
-        return Generator(self.config.generator, dtype=self.config.dtype)
+        return self.networks.generator
+
+    @property
+    def networks(self) -> Networks:
+        """Both networks of the config, without an axis of devices."""
+        return self.network_factory(self.config, None)
 
 
 @dataclass(frozen=True)
-class Networks:
+class TrainedNetworks:
     """Both networks of a checkpoint.
 
     Attributes:
@@ -79,7 +88,7 @@ class Networks:
     provenance: dict[str, Any]
 
 
-def load(path: str | Path, step: int | None = None) -> Weights:
+def load(path: str | Path, step: int | None = None, network_factory: NetworkFactory | None = None) -> Weights:
     """Read a generator: its weights, the numbers that it was trained with, and the Flax module that they belong to.
 
     For example, `weights = load("generator.pt")` and then `weights.generator.apply(weights.variables, spectrum)`, or
@@ -89,6 +98,9 @@ def load(path: str | Path, step: int | None = None) -> Weights:
         path: a run folder (its best checkpoint), its `latest` or `best`, one checkpoint, also one that was copied
             out of its run, or a file of weights, PyTorch's or safetensors.
         step: which checkpoint of a run folder; None: the best, or the newest of what is there.
+        network_factory: builds the networks of a run that was trained with a generator of one's own. Such a run names
+            the module of its generator, and a module that a checkpoint names is not imported unasked, since importing
+            runs its code; `make_networks` here imports it.
 
     Returns:
         The weights; `Weights` says what they hold.
@@ -105,10 +117,16 @@ def load(path: str | Path, step: int | None = None) -> Weights:
             raise UserError(f"{path}: --step {step} picks a checkpoint of a run folder, and this is a file")
         return of_file(path, read_weights_file(path))
     networks = load_checkpoint(path, step)
-    return Weights(networks.generator, networks.config, networks.origin, networks.step)
+    if (module := networks.config.generator.module) and network_factory is None:
+        raise UserError(
+            f"{path}: its generator is code of one's own, {module}, which runs when it is imported: add "
+            f"--generator-module {module} if you trust it (in Python: network_factory=make_networks)"
+        )
+    factory = network_factory or make_networks
+    return Weights(networks.generator, networks.config, networks.origin, networks.step, network_factory=factory)
 
 
-def load_checkpoint(path: Path, step: int | None = None) -> Networks:
+def load_checkpoint(path: Path, step: int | None = None) -> TrainedNetworks:
     """Read both networks of a checkpoint, without optimisers, into the memory of the host.
 
     Args:
@@ -155,7 +173,7 @@ def load_checkpoint(path: Path, step: int | None = None) -> Networks:
         "batch_stats": generator.get("batch_stats", {}),
     }
     refuse_not_finite(str(found), flatten_dict(variables, sep="/"))
-    networks = Networks(
+    networks = TrainedNetworks(
         # Blocks lay apart in checkpoints of earlier revisions.
         generator={kind: stack_blocks(collection) for kind, collection in variables.items()},
         discriminator={key: discriminator[key] for key in ("params", "batch_stats")},

@@ -42,7 +42,7 @@ MEMORY_LIMIT = 2 << 30
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-class PesqPool:
+class ScorePool:
     """Scores pairs of signals in worker processes; use it as a context manager, or `close` it.
 
     It never forks the calling process, which may hold a GPU, and none of its workers outlives that process.

@@ -66,6 +66,24 @@ def make_networks(config: Config, axis_name: str | None = None) -> Networks:
     return Networks(Generator(config.generator, axis_name, batchnorm_axis, config.dtype), discriminator, axis_name)
 
 
+def trusting(module: str) -> NetworkFactory | None:
+    """Build the networks of a run whose generator is the code of that module, which somebody says to trust.
+
+    Args:
+        module: as the run names it, `my_module:MyGenerator`; empty: none is trusted.
+
+    Returns:
+        A factory that refuses the runs of another module; None where none is trusted.
+    """
+
+    def build(config: Config, axis_name: str | None) -> Networks:
+        if config.generator.module not in ("", module):
+            raise UserError(f"--generator-module {module}: the run's generator is {config.generator.module}")
+        return make_networks(config, axis_name)
+
+    return build if module else None
+
+
 def _own_generator(config: Config, axis_name: str | None) -> nn.Module:
     named = config.generator.module
     module_name, _, name = named.partition(":")

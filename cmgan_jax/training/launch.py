@@ -26,8 +26,8 @@ from cmgan_jax.training.hosts import Hosts
 from cmgan_jax.training.identity import data_of, differences, start_in_words, start_of
 from cmgan_jax.training.loop import Outcome, Trainer
 from cmgan_jax.training.parallel import Placement, choose_devices
-from cmgan_jax.training.pesq_targets import injection_shares
 from cmgan_jax.training.position import Position
+from cmgan_jax.training.score_targets import injection_shares
 from cmgan_jax.training.start import Start
 from cmgan_jax.training.state import TrainState, initialise
 

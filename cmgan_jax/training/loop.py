@@ -36,10 +36,10 @@ from cmgan_jax.training.hosts import NO_REQUESTS, Requests
 from cmgan_jax.training.interruption import Interruption
 from cmgan_jax.training.observer import Observer
 from cmgan_jax.training.parallel import Placement
-from cmgan_jax.training.pesq_targets import TargetScorer
 from cmgan_jax.training.position import Meter, Position
 from cmgan_jax.training.provenance import digest
 from cmgan_jax.training.records import NullRecorder, Recorder
+from cmgan_jax.training.score_targets import TargetScorer
 from cmgan_jax.training.selection import improves, kept_best
 from cmgan_jax.training.state import TrainState, rate_factor
 from cmgan_jax.training.stepper import Stepper, StepResult, first_device_copy

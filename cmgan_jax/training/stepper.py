@@ -14,7 +14,7 @@ from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.training.health import SMALL_LOSS, Pairs, adversarial_part, bias_and_error
 from cmgan_jax.training.parallel import Placement, gather
-from cmgan_jax.training.pesq_targets import PendingTargets, ScoreReport, Targets, TargetScorer
+from cmgan_jax.training.score_targets import PendingTargets, ScoreReport, Targets, TargetScorer
 from cmgan_jax.training.state import TrainState, rate_factor
 from cmgan_jax.training.steps import Forward, Metrics, Steps, compile_steps
 

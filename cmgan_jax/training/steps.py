@@ -258,7 +258,7 @@ def discriminator_update(
         discriminator: the network, with the spectral-norm vectors that the forward pass left.
         clean_magnitude: float[B, T, F], compressed.
         estimate_magnitude: float[B, T, F], compressed.
-        value: float[B], targets, full and finite (`pesq_targets.fill`).
+        value: float[B], targets, full and finite (`score_targets.fill`).
         weight: float[B], what each target counts.
         made: bool[], False drops the update (policy `skip`).
         rate: float[], learning rate.

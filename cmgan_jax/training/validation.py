@@ -16,7 +16,7 @@ from cmgan_jax.evaluation.scores import TIME_LIMIT
 from cmgan_jax.inference.enhance import enhance
 from cmgan_jax.metrics.measures import si_sdr
 from cmgan_jax.metrics.protocol import PESQ, Scale
-from cmgan_jax.metrics.scoring_pool import PesqPool, Score
+from cmgan_jax.metrics.scoring_pool import Score, ScorePool
 from cmgan_jax.models.networks import Networks, make_networks
 from cmgan_jax.precision import as_configured
 from cmgan_jax.spectral import istft, magnitude, uncompress
@@ -111,7 +111,7 @@ def measure_crops(
     discriminator: Any,
     held: Held,
     config: Config,
-    pool: PesqPool,
+    pool: ScorePool,
     scale: Scale = PESQ,
     networks: Networks | None = None,
 ) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def measure_crops(
     }
 
 
-def score_noisy(held: Held, config: Config, pool: PesqPool, scale: Scale = PESQ) -> dict[str, Any]:
+def score_noisy(held: Held, config: Config, pool: ScorePool, scale: Scale = PESQ) -> dict[str, Any]:
     """Score the held-out files as they are, and find which of them can be scored at all.
 
     A clean file that PESQ hears no speech in, or a pair that ends its process, can be scored in no epoch. It would make
@@ -196,7 +196,7 @@ def score_files(
     generator: Any,
     held: Held,
     config: Config,
-    pool: PesqPool,
+    pool: ScorePool,
     left_out: Collection[str] = (),
     scale: Scale = PESQ,
     pesq_left_out: Collection[str] = (),
@@ -244,7 +244,7 @@ def _score(
     generator: Any | None,
     held: Held,
     config: Config,
-    pool: PesqPool,
+    pool: ScorePool,
     left_out: Collection[str],
     pesq_left_out: Collection[str] | None,
     networks: Networks | None = None,

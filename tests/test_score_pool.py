@@ -21,7 +21,7 @@ import soundfile
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics import scoring_pool, scoring_worker
 from cmgan_jax.metrics.pesq_score import SILENT_RMS, Failure, gate
-from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import ScorePool
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16_000
@@ -43,15 +43,15 @@ DEADLY = bursts(30.0, 0.5)  # 60 utterances: seen to kill the process that calls
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[PesqPool]:
-    with PesqPool(1, time_limit=30) as pool:
+def pool() -> Iterator[ScorePool]:
+    with ScorePool(1, time_limit=30) as pool:
         yield pool
 
 
 @pytest.fixture
-def own() -> Iterator[PesqPool]:
+def own() -> Iterator[ScorePool]:
     """A pool to be hurt."""
-    with PesqPool(1, time_limit=30) as pool:
+    with ScorePool(1, time_limit=30) as pool:
         yield pool
 
 
@@ -75,7 +75,7 @@ def busy(pid: int) -> bool:
     return " R " in Path(f"/proc/{pid}/stat").read_text()
 
 
-def test_scores_are_the_package_s_bit_for_bit(pool: PesqPool):
+def test_scores_are_the_package_s_bit_for_bit(pool: ScorePool):
     # Modes alternate in one worker: the package's global state must not leak from one call into the next.
     for mode in ("wb", "nb", "wb"):
         score = pool.score(CLEAN, NOISY, mode).result()
@@ -84,14 +84,14 @@ def test_scores_are_the_package_s_bit_for_bit(pool: PesqPool):
         assert score.seconds > 0
 
 
-def test_real_speech_scores_as_by_the_package(pool: PesqPool, shared: Path):
+def test_real_speech_scores_as_by_the_package(pool: ScorePool, shared: Path):
     for noisy_file in sorted((shared / "voicebank/test/noisy").glob("*.flac"))[:3]:
         clean = soundfile.read(noisy_file.parent.parent / "clean" / noisy_file.name, dtype="float32")[0]
         noisy = soundfile.read(noisy_file, dtype="float32")[0]
         assert pool.score(clean, noisy).result().value == pesq.pesq(RATE, clean, noisy, "wb")
 
 
-def test_a_batch_keeps_its_order_and_the_caller_may_change_the_signals_at_once(own: PesqPool):
+def test_a_batch_keeps_its_order_and_the_caller_may_change_the_signals_at_once(own: ScorePool):
     noise = np.random.default_rng(1).normal(size=CLEAN.size).astype(np.float32)
     estimates = np.stack([CLEAN + level * noise for level in np.array([0, 0.001, 0.01, 0.1], np.float32)])
     expected = [pesq.pesq(RATE, CLEAN, estimate, "wb") for estimate in estimates]
@@ -103,7 +103,7 @@ def test_a_batch_keeps_its_order_and_the_caller_may_change_the_signals_at_once(o
 
 def test_narrow_band_at_8_khz():
     clean, noisy = CLEAN[::2], NOISY[::2]
-    with PesqPool(1, time_limit=30, sample_rate=8_000, mode="nb") as pool:
+    with ScorePool(1, time_limit=30, sample_rate=8_000, mode="nb") as pool:
         assert pool.score(clean, noisy).result().value == pesq.pesq(8_000, clean, noisy, "nb")
         with pytest.raises(UserError, match="wb needs 16000 Hz"):
             pool.score(clean, noisy, "wb")
@@ -129,7 +129,7 @@ def constant(value: float, size: int = RATE) -> np.ndarray:
     ],
 )
 def test_what_has_no_score_is_told_without_a_worker(
-    pool: PesqPool, clean: np.ndarray, estimate: np.ndarray, failure: Failure
+    pool: ScorePool, clean: np.ndarray, estimate: np.ndarray, failure: Failure
 ):
     future = pool.score(clean, estimate)
     assert future.done()
@@ -138,7 +138,7 @@ def test_what_has_no_score_is_told_without_a_worker(
     assert np.isnan(score.value)
 
 
-def test_the_gate_lets_pass_what_pesq_can_score(pool: PesqPool):
+def test_the_gate_lets_pass_what_pesq_can_score(pool: ScorePool):
     # 1/4 s is the package's own limit, and it scores an estimate 180 dB down as it scores any other.
     assert gate(constant(1.01 * SILENT_RMS), NOISY, RATE) is None
     assert pool.score(CLEAN[4_000:8_000], NOISY[4_000:8_000]).result().failure is None
@@ -175,7 +175,7 @@ def test_every_outcome_of_a_worker_is_a_failure_with_that_name():
     assert [Failure(outcome) for outcome in scoring_worker.OUTCOMES[1:]]
 
 
-def test_no_speech_is_the_package_s_no_utterances(pool: PesqPool):
+def test_no_speech_is_the_package_s_no_utterances(pool: ScorePool):
     # A hum of 20 Hz: far above the gate's level, no speech to PESQ.
     hum = 0.1 * np.sin(2 * np.pi * 20 * np.arange(RATE) / RATE).astype(np.float32)
     with pytest.raises(pesq.NoUtterancesError):
@@ -184,7 +184,7 @@ def test_no_speech_is_the_package_s_no_utterances(pool: PesqPool):
 
 
 @linux
-def test_a_signal_that_kills_the_worker_costs_one_score(own: PesqPool):
+def test_a_signal_that_kills_the_worker_costs_one_score(own: ScorePool):
     before = own.pids
     futures = [own.score(CLEAN, NOISY), own.score(*DEADLY), own.score(CLEAN, NOISY)]
     scores = [future.result() for future in futures]
@@ -196,7 +196,7 @@ def test_a_signal_that_kills_the_worker_costs_one_score(own: PesqPool):
 
 @linux
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_worker_that_is_killed_costs_one_score(own: PesqPool, number: signal.Signals):
+def test_a_worker_that_is_killed_costs_one_score(own: ScorePool, number: signal.Signals):
     futures = [own.score(*LONG), own.score(CLEAN, NOISY)]
     (pid,) = own.pids
     assert eventually(lambda: busy(pid))
@@ -206,7 +206,7 @@ def test_a_worker_that_is_killed_costs_one_score(own: PesqPool, number: signal.S
 
 @linux
 def test_a_stopped_worker_costs_one_score_and_the_time_limit():
-    with PesqPool(1, time_limit=1.0) as pool:
+    with ScorePool(1, time_limit=1.0) as pool:
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)
         first, second = pool.score(CLEAN, NOISY), pool.score(CLEAN, NOISY)
@@ -220,21 +220,21 @@ def test_a_stopped_worker_costs_one_score_and_the_time_limit():
 @linux
 def test_a_stopped_worker_that_does_not_even_read_costs_the_same():
     # 30 s of audio are 4 MB: far more than the socket holds.
-    with PesqPool(1, time_limit=0.3) as pool:
+    with ScorePool(1, time_limit=0.3) as pool:
         os.kill(pool.pids[0], signal.SIGSTOP)
         assert pool.score(*DEADLY).result().failure is Failure.timeout
 
 
 def test_a_score_may_have_a_limit_of_its_own() -> None:
     """A millisecond is too short for PESQ."""
-    with PesqPool(1, time_limit=1e-3) as pool:
+    with ScorePool(1, time_limit=1e-3) as pool:
         assert pool.score(CLEAN, NOISY).result().failure is Failure.timeout
         assert pool.score(CLEAN, NOISY, time_limit=60.0).result().failure is None
 
 
 @linux
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
-def test_workers_leave_signals_to_their_parent(own: PesqPool, name: str):
+def test_workers_leave_signals_to_their_parent(own: ScorePool, name: str):
     before = own.pids
     os.kill(before[0], getattr(signal, name))
     assert own.score(CLEAN, NOISY).result().failure is None
@@ -244,7 +244,7 @@ def test_workers_leave_signals_to_their_parent(own: PesqPool, name: str):
 @linux
 def test_a_worker_that_eats_memory_costs_one_score():
     # An idle worker maps about 110 MB; four minutes of audio need another 270 (measured).
-    with PesqPool(1, time_limit=60, memory_limit=128 << 20) as pool:
+    with ScorePool(1, time_limit=60, memory_limit=128 << 20) as pool:
         assert pool.score(CLEAN, NOISY).result().failure is None
         failure = pool.score(*bursts(240.0, 20.0)).result().failure
         assert failure in (Failure.out_of_memory, Failure.worker_crash)
@@ -252,7 +252,7 @@ def test_a_worker_that_eats_memory_costs_one_score():
 
 
 @linux
-def test_a_worker_knows_nothing_of_jax_and_has_one_thread(own: PesqPool):
+def test_a_worker_knows_nothing_of_jax_and_has_one_thread(own: ScorePool):
     own.score(CLEAN, NOISY).result()
     process = Path(f"/proc/{own.pids[0]}")
     assert "jax" not in (process / "maps").read_text()
@@ -261,7 +261,7 @@ def test_a_worker_knows_nothing_of_jax_and_has_one_thread(own: PesqPool):
 
 @linux
 def test_closing_is_quick_with_work_pending_and_leaves_nothing():
-    pool = PesqPool(2, time_limit=60)
+    pool = ScorePool(2, time_limit=60)
     pids = pool.pids
     threads = [t for t in pool._threads if t.is_alive()]
     futures = [pool.score(*LONG) for _ in range(4)]
@@ -287,9 +287,9 @@ def test_closing_is_quick_with_work_pending_and_leaves_nothing():
 def test_no_worker_outlives_a_parent_that_is_killed(state: str):
     # Four minutes of audio: 4 s of work on an idle core, in which the worker does not look at its socket.
     program = (
-        "import time, numpy as np; from cmgan_jax.metrics.scoring_pool import PesqPool\n"
+        "import time, numpy as np; from cmgan_jax.metrics.scoring_pool import ScorePool\n"
         "noise = np.random.default_rng(0).normal(size=240 * 16_000).astype(np.float32)\n"
-        "pool = PesqPool(1, time_limit=60)\n"
+        "pool = ScorePool(1, time_limit=60)\n"
         f"future = pool.score(noise, noise) if {state == 'busy'} else None\n"
         "print(*pool.pids, flush=True); time.sleep(60)"
     )
@@ -340,18 +340,18 @@ def test_workers_that_do_not_start_are_reported_at_once(
     break_workers(monkeypatch, tmp_path, text)
     monkeypatch.setattr(scoring_pool, "START_LIMIT", limit)
     with pytest.raises(UserError, match=reason):
-        PesqPool(2, time_limit=1)
+        ScorePool(2, time_limit=1)
 
 
 def test_a_program_that_cannot_be_run_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(UserError, match="/nowhere/python"):
-        PesqPool(1, time_limit=1)
+        ScorePool(1, time_limit=1)
 
 
 def test_attempts_to_replace_workers_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(scoring_pool, "PAUSES", (0.0, 0.01, 0.02))
-    with PesqPool(2, time_limit=30) as pool:
+    with ScorePool(2, time_limit=30) as pool:
         starts = tmp_path / "starts"
         break_workers(monkeypatch, tmp_path, f"open({str(starts)!r}, 'a').write('x')")
         pids = pool.pids
@@ -380,10 +380,10 @@ def test_attempts_to_replace_workers_are_bounded(monkeypatch: pytest.MonkeyPatch
 )
 def test_numbers_that_cannot_work_are_refused(numbers: dict, message: str):
     with pytest.raises(UserError, match=message):
-        PesqPool(**{"workers": 1, "time_limit": 1.0} | numbers)
+        ScorePool(**{"workers": 1, "time_limit": 1.0} | numbers)
 
 
-def test_shapes_that_do_not_match_are_refused(pool: PesqPool):
+def test_shapes_that_do_not_match_are_refused(pool: ScorePool):
     with pytest.raises(ValueError, match="estimate has shape"):
         pool.score(CLEAN, NOISY[1:])
     with pytest.raises(ValueError, match=r"clean has shape .* expected \[B, S\]"):

@@ -12,8 +12,8 @@ from cmgan_jax.config import Policy, TargetConfig
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.pesq_score import Failure, Score, failed
 from cmgan_jax.metrics.protocol import PESQ
-from cmgan_jax.training import pesq_targets
-from cmgan_jax.training.pesq_targets import (
+from cmgan_jax.training import score_targets
+from cmgan_jax.training.score_targets import (
     INJECT_BATCH_FAILURES,
     INJECT_FAILURES,
     PendingTargets,
@@ -124,7 +124,7 @@ def test_only_waiting_devices_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def waited(idle: Future[float] | None) -> float:
         with monkeypatch.context() as patch:
-            patch.setattr(pesq_targets, "time", SimpleNamespace(monotonic=iter((10.0, 13.0)).__next__))
+            patch.setattr(score_targets, "time", SimpleNamespace(monotonic=iter((10.0, 13.0)).__next__))
             return PendingTargets([settled(LOW)], "mask", clip=True).collect(idle=idle)[1].waited
 
     at_work: Future[float] = Future()
@@ -204,6 +204,6 @@ def test_an_environment_that_makes_no_sense_is_refused(monkeypatch: pytest.Monke
     [(0, 1, 1), (0, 8, 3), (2, 8, 2), (2, 1, 2)],
 )
 def test_as_many_workers_as_cores_unless_told(monkeypatch: pytest.MonkeyPatch, workers: int, batch: int, expected: int):
-    monkeypatch.setattr(pesq_targets, "free_cores", lambda: 3)
+    monkeypatch.setattr(score_targets, "free_cores", lambda: 3)
     with TargetScorer(TargetConfig(workers=workers), batch, seed=0, sample_rate=16_000) as scorer:
         assert len(scorer.pool.pids) == expected

@@ -21,7 +21,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.pesq_score import Failure, Score, failed, named
 from cmgan_jax.metrics.protocol import PESQ, Scale
 from cmgan_jax.metrics.registry import find_metric
-from cmgan_jax.metrics.scoring_pool import PesqPool
+from cmgan_jax.metrics.scoring_pool import ScorePool
 from cmgan_jax.metrics.scoring_worker import LONGEST_OUTCOME
 from cmgan_jax.shapes import check_shape
 from cmgan_jax.system.cores import free_cores
@@ -193,7 +193,7 @@ class TargetScorer:
         self._shares = injection_shares(config)
         self.scale = Scale.of(find_metric(config.metric))
         workers = config.workers or max(1, min(free_cores(), batch))
-        self.pool = PesqPool(
+        self.pool = ScorePool(
             workers,
             time_limit=config.time_limit,
             sample_rate=sample_rate,
