@@ -19,7 +19,7 @@ from cmgan_jax.data.corpus import Corpus, CorpusSource
 from cmgan_jax.data.inspection import open_corpus
 from cmgan_jax.data.prepare.demo import prepare_demo
 from cmgan_jax.errors import UserError
-from cmgan_jax.models import kernels
+from cmgan_jax.models import backends, kernels
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config, to_dict
 from cmgan_jax.runs.folder import KEEP, find, is_run, read_about, steps_in
 from cmgan_jax.runs.records import METRICS
@@ -259,6 +259,7 @@ def train(arguments: Arguments, hosts: Hosts) -> Outcome:
             hosts.agree(lambda: prepare_demo(DEMO_FOLDER, progress=display.note) if hosts.first else None)
         corpus = hosts.agree(lambda: find_corpus(arguments, display))
         display.note(corpus.describe())
+        hosts.agree(lambda: backends.uses_kernels(arguments.config.generator.backend))
         if lacking := kernels.lacking():
             display.note(lacking)
         return launch(
