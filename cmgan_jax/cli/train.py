@@ -235,6 +235,7 @@ def refuse(arguments: Arguments, options: RunOptions, hosts: Hosts) -> None:
     """
     config = arguments.config
     choose_devices(arguments.devices, config.batch)
+    backends.uses_kernels(config.generator.backend)
     injection_shares(config.targets)
     if hosts.first:
         refuse_folder("--out", options.folder)
@@ -259,7 +260,6 @@ def train(arguments: Arguments, hosts: Hosts) -> Outcome:
             hosts.agree(lambda: prepare_demo(DEMO_FOLDER, progress=display.note) if hosts.first else None)
         corpus = hosts.agree(lambda: find_corpus(arguments, display))
         display.note(corpus.describe())
-        hosts.agree(lambda: backends.uses_kernels(arguments.config.generator.backend))
         if lacking := kernels.lacking():
             display.note(lacking)
         return launch(
