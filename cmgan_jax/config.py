@@ -16,6 +16,7 @@ Policy = Literal["mask", "mean_fill", "batch_mean", "skip"]
 Reference = Literal["normalised", "unnormalised"]
 Precision = Literal["fp32", "tf32", "bf16"]
 Mapping = Literal["pmap", "jit"]
+Backend = Literal["auto", "xla", "triton"]
 
 DTYPES: dict[str, str] = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"}
 """Array types by precision."""
@@ -94,6 +95,10 @@ class GeneratorConfig:
     recompute: bool = True
     """Compute activations again in the backward pass, which saves memory, instead of keeping them, which saves time.
     It changes no result."""
+    backend: Backend = "auto"
+    """What computes the network: `xla` alone; `triton`, which has kernels of its own for NVIDIA GPUs from compute
+    capability 8.0 on, where jax_triton is installed; `auto`: with those kernels where they can run. It changes results
+    by rounding alone."""
 
     @rule("module")
     def _names_a_generator(self) -> str | None:

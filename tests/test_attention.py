@@ -11,7 +11,7 @@ import pytest
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
-from cmgan_jax.models import chunks, relative
+from cmgan_jax.models import backends, chunks, relative
 from cmgan_jax.models.attention import RelativeAttention, attend
 from cmgan_jax.models.layers import row_indices
 from cmgan_jax.models.relative import relative_gradients, relative_scores, shift
@@ -76,7 +76,7 @@ def test_attend_equals_the_gathered_form(
 ) -> None:
     """Values and the gradients of all four operands: in the form for a CPU and in that for a GPU, some rows at once."""
     monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", {jax.default_backend(): scores})
-    monkeypatch.setattr(relative, "BY_DISTANCE", () if form == "by pair" else (jax.default_backend(),))
+    monkeypatch.setattr(backends, "scores_by_distance", lambda: form != "by pair")
     if "blocks" in form:
         monkeypatch.setattr(relative, "BLOCK", 2)
     operands, cotangent, valid, expected = cases[masked]
@@ -91,8 +91,8 @@ def test_in_bfloat16_both_forms_round_alike(monkeypatch: pytest.MonkeyPatch) -> 
     query, distances = jnp.asarray(normal(2, 3, 9, 4), jnp.bfloat16), jnp.asarray(normal(17, 4))
     d_scores = jnp.asarray(normal(2, 3, 9, 9), jnp.bfloat16)
     found = {}
-    for name, where in (("distance", (jax.default_backend(),)), ("pair", ())):
-        monkeypatch.setattr(relative, "BY_DISTANCE", where)
+    for name, by_distance in (("distance", True), ("pair", False)):
+        monkeypatch.setattr(backends, "scores_by_distance", lambda by_distance=by_distance: by_distance)
         found[name] = relative_scores(query, distances), *relative_gradients(d_scores, query, distances)
     assert all(leaf.dtype == jnp.float32 for leaf in (*found["distance"], *found["pair"]))
     exact, rounded = found["distance"][0], found["pair"][0]

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from cmgan_jax.inference.enhance import WindowConfig
 from cmgan_jax.inference.enhancer import Enhancer
 from cmgan_jax.inference.export import load_artefact
 from cmgan_jax.inference.weights import Weights
+from cmgan_jax.models import backends
 from cmgan_jax.recipes import from_dict, override, to_dict
 
 pytest.importorskip("flatbuffers", reason="jax.export serialises with flatbuffers, which is not installed")
@@ -70,6 +72,17 @@ def test_an_artefact_tells_the_numbers_of_its_network(artefact: Path) -> None:
         about = json.loads(archive.read("about.json"))
     assert from_dict(about["provenance"]["config"]) == WEIGHTS.config
     assert about["spectral"] == to_dict(WEIGHTS.config.spectral)
+
+
+def test_an_artefact_has_no_kernels_that_another_machine_may_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the network itself is computed with."""
+    asked = set()
+    monkeypatch.setattr(backends, "uses_kernels", lambda backend: bool(asked.add(backend)))
+    config = override(WEIGHTS.config, {"data.threads": 3, "generator.backend": "triton"})  # Traced by nobody before.
+    export_enhancer(replace(WEIGHTS, config=config), WINDOWS, tmp_path / "enhancer.zip")
+    assert asked == {"xla"}
 
 
 def test_what_is_no_artefact_is_refused(artefact: Path, tmp_path: Path) -> None:

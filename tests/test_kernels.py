@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from cmgan_jax.config import GeneratorConfig
+from cmgan_jax.config import Backend, GeneratorConfig
 from cmgan_jax.models import kernels
 from cmgan_jax.models.attention import RelativeAttention
 from cmgan_jax.models.conformer import Convolution, FeedForward
@@ -74,30 +74,40 @@ def attention(config: GeneratorConfig, positions: int = 101, valid: Array | None
     return Part(attend, parameters, positions, config.channels)
 
 
-def convolution(taps: tuple[int, int], parts: int, stride: int, early: int, dilation: int) -> Part:
+def convolution(
+    config: GeneratorConfig, taps: tuple[int, int], parts: int, stride: int, early: int, dilation: int
+) -> Part:
     def apply(x: Array, kernel: Array) -> Any:
         image = x.reshape(2, SEQUENCES // 2, 101, CONFIG.channels)
         inputs = tuple(image * (1 + i) for i in range(parts))
-        return convolve(inputs, kernel.astype(x.dtype), stride, ((early, 0), (1, 1)), dilation)
+        return convolve(inputs, kernel.astype(x.dtype), stride, ((early, 0), (1, 1)), dilation, config.backend)
 
     return Part(apply, normal(*taps, parts * CONFIG.channels, CONFIG.channels), 101, CONFIG.channels)
 
 
 PARTS = {
-    "attention": lambda: attention(CONFIG),
-    "attention, masked": lambda: attention(CONFIG, valid=VALID),
-    "attention, farther than its table": lambda: attention(replace(CONFIG, max_distance=20)),
-    "attention, narrow heads": lambda: attention(NARROW, 33),
-    "attention, whole blocks": lambda: attention(CONFIG, 64),
-    "attention, one position": lambda: attention(CONFIG, 1),
-    "feed-forward": lambda: part_of(FeedForward(CONFIG), CONFIG, NUMBERS, True),
-    "feed-forward without dropout": lambda: part_of(FeedForward(CONFIG), CONFIG, NUMBERS, False),
-    "feed-forward, narrow": lambda: part_of(FeedForward(NARROW), NARROW, NUMBERS, True),
-    "gated and depthwise": lambda: part_of(Convolution(CONFIG), CONFIG, None, method="before_norm"),
-    "gated and depthwise, narrow": lambda: part_of(Convolution(NARROW), NARROW, None, method="before_norm"),
-    "dilated convolution of parts": lambda: convolution((2, 3), 2, 1, 2, 2),
-    "convolution with a stride": lambda: convolution((1, 3), 1, 2, 0, 1),
+    "attention": (CONFIG, attention),
+    "attention, masked": (CONFIG, lambda config: attention(config, valid=VALID)),
+    "attention, farther than its table": (replace(CONFIG, max_distance=20), attention),
+    "attention, narrow heads": (NARROW, lambda config: attention(config, 33)),
+    "attention, whole blocks": (CONFIG, lambda config: attention(config, 64)),
+    "attention, one position": (CONFIG, lambda config: attention(config, 1)),
+    "feed-forward": (CONFIG, lambda config: part_of(FeedForward(config), config, NUMBERS, True)),
+    "feed-forward without dropout": (CONFIG, lambda config: part_of(FeedForward(config), config, NUMBERS, False)),
+    "feed-forward, narrow": (NARROW, lambda config: part_of(FeedForward(config), config, NUMBERS, True)),
+    "gated and depthwise": (CONFIG, lambda config: part_of(Convolution(config), config, None, method="before_norm")),
+    "gated and depthwise, narrow": (
+        NARROW,
+        lambda config: part_of(Convolution(config), config, None, method="before_norm"),
+    ),
+    "dilated convolution of parts": (CONFIG, lambda config: convolution(config, (2, 3), 2, 1, 2, 2)),
+    "convolution with a stride": (CONFIG, lambda config: convolution(config, (1, 3), 1, 2, 0, 1)),
 }
+
+
+def part(name: str, backend: Backend) -> Part:
+    config, make = PARTS[name]
+    return make(replace(config, backend=backend))
 
 
 def passes(part: Part, kind: Any, products: str = "highest") -> Any:
@@ -125,28 +135,18 @@ def worst(found: Any, exact: Any) -> float:
 @pytest.mark.parametrize("name", PARTS)
 def test_kernels_give_values_and_gradients_of_the_plain_form(name: str) -> None:
     """In float32 to 1e-5; in bfloat16 and TF32 no farther from that than the plain form, by half and a little."""
-    part = PARTS[name]()
-    with kernels.left_out():
-        exact, plain = passes(part, jnp.float32), passes(part, jnp.bfloat16)
-    assert worst(passes(part, jnp.float32), exact) < 1e-5
-    assert worst(passes(part, jnp.bfloat16), exact) < 1.5 * worst(plain, exact) + 1e-3
+    by_xla, by_kernels = part(name, "xla"), part(name, "triton")
+    exact, plain = passes(by_xla, jnp.float32), passes(by_xla, jnp.bfloat16)
+    assert worst(passes(by_kernels, jnp.float32), exact) < 1e-5
+    assert worst(passes(by_kernels, jnp.bfloat16), exact) < 1.5 * worst(plain, exact) + 1e-3
     # TF32 keeps three bits more than bfloat16.
-    assert worst(passes(part, jnp.float32, "default"), exact) < 1.5 * worst(plain, exact) + 1e-3
+    assert worst(passes(by_kernels, jnp.float32, "default"), exact) < 1.5 * worst(plain, exact) + 1e-3
 
 
 def test_an_error_that_is_no_number_is_an_error() -> None:
     """Wherever it stands, also where the exact value is zero."""
     assert not worst([np.ones(2), np.array([np.nan])], [np.ones(2), np.zeros(1)]) < 1.0
     assert worst([np.ones(2), np.ones(1)], [np.ones(2), np.zeros(1)]) > 100
-
-
-def test_kernels_are_left_out_where_they_are_told_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program for a file, which another machine may run."""
-    monkeypatch.setattr(kernels, "_present", lambda: True)
-    assert kernels.available()
-    with kernels.left_out():
-        assert not kernels.available()
-    assert kernels.available()
 
 
 def test_a_cpu_has_no_kernels() -> None:
@@ -171,6 +171,6 @@ def test_training_says_where_kernels_are_lacking(
     device = SimpleNamespace(device_kind=kind, compute_capability=capability)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    monkeypatch.setattr(kernels, "_present", lambda: present)
+    monkeypatch.setattr(kernels, "available", lambda: present)
     words = kernels.lacking()
     assert (words is not None and "jax_triton is not installed" in words) is said

@@ -41,6 +41,7 @@ COMPARE = "experiments.compare --data data --preset tiny --study recipes --out c
     [
         (f"{TRAIN}/x --out file/run", "--out file/run: {}/file is no folder"),
         (f"{TRAIN} --devices 2", "--devices 2: this machine has 1"),
+        (f"{TRAIN} --generator.backend triton", "--generator.backend triton: kernels need an NVIDIA GPU"),
         (f"CMGAN_INJECT_PESQ_FAILURES=2 {TRAIN}", "environment variable CMGAN_INJECT_PESQ_FAILURES is '2'"),
         (f"{COMPARE} --out file/x", "--out file/x: {}/file is no folder"),
         (f"{COMPARE} --reference recomended", "--reference recomended: there are recommended, "),

@@ -191,7 +191,7 @@ def test_the_discriminator_may_be_of_the_same_place(run: Path, forms: dict[str, 
 
 @pytest.mark.slow
 def test_every_size_that_differs_is_named_with_what_would_fit(run: Path) -> None:
-    config = override(make_config("recommended", "demo"), {"generator.dropout": 0.5})
+    config = override(make_config("recommended", "demo"), {"generator.dropout": 0.5, "generator.backend": "xla"})
     with pytest.raises(UserError) as error:
         refuse_misfit(read_start(run), config)
     # From the tables of presets: tiny has 4 channels, demo 16, and so on.

@@ -15,9 +15,8 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.inference.enhance import WindowConfig, enhanced_rows, network, variables_of
 from cmgan_jax.inference.export import write_artefact
 from cmgan_jax.inference.weights import Weights, load
-from cmgan_jax.models import kernels
 from cmgan_jax.models.networks import trusting
-from cmgan_jax.recipes import to_dict
+from cmgan_jax.recipes import override, to_dict
 from cmgan_jax.runtime import find_devices, prepare_programs
 from cmgan_jax.system.outputs import refuse_file
 from cmgan_jax.training import provenance
@@ -57,12 +56,14 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
     refuse_target(out)
     config = weights.config
     of_whole, of_windows = variables_of(weights.variables, config, windows)
-    networks = weights.networks
-    shapes = network(weights.variables, config, windows, networks=networks)
+    shapes = network(weights.variables, config, windows, networks=weights.networks)
     leaves, tree = jax.tree.flatten(of_whole)
+    # Other machines may have no kernels.
+    plain = override(config, {"generator.backend": "xla"})
+    networks = weights.network_factory(plain, None)
 
     def program(weights: list[Array], padded: Array, frames: Array) -> Any:
-        return enhanced_rows(jax.tree.unflatten(tree, weights), padded, frames, config=config, networks=networks)
+        return enhanced_rows(jax.tree.unflatten(tree, weights), padded, frames, config=plain, networks=networks)
 
     lower = export.export(jax.jit(program), platforms=platforms or None)
     arguments = [jax.ShapeDtypeStruct(np.shape(leaf), jnp.float32) for leaf in leaves]
@@ -70,8 +71,7 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
     programs = {}
     for batch, samples in shapes.buckets:
         padded = jax.ShapeDtypeStruct((batch, samples + reflected), jnp.float32)
-        with kernels.left_out():
-            lowered = lower(arguments, padded, jax.ShapeDtypeStruct((batch,), jnp.int32))
+        lowered = lower(arguments, padded, jax.ShapeDtypeStruct((batch,), jnp.int32))
         try:
             programs[batch, samples] = bytes(lowered.serialize())
         except ImportError as error:

@@ -21,7 +21,7 @@ from cmgan_jax.data.prepare.demo import prepare_demo
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.protocol import PESQ
 from cmgan_jax.metrics.registry import check_metric
-from cmgan_jax.models import kernels
+from cmgan_jax.models import backends, kernels
 from cmgan_jax.recipes import PRESETS, RECIPES, from_dict, make_config, to_dict
 from cmgan_jax.runs.folder import KEEP, find, is_run, read_about, steps_in
 from cmgan_jax.runs.records import METRICS
@@ -242,6 +242,7 @@ def refuse(arguments: Arguments, options: RunOptions, hosts: Hosts) -> None:
     """
     config = arguments.config
     choose_devices(arguments.devices, config.batch)
+    backends.uses_kernels(config.generator.backend)
     injection_shares(config.targets)
     check_metric(config.targets.metric, config.targets.time_limit)
     if hosts.first:

@@ -26,10 +26,12 @@ from cmgan_jax.interop.naming import (
 from cmgan_jax.interop.weights_file import WeightsFile, read_weights_file
 from cmgan_jax.models.generator import stack_blocks
 from cmgan_jax.models.networks import NetworkFactory, Networks, make_networks
-from cmgan_jax.recipes import flatten, from_dict, make_config
+from cmgan_jax.recipes import flatten, from_dict, make_config, override
 from cmgan_jax.runs.folder import KEEP, expanded, find, steps_in
 from cmgan_jax.system.checksums import damage
 
+ANY_DEVICE = {"generator.backend": "auto"}
+"""What is changed in the config of a run by those who use its weights, on another device maybe."""
 PUBLISHED = "published_2022"
 """Recipe of weights whose file does not tell."""
 
@@ -163,7 +165,7 @@ def load_checkpoint(path: Path, step: int | None = None) -> TrainedNetworks:
                 ),
             )
         run, state = restored["run"], restored["state"]
-        config, provenance = from_dict(run["config"]), run.get("provenance", {})
+        config, provenance = override(from_dict(run["config"]), ANY_DEVICE), run.get("provenance", {})
         generator, discriminator = state["generator"], state["discriminator"]
         check(config)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -228,7 +230,7 @@ def of_file(path: Path, file: WeightsFile, spectral: SpectralConfig | None = Non
         UserError: it holds no generator, or one that is not as the file says, or one that is made for other spectra.
     """
     recorded = file.config
-    config = recorded or make_config(PUBLISHED)
+    config = override(recorded or make_config(PUBLISHED), ANY_DEVICE)
     try:
         sizes, variables = generator_from_torch(file.content, config.generator)
         step = batches_tracked(file.content)

@@ -243,6 +243,7 @@ def _generator_sizes(shapes: Shapes, default: GeneratorConfig) -> tuple[Generato
         max_distance=distances // 2,
         dropout=default.dropout,
         recompute=default.recompute,
+        backend=default.backend,
     )
     return config, _size(shapes, r"mask_decoder\.prelu_out\.weight", 0, 201)
 

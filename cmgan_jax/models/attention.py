@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
-from cmgan_jax.models import kernels
+from cmgan_jax.models import backends
 from cmgan_jax.models.chunks import chunk_elements, equal_parts, kept
 from cmgan_jax.models.layers import Dense, Dropout, LayerNorm
 from cmgan_jax.models.relative import (
@@ -144,7 +144,7 @@ class RelativeAttention(nn.Module):
         sequences, positions, channels = x.shape
         heads, width = self.config.heads, channels // self.config.heads
         x = self.norm(x)
-        if kernels.available():
+        if backends.uses_kernels(self.config.backend):
             from cmgan_jax.models.kernels.attention import attend as fused
 
             parts = (part.parameters(channels)[0].astype(x.dtype) for part in (self.query, self.key_value))

@@ -11,15 +11,14 @@ import numpy as np
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
+from cmgan_jax.models import backends
+
 CHUNK_ELEMENTS = {"cpu": 1_000_000}
 """Elements of the largest intermediate that are computed at once: what stays in a core's cache (CPU, measured)."""
 CHUNK_SHARE = 64
 """Elsewhere: bytes of the device's memory for each such element, of which a few exist at a time."""
 CHUNK_DEFAULT = 2**26
 """Where a device does not tell how much memory it has."""
-
-PRODUCT_ROWS = 8
-"""On a GPU products of bfloat16 take rows in multiples of this, and XLA copies what has another number of them."""
 
 KEPT = "kept"
 """Name of what the backward pass is spared to compute again."""
@@ -65,11 +64,11 @@ class Chunks:
     @classmethod
     def of(cls, sequences: int, elements: int) -> "Chunks":
         """As large as fast memory allows; elements: of the largest intermediate for one sequence."""
-        most = chunk_elements() // elements
-        if jax.default_backend() == "cpu" or most < PRODUCT_ROWS:
+        most, rows = chunk_elements() // elements, backends.product_rows()
+        if rows == 1 or most < rows:
             return cls(sequences, *equal_parts(sequences, most))
-        _, size = equal_parts(sequences, most - most % PRODUCT_ROWS)
-        size += -size % PRODUCT_ROWS
+        _, size = equal_parts(sequences, most - most % rows)
+        size += -size % rows
         return cls(sequences, -(-sequences // size), size)
 
     def cut(self, operands: Any) -> Any:

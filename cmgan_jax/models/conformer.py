@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cmgan_jax.config import GeneratorConfig
-from cmgan_jax.models import kernels
+from cmgan_jax.models import backends
 from cmgan_jax.models.attention import RelativeAttention
 from cmgan_jax.models.chunks import Chunks, kept
 from cmgan_jax.models.depthwise import depthwise
@@ -32,7 +32,7 @@ class FeedForward(nn.Module):
         hidden = channels * self.config.feed_forward_factor
         norm, expand, contract = LayerNorm(name="norm"), Dense(hidden, name="expand"), Dense(channels, name="contract")
         inner, outer = Dropout(rate), Dropout(rate)
-        if kernels.available():
+        if backends.uses_kernels(self.config.backend):
             from cmgan_jax.models.kernels.feed_forward import FeedForwardWeights, feed_forward
             from cmgan_jax.models.kernels.launch import fits
 
@@ -71,12 +71,13 @@ class Convolution(nn.Module):
         if valid is not None:
             x = jnp.where(valid[..., None], x, 0.0)
         # The batch's mean takes the bias away again. For why its gradient is not left to rounding see `Conv`.
-        return (depthwise(x, self.depthwise_kernel) + jax.lax.stop_gradient(self.depthwise_bias)).astype(x.dtype)
+        convolved = depthwise(x, self.depthwise_kernel, self.config.backend)
+        return (convolved + jax.lax.stop_gradient(self.depthwise_bias)).astype(x.dtype)
 
     def _gated(self, x: Array) -> Array:
         """[sequences, N, C] -> [sequences, N, inner]."""
         channels = x.shape[-1]
-        if kernels.available():
+        if backends.uses_kernels(self.config.backend):
             from cmgan_jax.models.kernels.gated import GatedWeights, gated
             from cmgan_jax.models.kernels.launch import fits
 

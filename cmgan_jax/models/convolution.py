@@ -8,14 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cmgan_jax.models import kernels
+from cmgan_jax.config import Backend
+from cmgan_jax.models import backends
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Zeros (before, after) in time and in frequency."""
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def convolve(parts: tuple[Array, ...], kernel: Array, stride: int, padding: Padding, dilation: int) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def convolve(
+    parts: tuple[Array, ...],
+    kernel: Array,
+    stride: int,
+    padding: Padding,
+    dilation: int,
+    backend: Backend = "auto",
+) -> Array:
     """Convolution over (time, frequency) whose weight gradient is one product for each part of its input, or a kernel.
 
     The library's own takes four to eight times as long on a CPU, on a GPU up to forty times (results/h100.md). To lay
@@ -27,6 +35,7 @@ def convolve(parts: tuple[Array, ...], kernel: Array, stride: int, padding: Padd
         stride: step in frequency.
         padding: ((before, after) in time, (before, after) in frequency).
         dilation: step in time between taps.
+        backend: see `GeneratorConfig`.
 
     Returns:
         [B, T', F', features].
@@ -55,21 +64,28 @@ def _convolve_forward(parts: tuple[Array, ...], kernel: Array, *how: Any) -> tup
 
 
 def _convolve_backward(
-    stride: int, padding: Padding, dilation: int, residual: Any, gradient: Array
+    stride: int, padding: Padding, dilation: int, backend: Backend, residual: Any, gradient: Array
 ) -> tuple[tuple[Array, ...], Array]:
     parts, kernel = residual
     whole = jax.ShapeDtypeStruct((*parts[0].shape[:3], kernel.shape[2]), kernel.dtype)
     (d_x,) = jax.linear_transpose(lambda x: _plain_convolution(x, kernel, stride, padding, dilation), whole)(gradient)
-    return tuple(jnp.split(d_x, _ends(parts), axis=-1)), _of_kernel(parts, gradient, kernel, stride, padding, dilation)
+    d_parts = tuple(jnp.split(d_x, _ends(parts), axis=-1))
+    return d_parts, _of_kernel(parts, gradient, kernel, stride, padding, dilation, backend)
 
 
 def _of_kernel(
-    parts: tuple[Array, ...], gradient: Array, kernel: Array, stride: int, padding: Padding, dilation: int
+    parts: tuple[Array, ...],
+    gradient: Array,
+    kernel: Array,
+    stride: int,
+    padding: Padding,
+    dilation: int,
+    backend: Backend,
 ) -> Array:
     """The kernel's gradient."""
     times, bins, channels, features = kernel.shape
     (early, _), (low, _) = padding
-    if kernels.available():
+    if backends.uses_kernels(backend):
         from cmgan_jax.models.kernels.convolution import kernel_gradient
         from cmgan_jax.models.kernels.launch import fits
 

@@ -6,24 +6,26 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cmgan_jax.models import kernels
+from cmgan_jax.config import Backend
+from cmgan_jax.models import backends
 from cmgan_jax.models.chunks import equal_parts
 
 BLOCK = 32
 """Positions that a pass over the sums of the kernel's gradient adds at most (CPU, measured)."""
 
 
-def depthwise(x: Array, kernel: Array) -> Array:
+def depthwise(x: Array, kernel: Array, backend: Backend = "auto") -> Array:
     """Depthwise convolution along the middle axis, zero-padded to the same length.
 
     Args:
         x: [sequences, N, C].
         kernel: float32[width, C], width odd.
+        backend: see `GeneratorConfig`.
 
     Returns:
         [sequences, N, C]: sum over k of kernel[k] · x[n + k - width // 2].
     """
-    if kernels.available():
+    if backends.uses_kernels(backend):
         from cmgan_jax.models.kernels.depthwise import depthwise as fused
 
         return cast(Array, fused(x, kernel))

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cmgan_jax.config import GeneratorConfig
+from cmgan_jax.config import Backend, GeneratorConfig
+from cmgan_jax.models import backends
 from cmgan_jax.models.chunks import ONLY_KEPT
 from cmgan_jax.models.conformer import Conformer
 from cmgan_jax.models.layers import Conv, InstanceNorm, PReLU
@@ -40,19 +41,20 @@ def split_blocks(collection: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ConvUnit(nn.Module):
-    """Convolution, instance norm, PReLU. The fields are those of `Conv`."""
+    """Convolution, instance norm, PReLU. The fields are those of `Conv`; backend: see `GeneratorConfig`."""
 
     features: int
     kernel: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
     stride: int = 1
     dilation: int = 1
+    backend: Backend = "auto"
 
     @nn.compact
     def __call__(self, x: Array, *more: Array, valid: Array | None = None) -> Array:
         """[B, T, F, C], and more channels beside them -> [B, T, F', features]."""
-        conv = Conv(self.features, self.kernel, self.padding, self.stride, self.dilation, before_norm=True, name="conv")
-        x = conv(x, *more)
+        how = self.padding, self.stride, self.dilation, True, self.backend
+        x = Conv(self.features, self.kernel, *how, name="conv")(x, *more)
         return PReLU(name="prelu")(InstanceNorm(name="norm")(x, valid))
 
 
@@ -67,7 +69,8 @@ class DilatedDense(nn.Module):
         seen = [x]
         for i in range(self.config.dense_depth):
             dilation = 2**i
-            unit = ConvUnit(self.config.channels, (2, 3), ((dilation, 0), (1, 1)), dilation=dilation, name=f"layer_{i}")
+            how = ((dilation, 0), (1, 1)), 1, dilation, self.config.backend
+            unit = ConvUnit(self.config.channels, (2, 3), *how, name=f"layer_{i}")
             seen.insert(0, unit(*seen, valid=valid))
         return seen[0]
 
@@ -82,7 +85,7 @@ class Encoder(nn.Module):
         """[B, T, F, 3] -> [B, T, F', C], and the feature maps before each stride but the first, finest first."""
         c = self.config
         if not c.early_strides:
-            x = ConvUnit(c.channels, (1, 1), name="input")(x, valid=valid)
+            x = ConvUnit(c.channels, (1, 1), backend=c.backend, name="input")(x, valid=valid)
         features = []
         for i, stride in enumerate(c.early_strides):
             x = _down(c, stride, f"early_{i}")(x, valid=valid)
@@ -99,7 +102,8 @@ class Encoder(nn.Module):
 
 def _down(config: GeneratorConfig, stride: int, name: str) -> ConvUnit:
     """From F bins to (F - 1) / stride + 1: every one that stays sees all bins up to its neighbours."""
-    return ConvUnit(config.channels, (1, 2 * stride - 1), ((0, 0), (stride - 1, stride - 1)), stride=stride, name=name)
+    how = ((0, 0), (stride - 1, stride - 1)), stride, 1, config.backend
+    return ConvUnit(config.channels, (1, 2 * stride - 1), *how, name=name)
 
 
 class TwoStage(nn.Module):
@@ -130,12 +134,13 @@ class SubPixel(nn.Module):
 
     features: int
     factor: int = 2
+    backend: Backend = "auto"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, T, F, C] -> [B, T, factor F, features]."""
         batch, frames, bins, _ = x.shape
-        x = Conv(self.factor * self.features, (1, 3), ((0, 0), (1, 1)), name="conv")(x)
+        x = Conv(self.factor * self.features, (1, 3), ((0, 0), (1, 1)), backend=self.backend, name="conv")(x)
         return x.reshape(batch, frames, self.factor * bins, self.features)
 
 
@@ -148,7 +153,7 @@ class Upsampling(nn.Module):
     def __call__(self, x: Array, features: tuple[Array, ...], valid: Array | None = None) -> Array:
         """[B, T, F', C] and the encoder's feature maps, finest first -> [B, T, F'', C]."""
         for i, stride in reversed(list(enumerate(self.config.strides))[1:]):
-            x = SubPixel(self.config.channels, stride, name=f"sub_pixel_{i}")(x)
+            x = SubPixel(self.config.channels, stride, self.config.backend, name=f"sub_pixel_{i}")(x)
             x = PReLU(name=f"prelu_{i}")(InstanceNorm(name=f"norm_{i}")(x, valid))
             # Bin k of F' stood at bin stride · k, so what lies beyond the last of them stands for nothing.
             x = x[:, :, : x.shape[2] - stride + 1]
@@ -167,9 +172,9 @@ class MaskDecoder(nn.Module):
         c = self.config
         x = DilatedDense(c, name="dense")(x, valid)
         x = Upsampling(c, name="upsampling")(x, features, valid)
-        x = SubPixel(c.output_channels or c.channels, c.strides[0], name="sub_pixel")(x)
-        x = ConvUnit(1, (1, c.strides[0]), name="reduce")(x, valid=valid)
-        x = Conv(1, (1, 1), name="scale")(x)
+        x = SubPixel(c.output_channels or c.channels, c.strides[0], c.backend, name="sub_pixel")(x)
+        x = ConvUnit(1, (1, c.strides[0]), backend=c.backend, name="reduce")(x, valid=valid)
+        x = Conv(1, (1, 1), backend=c.backend, name="scale")(x)
         return PReLU(-0.25, name="prelu")(x[..., 0].astype(jnp.float32))
 
 
@@ -184,9 +189,9 @@ class ComplexDecoder(nn.Module):
         c = self.config
         x = DilatedDense(c, name="dense")(x, valid)
         x = Upsampling(c, name="upsampling")(x, features, valid)
-        x = SubPixel(c.output_channels or c.channels, c.strides[0], name="sub_pixel")(x)
+        x = SubPixel(c.output_channels or c.channels, c.strides[0], c.backend, name="sub_pixel")(x)
         x = PReLU(name="prelu")(InstanceNorm(name="norm")(x, valid))
-        x = Conv(2, (1, c.strides[0]), name="reduce")(x).astype(jnp.float32)
+        x = Conv(2, (1, c.strides[0]), backend=c.backend, name="reduce")(x).astype(jnp.float32)
         return jax.lax.complex(x[..., 0], x[..., 1])
 
 
@@ -264,15 +269,14 @@ class Generator(nn.Module):
             rngs = None if key is None else {"dropout": key}
             return block.apply(variables, x, train, valid, rngs=rngs, mutable=["batch_stats"])
 
-        if train and jax.default_backend() != "cpu":
-            # A loop lays what each block keeps for the backward pass side by side: a tenth of a step (H100).
+        if backends.blocks_in_loop(train):
+            x, updated = jax.lax.scan(one, x, (stacked, keys))
+        else:
             each = []
             for i in range(self.config.blocks):
                 x, updated = one(x, jax.tree.map(lambda leaf, i=i: leaf[i], (stacked, keys)))
                 each.append(updated)
             updated = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-        else:
-            x, updated = jax.lax.scan(one, x, (stacked, keys))
         if train:
             self.put_variable("batch_stats", BLOCKS, updated["batch_stats"])
         return x

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cmgan_jax.config import Backend
 from cmgan_jax.models.chunks import kept
 from cmgan_jax.models.convolution import Padding, convolve
 
@@ -153,6 +154,7 @@ class Conv(nn.Module):
         stride: step in frequency.
         dilation: step in time between taps.
         before_norm: a norm that takes each channel's mean away follows.
+        backend: see `GeneratorConfig`.
     """
 
     features: int
@@ -161,6 +163,7 @@ class Conv(nn.Module):
     stride: int = 1
     dilation: int = 1
     before_norm: bool = False
+    backend: Backend = "auto"
 
     @nn.compact
     def __call__(self, *parts: Array) -> Array:
@@ -171,7 +174,8 @@ class Conv(nn.Module):
             # The norm takes the bias away again, so its gradient is exactly 0. What is computed instead is rounding,
             # which Adam makes steps as long as any other's: noise that depends on the number of devices.
             bias = jax.lax.stop_gradient(bias)
-        convolved = cast(Array, convolve(parts, kernel.astype(kind), self.stride, self.padding, self.dilation))
+        how = self.stride, self.padding, self.dilation, self.backend
+        convolved = cast(Array, convolve(parts, kernel.astype(kind), *how))
         # In float32, for the bias's gradient sums over all positions.
         return kept((convolved + bias).astype(kind))
 

@@ -6,22 +6,14 @@ for each row, with the embeddings that the row needs; nothing is shifted but a t
 memory is what a step waits for.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cmgan_jax.models import backends
 from cmgan_jax.models.chunks import equal_parts
-
-BY_DISTANCE = ("cpu",)
-"""Where the first form is the faster."""
 
 BLOCK = 64
 """Rows of a block at most, in that form (CPU, measured)."""
-
-
-def by_distance() -> bool:
-    """Whether the device that programs are made for computes by distance."""
-    return jax.default_backend() in BY_DISTANCE
 
 
 def shift(scores: Array) -> Array:
@@ -49,7 +41,7 @@ def unshift(scores: Array) -> Array:
 def product(axes: str, known: Array, other: Array) -> Array:
     """A product in the type of its first operand, summed up in float32."""
     other = other.astype(known.dtype)
-    if by_distance():
+    if backends.scores_by_distance():
         # The same sums. XLA's CPU runtime has no product of two bfloat16 that gives float32 (jax 0.11).
         known, other = known.astype(jnp.float32), other.astype(jnp.float32)
     return jnp.einsum(axes, known, other, preferred_element_type=jnp.float32)
@@ -57,7 +49,7 @@ def product(axes: str, known: Array, other: Array) -> Array:
 
 def score_product(axes: str, known: Array, other: Array) -> Array:
     """A product with N × N results, float32. On its way through a GPU's memory it has the type of its operands."""
-    if by_distance():
+    if backends.scores_by_distance():
         return product(axes, known, other)
     return jnp.einsum(axes, known, other.astype(known.dtype)).astype(jnp.float32)
 
@@ -72,7 +64,7 @@ def relative_scores(query: Array, distances: Array) -> Array:
     Returns:
         float32[sequences, H, R, N].
     """
-    if by_distance():
+    if backends.scores_by_distance():
         windows = _windows(distances, query.shape[2])
         distance_scores = product("bshrk,bmk->bshrm", row_blocks(query, len(windows)), windows)
         return joined_rows(shift(distance_scores), query.shape[2])
@@ -90,7 +82,7 @@ def relative_gradients(d_scores: Array, query: Array, distances: Array) -> tuple
     Returns:
         float32[sequences, H, R, K] of the query, float32[N + R - 1, K] of the distances.
     """
-    if by_distance():
+    if backends.scores_by_distance():
         windows = _windows(distances, query.shape[2])
         d_distance = unshift(row_blocks(d_scores, len(windows)))
         d_query = product("bshrm,bmk->bshrk", d_distance, windows)

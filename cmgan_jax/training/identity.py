@@ -22,7 +22,7 @@ HOST = frozenset(
     }
 )
 """Fields that say how the host does its part; runs that differ in nothing else are alike."""
-FREE = HOST | {"epochs", "precision", "mapping", "generator.recompute"}
+FREE = HOST | {"epochs", "precision", "mapping", "generator.recompute", "generator.backend"}
 """Fields that may change when a run goes on."""
 
 _MADE_TO_FAIL = ("targets.inject_failures", "targets.inject_batch_failures")

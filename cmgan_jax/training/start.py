@@ -103,7 +103,7 @@ def _decides(name: str, start: Start) -> bool:
     if start.assumed and name.startswith("spectral."):
         return name == "spectral.n_fft"
     sections = ("generator.", "spectral.", *(() if start.discriminator is None else ("discriminator.",)))
-    return name.startswith(sections) and not name.endswith((".dropout", ".recompute"))
+    return name.startswith(sections) and not name.endswith((".dropout", ".recompute", ".backend"))
 
 
 def _of_checkpoint(path: Path, discriminator: bool) -> Start:

@@ -1,12 +1,9 @@
 """Kernels for NVIDIA GPUs, in Triton: what XLA cannot do without a detour through memory.
 
-Each file has a kernel and the function with its gradient that models call in place of their own. They are imported
-where they are called, for Triton is not installed everywhere.
+Each file has a kernel and the function with its gradient that models call in place of their own, where
+`backends.uses_kernels` says so. They are imported where they are called, for Triton is not installed everywhere.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -16,34 +13,18 @@ import jax
 CAPABILITY = 8.0
 """Compute capability that products of bfloat16 and TF32 need (A100 and later)."""
 
-_left_out: ContextVar[bool] = ContextVar("left_out", default=False)
 
-
+@cache
 def available() -> bool:
-    """Whether programs are made for a GPU that can run kernels, with `jax_triton` to launch them."""
-    return not _left_out.get() and _present()
+    """Whether JAX computes on a GPU that can run kernels, with `jax_triton` to launch them."""
+    return jax.default_backend() == "gpu" and find_spec("jax_triton") is not None and _fits(jax.local_devices()[0])
 
 
 def lacking() -> str | None:
     """What is said where there is such a GPU and nothing to launch kernels with; None: all is well."""
-    if jax.default_backend() != "gpu" or _present() or not _fits(jax.local_devices()[0]):
+    if jax.default_backend() != "gpu" or available() or not _fits(jax.local_devices()[0]):
         return None
     return "jax_triton is not installed: without its kernels a step takes about twice as long (README.md has the line)"
-
-
-@contextmanager
-def left_out() -> Iterator[None]:
-    """What is traced inside has no kernels: programs that are written to a file, for other machines."""
-    token = _left_out.set(True)
-    try:
-        yield
-    finally:
-        _left_out.reset(token)
-
-
-@cache
-def _present() -> bool:
-    return jax.default_backend() == "gpu" and find_spec("jax_triton") is not None and _fits(jax.local_devices()[0])
 
 
 def _fits(device: Any) -> bool:

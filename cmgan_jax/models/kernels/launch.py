@@ -1,4 +1,4 @@
-"""What all kernels are launched with. Imports Triton: to be imported where `kernels.available()` says so."""
+"""What all kernels are launched with. Imports Triton: to be imported where `backends.uses_kernels` says so."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
