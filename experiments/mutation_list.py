@@ -42,14 +42,14 @@ MUTATIONS = (
     ),
     Mutation(
         "targets are divided by PESQ's highest value and not by its range",
-        "cmgan_jax/training/score_targets.py",
-        "(np.asarray(pesq) - 1.0) / 3.5",
-        "(np.asarray(pesq) - 1.0) / 4.5",
+        "cmgan_jax/metrics/protocol.py",
+        "self.high - scores) / self.span",
+        "self.high - scores) / self.high",
         ("tests/test_score_targets.py::test_targets_of_known_scores",),
     ),
     Mutation(
         "targets are clipped to the wrong range",
-        "cmgan_jax/training/score_targets.py",
+        "cmgan_jax/metrics/protocol.py",
         "np.clip(target, 0.0, 1.0)",
         "np.clip(target, 0.1, 1.0)",
         ("tests/test_score_targets.py",),
@@ -120,14 +120,14 @@ MUTATIONS = (
     ),
     Mutation(
         "the moving average starts with its longest memory",
-        "cmgan_jax/training/steps.py",
+        "cmgan_jax/training/update.py",
         "decay = jnp.minimum(config.optimiser.ema_decay, (1 + count) / (10 + count))",
         "decay = jnp.maximum(config.optimiser.ema_decay, (1 + count) / (10 + count))",
         ("tests/test_steps.py::test_average_follows_its_formula",),
     ),
     Mutation(
         "an update that is not finite is made",
-        "cmgan_jax/training/steps.py",
+        "cmgan_jax/training/update.py",
         "made = made & jnp.isfinite(norm)",
         "made = made & True",
         ("tests/test_steps.py::test_a_gradient_that_is_not_finite_changes_nothing_but_the_count",),
@@ -142,8 +142,8 @@ MUTATIONS = (
     Mutation(
         "the devices' gradients are averaged where they should be summed",
         "cmgan_jax/training/steps.py",
-        "gradient, total, on_estimate, on_clean = jax.lax.psum(",
-        "gradient, total, on_estimate, on_clean = jax.lax.pmean(",
+        "gradient, total, on_estimate, on_clean = collectives.total(",
+        "gradient, total, on_estimate, on_clean = collectives.mean(",
         ("tests/test_steps.py::test_devices_agree_on_the_raw_gradients",),
     ),
     Mutation(
@@ -184,8 +184,8 @@ MUTATIONS = (
     Mutation(
         "the lowest PESQ is taken for the best epoch",
         "cmgan_jax/training/selection.py",
-        'validation["pesq"] > best["pesq"]',
-        'validation["pesq"] < best["pesq"]',
+        'scale.is_better(validation["score"], best["score"])',
+        'scale.is_better(best["score"], validation["score"])',
         ("tests/test_validation.py",),
     ),
     Mutation(

@@ -222,7 +222,7 @@ def test_remains_are_cleared_at_the_start(two: Path) -> None:
     assert [path.name for path in two.glob("*/*")] == ["1"]
 
 
-@pytest.mark.parametrize("part", ["checksums.write", "training.checkpoint.settle"])
+@pytest.mark.parametrize("part", ["system.checksums.write", "training.checkpoint.settle"])
 def test_a_failed_save_keeps_the_previous_one_and_leaves_nothing(
     two: Path, store: CheckpointStore, shapes: TrainState, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:

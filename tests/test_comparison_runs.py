@@ -61,6 +61,7 @@ class Training:
         position: Position,
         about: dict[str, Any],
         display: Display,
+        *_: Any,
     ) -> "Training":
         self._now = config, folder
         self.began.append((folder.parent.name, digest(jax.tree.map(np.asarray, state.generator.params))))
@@ -100,10 +101,10 @@ def fresh() -> TrainState:
 @pytest.fixture
 def training(fresh: TrainState, monkeypatch: pytest.MonkeyPatch) -> Training:
     stand_in = Training()
-    monkeypatch.setattr(launch, "Run", stand_in)
+    monkeypatch.setattr(launch, "Trainer", stand_in)
     # Compiled once, and not anew for every run.
     for module in (launch, state):
-        monkeypatch.setattr(module, "initialise", lambda _: fresh)
+        monkeypatch.setattr(module, "initialise", lambda *_: fresh)
     return stand_in
 
 

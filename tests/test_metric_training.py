@@ -227,7 +227,12 @@ def test_a_metric_that_cannot_work_is_refused_before_anything_trains(
 
 def as_earlier(numbers: dict[str, Any]) -> dict[str, Any]:
     """Numbers of a record as versions wrote them that trained on PESQ alone."""
-    old = {"score": "pesq", "score_wait_ms": "pesq_wait_ms", "score_targets": "pesq_targets"}
+    old = {
+        "score": "pesq",
+        "score_wait_ms": "pesq_wait_ms",
+        "score_targets": "pesq_targets",
+        "clean_score": "clean_verdict",
+    }
     kept = {name: value for name, value in numbers.items() if name != "pesq"}
     return {old.get(name, name): value for name, value in kept.items()}
 

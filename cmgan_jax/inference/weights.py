@@ -257,6 +257,8 @@ def refuse_contradiction(whose: Path, config: Config, generator: Any, discrimina
     Raises:
         UserError: every number that differs, with both values; or the variables are not those of such a network.
     """
+    if config.generator.module:
+        return  # Code of one's own, of which nothing is known.
     try:
         sizes, bins = generator_sizes(generator_to_torch(generator), config.generator)
         found = replace(config, generator=sizes)
