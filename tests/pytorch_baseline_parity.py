@@ -30,38 +30,43 @@ def without_dropout(module: nn.Module) -> None:
 
 def main(folder: Path) -> dict[str, float]:
     numbers = dict(np.load(folder / "reference.npz"))
-    sizes, judge_sizes, spectral = GeneratorConfig(), DiscriminatorConfig(), SpectralConfig()
-    weights, judge_weights = (torch.load(folder / f"{n}.pt", weights_only=True) for n in ("generator", "discriminator"))
-    generator, judge = load_generator(sizes, spectral.bins, weights), load_discriminator(judge_sizes, judge_weights)
-    for module in (generator, judge):
+    sizes, discriminator_sizes, spectral = GeneratorConfig(), DiscriminatorConfig(), SpectralConfig()
+    weights, discriminator_weights = (
+        torch.load(folder / f"{n}.pt", weights_only=True) for n in ("generator", "discriminator")
+    )
+    generator, discriminator = (
+        load_generator(sizes, spectral.bins, weights),
+        load_discriminator(discriminator_sizes, discriminator_weights),
+    )
+    for module in (generator, discriminator):
         without_dropout(module)
     spectra, found = Spectra(spectral, torch.device("cpu")), {}
     noisy = torch.from_numpy(numbers["noisy_spec"])
     clean = torch.from_numpy(numbers["clean_spec"]).transpose(2, 3)
 
     generator.eval()
-    judge.eval()
+    discriminator.eval()
     with torch.no_grad():
         estimate = generator(noisy)
         expected = np.concatenate([numbers["eval_real"], numbers["eval_imag"]], axis=1)
         found["generator"] = deviation(estimate, expected)
         found["audio"] = deviation(spectra.synthesise(estimate), numbers["eval_audio"])
-        finding = judge(magnitude(clean), magnitude(torch.from_numpy(expected)))
-        found["discriminator"] = deviation(finding, numbers["disc_clean_est"][:, 0])
+        score = discriminator(magnitude(clean), magnitude(torch.from_numpy(expected)))
+        found["discriminator"] = deviation(score, numbers["disc_clean_est"][:, 0])
 
     generator.train()
     estimate = generator(noisy[:1])
     audio, reference = spectra.synthesise(estimate), torch.from_numpy(numbers["clean"][:1])
     # The published head's total: the un-normalised clean in the time loss.
-    finding = judge(magnitude(clean[:1]), magnitude(estimate))
-    loss = generator_loss(estimate, clean[:1], audio, reference, finding, LossConfig())
+    score = discriminator(magnitude(clean[:1]), magnitude(estimate))
+    loss = generator_loss(estimate, clean[:1], audio, reference, score, LossConfig())
     found["loss"] = deviation(loss, numbers["loss_total_official"])
     loss.backward()
     found["gradient"] = gradient_deviation(generator, numbers)
 
-    judge = load_discriminator(judge_sizes, judge_weights)
-    without_dropout(judge)
-    trainer = Trainer(generator, judge, spectral, torch.device("cpu"))
+    discriminator = load_discriminator(discriminator_sizes, discriminator_weights)
+    without_dropout(discriminator)
+    trainer = Trainer(generator, discriminator, spectral, torch.device("cpu"))
     shown = torch.from_numpy(numbers["train_est_mag"][:, 0])
     targets = torch.from_numpy(numbers["disc_targets"].astype(np.float32)).reshape(1)
     losses = [trainer.train_discriminator(magnitude(clean[:1]), shown, targets) for _ in range(3)]

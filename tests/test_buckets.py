@@ -24,14 +24,14 @@ def computed(found: tuple[Bucket, ...], lengths: list[int]) -> float:
     return sum(min(size for size in sizes if size >= length) for length in lengths) / sum(lengths)
 
 
-def test_unknown_lengths_get_the_usual_rooms() -> None:
+def test_unknown_lengths_get_the_usual_buckets() -> None:
     assert buckets(WHOLE) == USUAL
     assert buckets(BATCHED) == ((1, 4 * RATE), (1, 8 * RATE), (1, 20 * RATE), (8, 8 * RATE))
 
 
 @pytest.mark.parametrize("windows", [WHOLE, BATCHED])
 @pytest.mark.parametrize("longest", [5.0, 19.9, 60.0])
-def test_rooms_are_few_and_hold_every_signal_and_every_window(windows: Layout, longest: float) -> None:
+def test_buckets_are_few_and_hold_every_signal_and_every_window(windows: Layout, longest: float) -> None:
     lengths = samples(np.random.default_rng(0).uniform(0.1, longest, 200))
     found = buckets(windows, lengths)
     assert len(found) <= 4

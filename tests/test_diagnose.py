@@ -300,7 +300,7 @@ def test_names_are_text_on_the_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        ((), 2, "nothing to judge"),
+        ((), 2, "nothing to diagnose"),
         (("absent.log",), 2, "absent.log: no such file"),
         ((ROOT / "pyproject.toml",), 2, "no line of a training log"),
     ],

@@ -231,7 +231,7 @@ def scoring_workers(parent: int) -> list[int]:
     for listed in Path(f"/proc/{parent}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # of a thread or a process that has ended meanwhile
             for pid in listed.read_text().split():
-                if b"pesq_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"scoring_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(int(pid))
     return found
 

@@ -73,10 +73,10 @@ def measure_health(config: Config, generator: float, step: float, repeats: int) 
         repeats,
     )
     of_window, of_findings = (timings[name].median for name in ("window", "findings"))
-    judged = health.diagnose_every * config.log_every
+    interval = health.diagnose_every * config.log_every
     share = (
         of_window
-        + (of_findings / judged if judged else 0.0)
+        + (of_findings / interval if interval else 0.0)
         + (2 * generator / health.adversarial_every if health.adversarial_every else 0.0)
     ) / step
     return HealthCost(of_window, of_findings, 2 * generator, step, share)

@@ -60,7 +60,7 @@ def main() -> int:
         show_codes(console)
         return 0
     if not arguments.source:
-        raise UserError("nothing to judge: name a run folder, a log, or a folder of logs (--help says more)")
+        raise UserError("nothing to diagnose: name a run folder, a log, or a folder of logs (--help says more)")
     history = read_history(arguments.source)
     content = report.document(history)
     if arguments.page:

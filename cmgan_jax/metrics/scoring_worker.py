@@ -1,6 +1,6 @@
 """One process that computes PESQ, so that a crash, a hang or a held interpreter lock is not its parent's.
 
-`pesq_pool` starts this file as a program and imports it for the protocol. As a program it imports neither the
+`scoring_pool` starts this file as a program and imports it for the protocol. As a program it imports neither the
 package nor jax: numpy, pesq and the standard library alone. Only a worker that scores another metric, too, imports the
 package's metrics, and the module of a metric of the user's.
 
@@ -171,7 +171,7 @@ def load(specification: str, paths: list[str]) -> Compute:
 
 
 def main() -> None:
-    """Entry point: ``pesq_worker.py PARENT_PID MEMORY_LIMIT [METRIC PATHS]``; standard input is a stream socket."""
+    """Entry point: ``scoring_worker.py PARENT_PID MEMORY_LIMIT [METRIC PATHS]``; standard input is a stream socket."""
     prepare(int(sys.argv[1]), int(sys.argv[2]))
     try:
         import pesq  # noqa: F401

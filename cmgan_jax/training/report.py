@@ -173,7 +173,7 @@ def _discriminator(of: CurveGroup, scale: Scale) -> Iterable[str]:
         EPOCH,
         Axis(scale.axis),
         f"{'Predicted less true' if scale.higher_is_better else 'True less predicted'} {scale.label}: above 0 it "
-        "judges too well.",
+        "scores too high.",
     )
     yield line_chart(
         "Score of clean speech",
