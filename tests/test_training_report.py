@@ -48,7 +48,7 @@ def test_nothing_is_fetched_and_nothing_runs() -> None:
     }
 
 
-def test_verdicts_stand_first_and_what_was_said_stays() -> None:
+def test_findings_stand_first_and_what_was_said_stays() -> None:
     records = made_up()
     findings = apply_rules(History.from_records(records))
     said = {"kind": "finding", "step": 480, "code": "skipped_updates", "text": "one in ten was left out"}

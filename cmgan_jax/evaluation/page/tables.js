@@ -22,7 +22,7 @@ function shown(key, value, sign = false) {
   return (value < 0 ? "−" : sign ? "+" : "") + text;
 }
 
-function tone(key, change) {
+function changeClass(key, change) {
   if (!change || Number(Math.abs(change).toFixed(metrics.get(key).digits)) === 0) return "";
   return change > 0 !== metrics.get(key).lower ? "better" : "worse";
 }
@@ -43,7 +43,7 @@ function statisticCell(key, of) {
 function gainCell(key, of) {
   if (!of || of.mean === null) return make("td", {}, "–");
   const sure = of.low !== null && (of.low > 0 || of.high < 0);
-  const cell = make("td", {}, make("strong", { class: sure ? tone(key, of.mean) : "" }, shown(key, of.mean, true)));
+  const cell = make("td", {}, make("strong", { class: sure ? changeClass(key, of.mean) : "" }, shown(key, of.mean, true)));
   if (of.low !== null) cell.append(make("small", {}, `[${shown(key, of.low, true)}, ${shown(key, of.high, true)}]`));
   return cell;
 }
@@ -154,7 +154,7 @@ function showFiles() {
       const value = column.value(file);
       const before = file.scores.noisy?.[column.key];
       const cell = make("td", {}, shown(column.key, value));
-      if (value !== null && before !== undefined) cell.append(make("small", { class: tone(column.key, value - before) }, shown(column.key, value - before, true)));
+      if (value !== null && before !== undefined) cell.append(make("small", { class: changeClass(column.key, value - before) }, shown(column.key, value - before, true)));
       row.append(cell);
     }
     file.row = row;
