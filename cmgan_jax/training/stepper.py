@@ -120,42 +120,64 @@ class Stepper:
         Raises:
             ValueError: the step before was told of another batch.
         """
-        generator_rate, discriminator_rate = self._rates_of(epoch)
-        begun, self._ahead = self._ahead or self._begin(batch, step), None
-        if begun.batch is not batch:
-            raise ValueError("this batch is not the one that the step before was told would follow")
-        forward, scoring = begun.forward, begun.scoring
-        before = self.state
-        generator, average, spectral_vectors, metrics = self._steps.backward(
-            before.generator, before.average, before.discriminator, forward, generator_rate
-        )
-        self.state = replace(before, generator=generator, average=average)
-        health = self.config.health
-        if health.measure and health.adversarial_every and (step + 1) % health.adversarial_every == 0:
-            metrics |= self._steps.norms(before.discriminator, forward)
-        metrics |= forward.metrics
+        forward, scoring = self._take_begun(batch, step)
+        spectral_vectors, metrics = self._update_generator(forward, step, epoch)
         magnitudes = forward.clean_magnitude, forward.estimate_magnitude
         # Most of a step's memory is the residual: gone before there is another.
-        del begun, forward
+        del forward
         last = metrics["generator_loss"]
         if following is not None:
             self._ahead = self._begin(following, step + 1)
             last = self._ahead.forward.loss
+        targets, report = self._collect(scoring, last)
+        metrics |= self._update_discriminator(spectral_vectors, magnitudes, targets, epoch)
+        return StepResult(metrics, targets, report)
+
+    def _take_begun(self, batch: Crops, step: int) -> tuple[Forward, Future[PendingTargets]]:
+        """The forward pass of a batch and what will be its scores: begun a step ago, or now."""
+        begun, self._ahead = self._ahead or self._begin(batch, step), None
+        if begun.batch is not batch:
+            raise ValueError("this batch is not the one that the step before was told would follow")
+        return begun.forward, begun.scoring
+
+    def _update_generator(self, forward: Forward, step: int, epoch: int) -> tuple[Any, Metrics]:
+        """Update the generator; the discriminator's spectral-norm vectors after the pass, and what was measured."""
+        before, (rate, _) = self.state, self._rates_of(epoch)
+        generator, average, spectral_vectors, metrics = self._steps.backward(
+            before.generator, before.average, before.discriminator, forward, rate
+        )
+        self.state = replace(before, generator=generator, average=average)
+        if self._norms_are_due(step):
+            metrics |= self._steps.norms(before.discriminator, forward)
+        return spectral_vectors, metrics | forward.metrics
+
+    def _norms_are_due(self, step: int) -> bool:
+        """Whether this step measures the adversarial term's share of the gradient."""
+        health = self.config.health
+        return health.measure and health.adversarial_every > 0 and (step + 1) % health.adversarial_every == 0
+
+    def _collect(self, scoring: Future[PendingTargets], last: jax.Array) -> tuple[Targets, ScoreReport]:
+        """Wait for the scores; `last` is a result of the last program that the devices were given."""
         idle = self._aside.submit(_when_computed, last)
         pending = scoring.result()
         with TraceAnnotation("wait for scores"):
-            targets, report = pending.collect(idle)
-        put = self._placement
-        discriminator, update_metrics = self._steps.update(
+            return pending.collect(idle)
+
+    def _update_discriminator(
+        self, spectral_vectors: Any, magnitudes: tuple[Any, Any], targets: Targets, epoch: int
+    ) -> Metrics:
+        """Update the discriminator towards the targets; what was measured."""
+        put, (_, rate) = self._placement, self._rates_of(epoch)
+        discriminator, metrics = self._steps.update(
             replace(self.state.discriminator, batch_stats=spectral_vectors),
             *magnitudes,
             put.split(put.hosts.share(targets.value)),
             put.split(put.hosts.share(targets.weight)),
             put.replicate(np.asarray(targets.made)),
-            discriminator_rate,
+            rate,
         )
         self.state = replace(self.state, discriminator=discriminator)
-        return StepResult(metrics | update_metrics, targets, report)
+        return metrics
 
     def _begin(self, batch: Crops, step: int) -> _Begun:
         """Enhance a batch; its estimates are scored as soon as they are there."""
