@@ -56,7 +56,7 @@ CANDIDATES = (
     Variant("small"),
     Variant("narrow", values=_WIDE),
     Variant("three-blocks", values={"generator.channels": 24, "generator.blocks": 3, "generator.heads": 3}),
-    Variant("one-block", values={"generator.channels": 44, "generator.blocks": 1}),
+    Variant("one-block", values={"generator.channels": 42, "generator.blocks": 1}),
     Variant("17-bins", values={"generator.channels": 36, "generator.early_strides": (2, 2, 2)}),
     Variant("stride-4", values={"generator.early_strides": (4,)}),
     Variant("shallow", values={"generator.dense_depth": 2, "generator.channels": 36}),
@@ -207,7 +207,7 @@ def runs_of(arguments: Train, costs: dict[str, Cost]) -> list[PlannedRun]:
     if min(steps.values()) < 1:
         raise UserError(f"--seconds {arguments.seconds} is too little for {EPOCHS} steps of every candidate")
     variants = [
-        replace(candidate, numbers=candidate.values | {"epochs": EPOCHS, "steps_per_epoch": steps[candidate.name]})
+        replace(candidate, values=candidate.values | {"epochs": EPOCHS, "steps_per_epoch": steps[candidate.name]})
         for candidate in CANDIDATES
     ]
     return plan(variants, arguments.seeds, arguments.config, arguments.out)

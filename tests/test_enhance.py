@@ -116,7 +116,7 @@ def test_few_programs_for_files_of_any_length(monkeypatch: pytest.MonkeyPatch) -
     """Two hundred lengths, from one sample to three windows and more, traced and counted but not computed."""
     traced = []
 
-    def trace(variables: Any, padded: np.ndarray, frames: np.ndarray, config: Config) -> np.ndarray:
+    def trace(variables: Any, padded: np.ndarray, frames: np.ndarray, **how: Any) -> np.ndarray:
         # As jit caches: by shapes, kinds and static arguments.
         traced.append(jax.tree.map(lambda leaf: (np.shape(leaf), np.dtype(leaf.dtype)), (variables, padded, frames)))
         return padded[:, 200:-200]
@@ -157,7 +157,7 @@ def test_clamping_repeats_the_farthest_trained_position() -> None:
 
 @pytest.mark.parametrize(("clamp", "clamped"), [("never", (0, 0)), ("windows", (0, 1)), ("always", (1, 1))])
 def test_where_distances_are_clamped(clamp: Any, clamped: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    def table_of(variables: Any, padded: Any, frames: Any, config: Config) -> Any:
+    def table_of(variables: Any, padded: Any, frames: Any, **how: Any) -> Any:
         return variables["params"][BLOCKS]["time"]["attention"]["positions"]
 
     monkeypatch.setattr(module, "enhance_padded", table_of)

@@ -95,7 +95,7 @@ def test_a_checkpoint_enhances_what_is_scored(folders, monkeypatch, capsys):
     store(folders / "clean" / "p004_d.wav", speech(1))
     words = ("--checkpoint", "runs/x", "--step", 7, "--data", folders, "--keep", folders / "kept")
     assert run(monkeypatch, *words, "--json", folders / "r.json") == 1
-    assert loaded == [(Path("runs/x"), 7, folders / "noisy")]
+    assert loaded == [(Path("runs/x"), 7, folders / "noisy", "")]
     out = capsys.readouterr().out
     assert "2 scored of 4" in out
     assert "cannot be enhanced: audio holds NaN" in out

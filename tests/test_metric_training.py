@@ -271,10 +271,12 @@ def test_a_run_of_an_earlier_version_is_read_and_goes_on(corpus: Corpus, tmp_pat
     assert np.isfinite(before.score).tolist() == [True]
     assert describe(out)["best"]["pesq"] == before.score[0]
     train(corpus, out, resume=True, epochs=2)
-    one, other = (records.read(folder)[0] for folder in (out, whole))
+    # Findings depend on the clock: how long the scores were waited for.
+    one, other = (
+        [record for record in records.read(folder)[0] if record["kind"] in ("step", "epoch")] for folder in (out, whole)
+    )
     for mine, expected in zip(one, other, strict=True):
-        if mine["kind"] in ("step", "epoch"):
-            assert without_timing(mine) == without_timing(expected)
+        assert without_timing(mine) == without_timing(expected)
     page = (out / "report.html").read_text()
     assert "best PESQ" in page
     assert "Predicted against true PESQ" in page

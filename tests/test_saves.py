@@ -57,7 +57,7 @@ class Scripted(Display):
         def scored(*arguments: Any) -> Any:
             found, value = score_files(*arguments), next(script)
             lacking = {"complete": False, "score_partial": 4.0, "scored": 1, "unscored": {"p4_001": "timeout"}}
-            return found._replace(numbers=found.summary | {"score": value} | (lacking if value is None else {}))
+            return found._replace(summary=found.summary | {"score": value} | (lacking if value is None else {}))
 
         patch.setattr(loop, "score_files", scored)
 

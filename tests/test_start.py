@@ -30,6 +30,7 @@ from cmgan_jax.inference.weights import load, load_checkpoint
 from cmgan_jax.interop.naming import discriminator_to_torch, generator_to_torch
 from cmgan_jax.interop.torch_writer import write_torch_file
 from cmgan_jax.interop.weights_file import read_weights_file, write_weights_file
+from cmgan_jax.models.networks import make_networks
 from cmgan_jax.recipes import make_config, override
 from cmgan_jax.runs.folder import find
 from cmgan_jax.runs.records import read_kind
@@ -132,7 +133,8 @@ def test_a_run_begins_as_good_as_the_model_is(corpus: Corpus, run: Path, forms: 
     state = start.state(STILL)
     judge = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
     crops = validation_crops(corpus, STILL)
-    losses = measure_batch(state.validated, judge, {name: crops[name] for name in ("clean", "noisy")}, config=STILL)
+    batch = {name: crops[name] for name in ("clean", "noisy")}
+    losses = measure_batch(state.validated, judge, batch, config=STILL, networks=make_networks(STILL))
     (epoch,) = read_kind(run, "epoch")
     assert float(np.mean(losses.losses["loss"])) == pytest.approx(epoch["validation"]["loss"], rel=1e-5)
     assert int(state.generator.step) == 0
