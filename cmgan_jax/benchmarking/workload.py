@@ -18,7 +18,7 @@ from cmgan_jax.benchmarking.collectives import Collective, collectives
 from cmgan_jax.config import Config
 from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.metrics.pesq_score import Score
-from cmgan_jax.models.generator import Generator
+from cmgan_jax.models.networks import make_networks
 from cmgan_jax.precision import as_configured
 from cmgan_jax.spectral import frame_count
 from cmgan_jax.training.parallel import Placement
@@ -83,7 +83,7 @@ class Waits:
 @as_configured
 def generator_apply(variables: Any, noisy: Array, *, config: Config) -> Any:
     """The generator alone, in evaluation mode: compressed noisy spectrum in, enhanced out."""
-    return Generator(config.generator, dtype=config.dtype).apply(variables, noisy)
+    return make_networks(config).generator.apply(variables, noisy)
 
 
 class Workload:

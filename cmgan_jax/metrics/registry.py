@@ -1,11 +1,8 @@
 """Finds the metric that a configuration names, built in or from a module of the user's, and checks that it can work."""
 
-import importlib
 import math
 import numbers
-import os
 import re
-import sys
 import threading
 from typing import Any
 
@@ -15,6 +12,7 @@ from cmgan_jax.constraints import is_specification
 from cmgan_jax.errors import UserError
 from cmgan_jax.metrics.built_in import BUILT_IN
 from cmgan_jax.metrics.protocol import Metric, NoScore, Scale
+from cmgan_jax.system.modules import import_own
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 """What the name of a metric may be."""
@@ -89,18 +87,9 @@ def trial_pair(sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     return clean.astype(np.float32), (clean + 0.01 * rng.normal(size=time.size)).astype(np.float32)
 
 
-def import_paths() -> list[str]:
-    """Where modules are looked for, the working directory last: for processes that import the same ones."""
-    here = os.getcwd()
-    paths = [os.path.abspath(path) for path in sys.path]
-    return paths if here in paths else [*paths, here]
-
-
 def _import(specification: str, name: str) -> Any:
-    before = list(sys.path)
-    sys.path[:] = import_paths()
     try:
-        return importlib.import_module(name)
+        return import_own(name)
     except ModuleNotFoundError as error:
         raise UserError(
             f"--targets.metric {specification}: the module {name} cannot be imported ({error}); start the command in "
@@ -108,8 +97,6 @@ def _import(specification: str, name: str) -> Any:
         ) from error
     except Exception as error:
         raise _unfit(specification, f"importing {name} raised {_told(error)}", "mend the module") from error
-    finally:
-        sys.path[:] = before
 
 
 def _check_attributes(specification: str, metric: Any) -> None:

@@ -25,9 +25,9 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.metrics import scoring_worker
 from cmgan_jax.metrics.pesq_score import Failure, Score, failed, gate, gate_finite, named
 from cmgan_jax.metrics.protocol import LABELS, PESQ
-from cmgan_jax.metrics.registry import import_paths
 from cmgan_jax.metrics.scoring_worker import METRIC, MODES, REPLY, REQUEST, read_reply
 from cmgan_jax.shapes import check_shape
+from cmgan_jax.system.modules import import_paths
 
 Mode = Literal["wb", "nb"]
 

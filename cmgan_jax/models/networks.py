@@ -15,9 +15,6 @@ discriminator is a Flax module with
 `batch_stats` too.
 """
 
-import importlib
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +25,7 @@ from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
 from cmgan_jax.models.discriminator import Discriminator
 from cmgan_jax.models.generator import Generator
+from cmgan_jax.system.modules import import_own
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,8 @@ def trusting(module: str) -> NetworkFactory | None:
 def _own_generator(config: Config, axis_name: str | None) -> nn.Module:
     named = config.generator.module
     module_name, _, name = named.partition(":")
-    # A program that pip installed does not look into the working directory by itself.
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)
     try:
-        build: Any = getattr(importlib.import_module(module_name), name)
+        build: Any = getattr(import_own(module_name), name)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise UserError(
             f"--generator.module {named}: it cannot be imported ({error}); name an importable module and a class or "

@@ -16,11 +16,11 @@ def apply_gradient(
 ) -> tuple[NetState, dict[str, Array]]:
     """AdamW, unless the gradient is not finite or the update is not to be made; the step counts in any case."""
     # One long vector: hundreds of small arrays would each bring their own kernels, to compile and to launch.
-    slope, _ = ravel_pytree(gradient)
+    flat, _ = ravel_pytree(gradient)
     vector, unravel = ravel_pytree(network.params)
-    norm = jnp.linalg.norm(slope)
+    norm = jnp.linalg.norm(flat)
     made = made & jnp.isfinite(norm)
-    updates, moments = optimiser(config.optimiser).update(slope, network.opt_state, vector)
+    updates, moments = optimiser(config.optimiser).update(flat, network.opt_state, vector)
     params = unravel(jnp.where(made, vector - rate * jnp.asarray(updates), vector))
     chosen = jax.tree.map(
         lambda new, old: jnp.where(made, new, old), (stats, moments), (network.batch_stats, network.opt_state)
