@@ -162,6 +162,9 @@ class TargetConfig:
     every item the mean, `skip` drops the whole update (published code)."""
     clip: bool = True
     """Clip targets to [0, 1]; without it those of PESQ reach 1.04, above what a sigmoid can give."""
+    every: int = setting(1, at_least=0, zero="never")
+    """Steps between updates of the discriminator, which have the estimates scored; 0: never, and the generator learns
+    from the other terms of its loss alone."""
     workers: int = setting(0, at_least=0, at_most=1_024, zero="as many as cores")
     """Scoring processes, a thread each; 0: as many as cores, at most the batch."""
     time_limit: float = setting(10.0, above=0, at_most=86_400)
@@ -332,6 +335,11 @@ class Config:
         number, unit = self.save_interval
         fits = number <= LARGEST and (unit == "min" or number.is_integer())
         return None if fits else "a number with its unit, such as 10min or 500steps"
+
+    @rule("loss.adversarial", "targets.every")
+    def _learns_from_a_taught_discriminator(self) -> str | None:
+        untaught = self.loss.adversarial and not self.targets.every
+        return "0 where targets.every is 0: the discriminator is never taught" if untaught else None
 
     @rule("generator.late_strides", "generator.early_strides", "spectral.n_fft")
     def _strides_divide(self) -> str | None:

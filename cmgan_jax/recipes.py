@@ -59,7 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.validation_crops": 8,
         "data.validation_files": 6,
     },
-    # A laptop's processor: 0.26 M parameters, 33 bins in the conformers, half the frames of the paper.
+    # A laptop's processor: 0.3 M parameters, 17 bins in the conformers, half the frames of the paper.
     "small": {
         "epochs": 80,
         "steps_per_epoch": 450,
@@ -73,8 +73,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "generator.feed_forward_factor": 2,
         "generator.kernel": 15,
         "generator.dropout": 0.1,
-        "generator.early_strides": (2, 2),
+        "generator.early_strides": (4, 2),
         "generator.late_strides": (2,),
+        "generator.output_channels": 16,
         "generator.recompute": False,
         "optimiser.generator_rate": 1e-3,
         "data.crop_seconds": 2.048,

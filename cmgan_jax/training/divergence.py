@@ -22,8 +22,8 @@ class Diverged(UserError):
 
 
 def is_finite(values: dict[str, float]) -> bool:
-    """Whether a step's losses and gradients are finite."""
-    return all(math.isfinite(values[name]) for name in WATCHED)
+    """Whether a step's losses and gradients are finite, as far as it has them."""
+    return all(math.isfinite(values[name]) for name in WATCHED if name in values)
 
 
 def set_aside(folder: Path, batch: Mapping[str, Any], **about: Any) -> Path:

@@ -203,7 +203,7 @@ class Trainer:
         if self.config.health.measure:
             values |= self.position.predictions.add(pairs, self.config.health.window)
         for meter in (self.position.window, self.position.epoch):
-            meter.add(values, measured.report.failures)
+            meter.add(values, measured.failures)
         values = self._means(self.position.window, epoch)
         left, scale = self._seconds_left(step), self._scorer.scale
         self._display.show(Progress(epoch, self.config.epochs, step, self._total, left, values, scale))

@@ -25,22 +25,30 @@ class StepResult:
 
     Attributes:
         metrics: scalars still on the devices.
-        targets: what the discriminator was taught.
-        report: scores, failures by reason, seconds that devices waited.
+        targets: what the discriminator was taught; None: nothing in this step (`targets.every`).
+        report: scores, failures by reason, seconds that devices waited; None: nothing was scored.
     """
 
     metrics: Metrics
-    targets: Targets
-    report: ScoreReport
+    targets: Targets | None
+    report: ScoreReport | None
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How many scores failed, by reason."""
+        return self.report.failures if self.report else {}
 
     def read(self) -> tuple[dict[str, float], Pairs]:
         """Download the values.
 
         Returns:
             Scalars by name, NaN where there is none: losses as in `steps`, `score` in the metric's unit, milliseconds
-            that devices waited for scores; and the discriminator's predictions of the valid scores beside these.
+            that devices waited for scores; and the discriminator's predictions of the valid scores beside these. Of a
+            step that taught the discriminator nothing, what concerns it is absent.
         """
         host = {name: np.asarray(value) for name, value in self.metrics.items()}
+        if self.targets is None or self.report is None:
+            return {name: float(value) for name, value in host.items()}, Pairs(np.zeros(0), np.zeros(0))
         valid = self.targets.valid
         # Against true scores, whatever the policy made of them.
         predicted = host.pop("predicted").reshape(-1)[valid].astype(np.float64)
@@ -65,11 +73,11 @@ class StepResult:
 
 
 class _Begun(NamedTuple):
-    """A batch whose forward pass has begun, with what will be its scores."""
+    """A batch whose forward pass has begun, with what will be its scores, if it is scored."""
 
     batch: Crops
     forward: Forward
-    scoring: Future[PendingTargets]
+    scoring: Future[PendingTargets] | None
 
 
 class Stepper:
@@ -129,11 +137,13 @@ class Stepper:
         if following is not None:
             self._ahead = self._begin(following, step + 1)
             last = self._ahead.forward.loss
+        if scoring is None:
+            return StepResult(metrics, None, None)
         targets, report = self._collect(scoring, last)
         metrics |= self._update_discriminator(spectral_vectors, magnitudes, targets, epoch)
         return StepResult(metrics, targets, report)
 
-    def _take_begun(self, batch: Crops, step: int) -> tuple[Forward, Future[PendingTargets]]:
+    def _take_begun(self, batch: Crops, step: int) -> tuple[Forward, Future[PendingTargets] | None]:
         """The forward pass of a batch and what will be its scores: begun a step ago, or now."""
         begun, self._ahead = self._ahead or self._begin(batch, step), None
         if begun.batch is not batch:
@@ -154,6 +164,8 @@ class Stepper:
     def _norms_are_due(self, step: int) -> bool:
         """Whether this step measures the adversarial term's share of the gradient."""
         health = self.config.health
+        if not self.config.targets.every:
+            return False
         return health.measure and health.adversarial_every > 0 and (step + 1) % health.adversarial_every == 0
 
     def _collect(self, scoring: Future[PendingTargets], last: jax.Array) -> tuple[Targets, ScoreReport]:
@@ -180,8 +192,11 @@ class Stepper:
         return metrics
 
     def _begin(self, batch: Crops, step: int) -> _Begun:
-        """Enhance a batch; its estimates are scored as soon as they are there."""
+        """Enhance a batch; its estimates are scored as soon as they are there, where the step is to have scores."""
         forward = self._steps.forward(self.state.generator, self._placement.split(batch))
+        every = self.config.targets.every
+        if not every or step % every:
+            return _Begun(batch, forward, None)
         return _Begun(batch, forward, self._aside.submit(self._score, step, batch["clean"], forward.estimate))
 
     def _score(self, step: int, clean: np.ndarray, waves: jax.Array) -> PendingTargets:

@@ -186,8 +186,13 @@ def generator_gradient(
 
     For the arguments see `generator_backward`.
     """
-    weighted, pull, (term, spectral_vectors) = _weighted_adversarial(discriminator, forward, config, networks)
     one = jnp.ones(())
+    if not config.targets.every:
+        # A discriminator that is never taught has nothing to say, and its passes are saved.
+        (gradient,) = forward.residual((one, jnp.zeros_like(forward.estimate_magnitude)))
+        gradient = collectives.mean(gradient, networks.axis_name)
+        return gradient, discriminator.batch_stats, {"generator_loss": forward.loss}
+    weighted, pull, (term, spectral_vectors) = _weighted_adversarial(discriminator, forward, config, networks)
     (gradient,) = forward.residual((one, *pull(one)))
     gradient, weighted, term = collectives.mean((gradient, weighted, term), networks.axis_name)
     return gradient, spectral_vectors, {"generator_loss": forward.loss + weighted, "loss_adversarial": term}
