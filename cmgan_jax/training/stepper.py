@@ -34,6 +34,11 @@ class StepResult:
     report: ScoreReport | None
 
     @property
+    def waited(self) -> float:
+        """Seconds that devices waited for scores."""
+        return self.report.waited if self.report else 0.0
+
+    @property
     def failures(self) -> dict[str, int]:
         """How many scores failed, by reason."""
         return self.report.failures if self.report else {}
