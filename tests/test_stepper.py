@@ -80,6 +80,7 @@ def test_scoring_begins_while_a_backward_pass_holds_the_caller(programs: tuple[P
         stepper._steps = stepper._steps._replace(backward=held)
         measured = stepper(batch_of(0), 0, 0)
     assert seen == [True]
+    assert measured.report is not None
     assert measured.report.mean == 2.5
 
 

@@ -143,6 +143,8 @@ class Stepper:
             self._ahead = self._begin(following, step + 1)
             last = self._ahead.forward.loss
         if scoring is None:
+            # A step with scores waits for the same: its time is that of the devices.
+            _when_computed(last)
             return StepResult(metrics, None, None)
         targets, report = self._collect(scoring, last)
         metrics |= self._update_discriminator(spectral_vectors, magnitudes, targets, epoch)
