@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -172,7 +173,7 @@ def test_the_discriminator_is_taught_every_so_many_steps(programs: tuple[Placeme
             weights.append(jax.device_get(stepper.state.discriminator.params))
             assert bool(measured.failures) is False
     assert scorer.steps == [0, 2]
-    same = [jax.tree.all(jax.tree.map(np.array_equal, *pair)) for pair in zip(weights, weights[1:], strict=False)]
+    same = [jax.tree.all(jax.tree.map(np.array_equal, *pair)) for pair in pairwise(weights)]
     assert same == [False, True, False]
     assert ["score" in values for values in told] == [True, False, True]
     assert all(np.isfinite(values["generator_loss"]) for values in told)

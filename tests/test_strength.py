@@ -1,5 +1,7 @@
 """How much of the enhanced signal is heard. Signals of known ratios; no network."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -49,7 +51,7 @@ def test_a_given_share_mixes() -> None:
 
 def test_auto_takes_less_the_cleaner_a_recording_is() -> None:
     shares = [share("auto", *pair(ratio)) for ratio in np.linspace(-20, 60, 41)]
-    assert all(later <= earlier for earlier, later in zip(shares, shares[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(shares))
     noisy, enhanced = pair(FULL_UP_TO - 0.1)
     assert mixed("auto", noisy, enhanced) is enhanced
     assert share("auto", *pair((FULL_UP_TO + LEAST_FROM) / 2)) == pytest.approx((1 + LEAST) / 2, abs=1e-3)
