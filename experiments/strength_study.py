@@ -6,6 +6,7 @@
 rule of `auto` is chosen on such files, and only checked on others.
 """
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ STRENGTHS: tuple[Strength, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, "auto")
 """Which are tried; 0 is the noisy file."""
 BANDS = (-np.inf, 0.0, 5.0, 10.0, 15.0, 20.0, np.inf)
 """Edges of the bands of input SNR, in dB."""
+LEASTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Least shares that are tried for `auto`."""
+MARGINS = {"pesq": 0.0, "si_sdr": 0.0}
+"""What a band must gain in the mean."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,39 @@ def table(files: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def choose(files: list[dict[str, Any]]) -> dict[str, float]:
+    """The rule of `auto` with the best mean PESQ of those that harm no band of input SNR, in PESQ or in SI-SDR.
+
+    Scores between two measured strengths are interpolated.
+
+    Returns:
+        `full_up_to`, `least_from` and `least` (see `strength`), and `pesq`, the mean; empty where every rule harms.
+    """
+    measured = [strength for strength in STRENGTHS if strength != "auto"]
+    ratios = np.array([file["estimated_snr"] for file in files])
+    names = np.array([band(file["input_snr"]) for file in files])
+    scores = {
+        score: np.array([[file["scores"][str(strength)][score] for strength in measured] for file in files])
+        for score in ("pesq", "si_sdr")
+    }
+    best: dict[str, float] = {}
+    for full, width, least in itertools.product(np.arange(0.0, 21.0, 1.0), (3.0, 6.0, 9.0, 12.0), LEASTS):
+        shares = np.interp(ratios, [full, full + width], [1.0, least])
+        found = {
+            score: np.array([np.interp(share, measured, row) for share, row in zip(shares, rows, strict=True)])
+            for score, rows in scores.items()
+        }
+        harms = any(
+            np.mean(found[score][names == name] - rows[names == name, 0]) < MARGINS[score]
+            for score, rows in scores.items()
+            for name in set(names)
+        )
+        pesq = float(np.mean(found["pesq"]))
+        if not harms and pesq > best.get("pesq", -np.inf):
+            best = {"full_up_to": float(full), "least_from": float(full + width), "least": float(least), "pesq": pesq}
+    return best
+
+
 def main() -> None:
     """Measure, write, show."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.strength_study")
@@ -106,8 +144,10 @@ def main() -> None:
     prepare_programs()
     cache_programs()
     files = measure(arguments.data, arguments.checkpoint)
-    write_json(arguments.out, {"version": find_version(), "files": files})
+    chosen = choose(files)
+    write_json(arguments.out, {"version": find_version(), "files": files, "chosen": chosen})
     print(table(files))
+    print(f"auto: {chosen or 'every rule harms'}")
 
 
 if __name__ == "__main__":
