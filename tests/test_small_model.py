@@ -16,7 +16,7 @@ from cmgan_jax.models.networks import make_networks
 from cmgan_jax.recipes import make_config
 from experiments import model_card, package_model, small_model
 from experiments.small_model import Arguments, command, held_out
-from experiments.strength_study import band, table
+from experiments.strength_study import band, choose, table
 
 RATE = 16_000
 PAIRS = Path("../shared/voicebank/test")
@@ -169,3 +169,25 @@ def test_the_table_of_strengths_has_means_by_band() -> None:
     assert lines[2].startswith("| 0 to 5 dB | 2 | 1.200, 2.0 dB | 2.200, 2.0 dB |")
     assert lines[3].startswith("| 10 to 15 dB | 1 | 2.200, 12.0 dB |")
     assert lines[4].startswith("| all | 3 |")
+
+
+def scored(estimated: float, snr: float, gain: float) -> dict[str, object]:
+    """A file whose PESQ rises with the strength, and whose SI-SDR rises or falls with it, so many dB at full strength."""
+    measured = (0.0, 0.25, 0.5, 0.75, 1.0)
+    scores = {str(s): {"pesq": 2.0 + s, "si_sdr": snr + gain * s} for s in measured}
+    return {"input_snr": snr, "estimated_snr": estimated, "scores": scores}
+
+
+def test_the_rule_of_auto_takes_as_much_as_harms_no_band() -> None:
+    """Files of 2 dB gain, those of 22 dB lose: whole strength for the first, none for the others."""
+    chosen = choose([scored(2.0, 2.0, 5.0), scored(18.0, 22.0, -5.0)])
+    assert chosen["full_up_to"] >= 2
+    assert chosen["least_from"] <= 18
+    assert chosen["least"] == 0
+    assert chosen["pesq"] == 2.5
+
+
+def test_where_every_rule_harms_none_is_chosen() -> None:
+    """Of the same estimate one file gains and the other loses, so only a rule without any strength would do."""
+    files = [scored(-5.0, 2.0, 5.0), scored(-5.0, 22.0, -5.0)]
+    assert choose(files) == {}
