@@ -172,7 +172,7 @@ def test_the_table_of_strengths_has_means_by_band() -> None:
 
 
 def scored(estimated: float, snr: float, gain: float) -> dict[str, object]:
-    """A file whose PESQ rises with the strength, and whose SI-SDR rises or falls with it, so many dB at full strength."""
+    """A file whose PESQ rises with the strength; its SI-SDR rises or falls with it, by `gain` dB at full strength."""
     measured = (0.0, 0.25, 0.5, 0.75, 1.0)
     scores = {str(s): {"pesq": 2.0 + s, "si_sdr": snr + gain * s} for s in measured}
     return {"input_snr": snr, "estimated_snr": estimated, "scores": scores}
