@@ -92,7 +92,10 @@ def read_all(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | 
         try:
             content = json.loads(path.read_text())
             if path.name == SPEED:
-                _ = [of[key] + 0 for of in content["systems"].values() for key in _TIMES], content["machine"]["cores"]
+                _ = (
+                    [of[key] + 0 for of in content["systems"].values() for key in _TIMES],
+                    (content["machine"]["cores"], content["machine"]["processor"], content["set"]),
+                )
                 speed = content
                 continue
             _ = content["snr"], content["about"], [system for system in content["systems"]]

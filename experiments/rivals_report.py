@@ -67,8 +67,8 @@ _BANDS = {
 _SPEED = """\
 ## Speed
 
-Seconds that a second of audio takes, and processor seconds of all cores, on {cores} cores of a {processor}. Loading
-models and, for RNNoise, DeepFilterNet3 and noisereduce, reading files is not counted.
+Seconds that a second of audio takes, and processor seconds of all cores, on {cores} cores ({processor}) and the files of
+the set `{set}`. Loading models is not counted. Reading and writing files counts for this project's model alone.
 """
 _NO_SPEED = """\
 ## Speed
@@ -108,7 +108,7 @@ def page(records: Mapping[str, Mapping[str, Any]], speed: Mapping[str, Any] | No
     for name in order:
         parts += _section(name, records[name])
     if speed:
-        parts += [_SPEED.format(**speed["machine"]), _lines(speed_table(speed))]
+        parts += [_SPEED.format(set=speed["set"], **speed["machine"]), _lines(speed_table(speed))]
     else:
         parts.append(_NO_SPEED)
     return "\n".join([*parts, _REPEAT])
