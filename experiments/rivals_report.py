@@ -67,8 +67,8 @@ _BANDS = {
 _SPEED = """\
 ## Speed
 
-Seconds that a second of audio takes, and processor seconds of all cores, on {cores} cores ({processor}) and the files of
-the set `{set}`. Loading models is not counted. Reading and writing files counts for this project's model alone.
+Seconds that a second of audio takes, and processor seconds of all cores, on {cores} cores ({processor}), of the set
+`{set}`. Loading models is not counted. Reading and writing files counts for this project's model alone.
 """
 _NO_SPEED = """\
 ## Speed

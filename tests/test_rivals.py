@@ -96,7 +96,8 @@ def test_the_worker_keeps_files_in_place_and_refuses_a_lag(tmp_path: Path, monke
     for path in paths:
         before, after = audio.read(path), audio.read(tmp_path / "out" / path.name)
         assert before.shape == after.shape
-        assert np.std(after - before) < 0.02 * np.std(before)
+        # One sample off would be a fifth or more.
+        assert np.std(after - before) < 0.05 * np.std(before) < 0.25 * np.std(np.roll(before, 1) - before)
     fake(monkeypatch, delays=960, taken_out=957)
     with pytest.raises(WorkerError, match="lag by 3 samples at 48000 Hz after 957 were taken out"):
         run_system("fake", paths, tmp_path / "out")
