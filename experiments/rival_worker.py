@@ -112,20 +112,20 @@ def load_noisereduce(delay: int) -> Begin:
 
 
 def load_rnnoise(delay: int) -> Begin:
-    """RNNoise with its built-in model; floats at 16-bit scale go in and out, so nothing is rounded."""
-    library = import_module("pyrnnoise.rnnoise").lib
+    """RNNoise with its built-in model, by the package's own function, which takes and gives 16-bit samples."""
+    package = import_module("pyrnnoise.rnnoise")
 
     def begin() -> Enhance:
-        state = library.rnnoise_create(None)
+        state = package.create()
 
         def process(frame: np.ndarray) -> np.ndarray:
-            library.rnnoise_process_frame(state, _pointer(frame), _pointer(frame))
-            return frame
+            samples = np.clip(np.rint(frame * SIXTEEN_BIT), -SIXTEEN_BIT, SIXTEEN_BIT - 1).astype(np.int16)
+            enhanced, _ = package.process_mono_frame(state, samples)
+            return (enhanced / SIXTEEN_BIT).astype(np.float32)
 
         def enhance(samples: np.ndarray) -> np.ndarray:
-            scaled = np.asarray(samples * SIXTEEN_BIT, np.float32)
-            enhanced = by_frames(process, scaled, delay) / np.float32(SIXTEEN_BIT)
-            library.rnnoise_destroy(state)
+            enhanced = by_frames(process, samples, delay)
+            package.destroy(state)
             return enhanced
 
         return enhance

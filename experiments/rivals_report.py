@@ -79,7 +79,7 @@ _REPEAT = """\
 ## Repeat it
 
 ```
-python -m experiments.held_out_set --corpora DIR DIR --out runs/held-out
+python -m experiments.held_out_set --corpora DIR DIR --out runs/held-out    # in the order of the training
 python -m experiments.rivals run --name held-out --data runs/held-out --speed results/rivals/speed.json
 python -m experiments.rivals run --name voicebank --data DIR
 python -m experiments.rivals report
