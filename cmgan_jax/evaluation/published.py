@@ -4,9 +4,10 @@ Published results are comparable with an evaluation on the same files; with one 
 of the same speech, they would mislead. The set's files exist in several conversions from 48 kHz, so a hash of their
 bytes cannot identify them. Properties that every conversion keeps are compared instead:
 
-1. the names: 824 files, all of p232 and p257, the two test speakers, both of them there; 2. the lengths of 14 known
-files, to 10 ms, clean and noisy; 3. the noise: wide-band PESQ of those 14 noisy files, to 0.05, which differs for other
-noise or another noise level; 4. every noisy file was scored, and their mean PESQ is the published 1.97, to 0.02.
+1. the names: 824 files, all of p232 and p257, the two test speakers, both of which occur;
+2. the lengths of 14 known files, to 10 ms, clean and noisy;
+3. the noise: wide-band PESQ of those 14 noisy files, to 0.05, which differs for other noise or another noise level;
+4. every noisy file was scored, and their mean PESQ is the published 1.97, to 0.02.
 
 References:
     C. Valentini-Botinhao et al., "Investigating RNN-based speech enhancement methods for noise-robust

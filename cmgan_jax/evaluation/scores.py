@@ -8,9 +8,10 @@ A pair is scored as far as possible. A measure without a value is absent, with t
 - lengths that differ by less are cut to the shorter, and the file gets a note;
 - levels that differ by more than `LEVEL_TOLERANCE` dB, and samples beyond `LARGEST`, get a note: the file is scored
   as it is, but measures that depend on the level (SSNR, CBAK, COVL, LLR) then say little;
-- other rates than 16 kHz are resampled to it first, and the file gets a note; - PESQ that fails, or kills its
-process, also removes CSIG, CBAK and COVL, which are computed from it; the others are kept; - STOI needs 0.4 s of active
-speech; SI-SDR has no value for a silent estimate or a perfect one.
+- other rates than 16 kHz are resampled to it first, and the file gets a note;
+- PESQ that fails, or kills its process, also removes CSIG, CBAK and COVL, which are computed from it; the others are
+  kept;
+- STOI needs 0.4 s of active speech; SI-SDR has no value for a silent estimate or a perfect one.
 """
 
 import math
