@@ -119,7 +119,7 @@ def read_record(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the weights or the card."""
+    """Write the weights or the card, as the sub-command says."""
     arguments = tyro.cli(
         Annotated[WeightsCommand, tyro.conf.subcommand("weights")]  # type: ignore[operator]
         | Annotated[CardCommand, tyro.conf.subcommand("card")],

@@ -72,7 +72,7 @@ class Cost:
 
     Attributes:
         parameters: number of parameters of the generator.
-        gmacs: 1e9 multiply-adds for one second of audio.
+        gmacs: multiply-adds for one second of audio, in units of 1e9.
         enhance: processor seconds for one second of audio.
         real_time_factor: wall seconds for one second of audio, on all cores that the process may use.
         step: processor seconds of a training step, without PESQ.

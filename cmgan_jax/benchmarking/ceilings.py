@@ -55,11 +55,11 @@ def _copy(x: Array) -> Array:
 
 
 def measure_ceilings(device: Any, precisions: tuple[str, ...], repeats: int = 5) -> Ceilings:
-    """Measure a device; the fastest sample counts.
+    """Measure a device's limits, each by its fastest sample.
 
     Args:
         device: a JAX device.
-        precisions: `fp32`, `tf32`, `bf16`.
+        precisions: any of `fp32`, `tf32`, `bf16`.
         repeats: number of samples of each figure.
     """
     size, side = COPIED.get(device.platform, COPIED_DEFAULT), SIDE.get(device.platform, SIDE_DEFAULT)

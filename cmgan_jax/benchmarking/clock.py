@@ -39,7 +39,7 @@ class Timing:
 
 
 def alternate(cases: Mapping[Name, Sample], repeats: int) -> dict[Name, Timing]:
-    """Time all cases in turns.
+    """Time all cases, taking turns.
 
     Each case is run once to warm up and once to choose the number of runs in a sample.
 

@@ -35,11 +35,11 @@ class HealthCost:
     """Median seconds of each part of health monitoring, and how often each part runs.
 
     Attributes:
-        window: bias, error and rank correlation of a full sliding window; every step.
-        findings: all rules over the records of a long run; every `diagnose_every · log_every` steps.
+        window: seconds for bias, error and rank correlation of a full sliding window; every step.
+        findings: seconds for all rules over the records of a long run; every `diagnose_every · log_every` steps.
         passes: two backward passes for the adversarial term's share, taken to last as long as two of the generator's
             whole forward and backward; every `adversarial_every` steps.
-        step: a training step, for comparison.
+        step: seconds of a training step, for comparison.
         share: share of a step that all of this takes, without the report at an epoch's end.
     """
 

@@ -75,7 +75,7 @@ def plan(counts: Sequence[int], per_device: int, batch: int) -> list[tuple[int, 
 
 
 def measure_points(config: Config, wished: Sequence[tuple[int, int]], repeats: int) -> list[Point]:
-    """Measure all points in turns.
+    """Measure all points, taking turns.
 
     Args:
         config: the configuration; its batch is replaced.

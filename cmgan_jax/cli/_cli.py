@@ -62,13 +62,13 @@ def begin(extra: str = "", hook: bool = True) -> None:
 
 
 def run(main: Callable[[], int | None], answers: bool = True, extra: str = "") -> NoReturn:
-    """Run an entry point and leave with its exit status.
+    """Run an entry point and exit with its status.
 
     Output errors do not end the program: output that has no reader, or that a full disk refuses, is dropped. A
     termination signal raises an exception in the program, so that it cleans up; a training catches the signal itself.
 
     Args:
-        main: the program; what it returns is the exit status, None meaning 0.
+        main: the program; its return value is the exit status, where None means 0.
         answers: whether standard output is the program's result, so that the status is not 0 if output is lost. If
             False, it only reports on work whose results are files.
         extra: the optional packages that the program may need; see `cmgan_jax.extras`.

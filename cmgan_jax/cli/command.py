@@ -49,7 +49,7 @@ def main() -> NoReturn:
     """Run the sub-command that the command line names.
 
     Raises:
-        SystemExit: always; status 2 where the command line names none.
+        SystemExit: always; the status is 2 if the command line names no sub-command.
     """
     begin()
     words = sys.argv[1:]

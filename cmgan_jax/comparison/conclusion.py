@@ -1,4 +1,4 @@
-"""Conclusions by stated rules: the same values always give the same sentences."""
+"""Conclusions by fixed rules: the same values always give the same sentences."""
 
 import math
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def conclude(runs: Sequence[FinishedRun], rules: Rules | None = None, reference:
 
     Args:
         runs: runs of all variants.
-        rules: thresholds.
+        rules: thresholds of the conclusions.
         reference: the variant that the others are compared with.
     """
     rules = rules or Rules()

@@ -108,7 +108,7 @@ def refuse_others(items: Sequence[PlannedRun], corpora: Mapping[Any, Corpus], st
         start: their initial weights; None for random ones.
 
     Raises:
-        UserError: every difference, with the runs that have it.
+        UserError: there are differences; the message lists each with its runs.
     """
     others: dict[tuple[str, ...], list[str]] = {}
     for item in items:

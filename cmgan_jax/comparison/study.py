@@ -97,8 +97,8 @@ def plan(variants: Sequence[Variant], seeds: Sequence[int], base: Config, out: P
         out: the comparison's folder.
 
     Raises:
-        UserError: no variant or no seed, a name or a seed given twice, a recipe or number that is not known or cannot
-            work.
+        UserError: there is no variant or no seed, a name or seed occurs twice, or a recipe or number is unknown or
+            invalid.
     """
     for kind, given in (("variant", [v.name for v in variants]), ("seed", [str(seed) for seed in seeds])):
         twice = sorted({one for one in given if given.count(one) > 1})

@@ -54,7 +54,7 @@ def probe(path: Path) -> AudioInfo:
         it is taken to have two samples per byte at 16 kHz (ITU-T G.722).
 
     Raises:
-        AudioError: the file is missing, not audio, cut short, damaged, or holds what cannot be read as one recording.
+        AudioError: the file is missing, not audio, cut short, damaged, or cannot be read as one recording.
     """
     if path.suffix.lower() == ".g722":
         with open_regular(path) as file:
@@ -160,7 +160,7 @@ def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading; anything that could block forever is refused.
 
     Raises:
-        AudioError: the file system refuses, or this is a folder, a pipe or a device.
+        AudioError: the file system refuses, or the path is a folder, a pipe or a device.
     """
     try:
         # Opening a pipe without a writer would block.

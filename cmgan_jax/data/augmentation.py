@@ -13,7 +13,7 @@ _CUTOFFS = (3400.0, 7000.0)
 """Lowest and highest cutoff of the band limit in Hz, from telephone to wide-band speech."""
 _FILTER_ORDER = 8
 _DRIVE = (1.0, 4.0)
-"""Softest and hardest drive of the soft clipping: the peak is driven to tanh(drive)."""
+"""Lowest and highest drive of the soft clipping, which maps the peak to tanh(drive)."""
 _REFLECTIONS = (3, 12)
 """Minimum and maximum number of early reflections."""
 _DELAYS = (0.003, 0.05)
@@ -65,7 +65,7 @@ def limit_band(pair: Pair, rng: np.random.Generator, sample_rate: int) -> Pair:
 
 
 def clip_softly(noisy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Saturate a recording as an overdriven microphone does.
+    """Saturate a recording like an overdriven microphone.
 
     Args:
         noisy: float32 [S].

@@ -151,9 +151,9 @@ def write_wav(raw: Path, target: Path, signal: Signal) -> None:
     """Write decoded samples as a WAV file.
 
     Args:
-        raw: what `decode` wrote.
+        raw: the file that `decode` wrote.
         target: the file to write; it is on the disk when this returns.
-        signal: what `decode` returned.
+        signal: the result of `decode`.
 
     Raises:
         AudioError: the recording is too long for a WAV file.

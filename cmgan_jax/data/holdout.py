@@ -54,7 +54,7 @@ def hold_out(listing: Listing, config: Config) -> HeldOut:
 
     Args:
         listing: the measured files.
-        config: `data.validation_speakers` and `data.validate_on_test`.
+        config: gives `data.validation_speakers` and `data.validate_on_test`.
 
     Returns:
         The division; it depends on names and lengths only, so it does not change with the corpus's location.

@@ -82,7 +82,7 @@ def describe(path: Path, root: Path) -> ManifestEntry:
         root: folder of the corpus.
 
     Raises:
-        AudioError: it cannot be read.
+        AudioError: the file cannot be read.
     """
     digest, frames = hashlib.sha256(), 0
     with audio.open_recording(path) as file:

@@ -32,7 +32,7 @@ def repeat_to(audio: np.ndarray, samples: int) -> np.ndarray:
 
     Args:
         audio: [S'], not empty.
-        samples: S.
+        samples: number of samples S.
 
     Returns:
         [S], of the same dtype.
@@ -43,7 +43,8 @@ def repeat_to(audio: np.ndarray, samples: int) -> np.ndarray:
 def active_power(audio: np.ndarray) -> float:
     """Mean power of the frames that are not pauses.
 
-    Otherwise a prompt with a long pause, or a bark in a silent file, would be mixed far louder than its SNR says.
+    With the mean over all frames, a prompt with a long pause, or a bark in a silent file, would be mixed far louder
+    than its SNR says.
 
     Args:
         audio: [S]; frames of 20 ms, the last may be shorter.

@@ -60,7 +60,7 @@ def losses_of(history: History, rows: np.ndarray | None = None, thresholds: Thre
     """Summarise a history's discriminator losses.
 
     Args:
-        history: a run's or a log's.
+        history: the history of a run or a log.
         rows: bool[n] selects step records; None selects all.
         thresholds: define a small loss.
     """

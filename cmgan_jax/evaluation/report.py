@@ -44,7 +44,7 @@ class Page:
     """A listening report.
 
     Attributes:
-        html: the whole page.
+        html: the page as HTML.
         files: number of files in its table.
         with_audio: number of these with embedded audio.
     """

@@ -40,7 +40,7 @@ def described(name: str, head: bytes) -> str:
 
     Args:
         name: the file's name; its suffix is used if the bytes are not conclusive.
-        head: its first bytes, `HEAD` of them or all.
+        head: the first `HEAD` bytes of the file, or all if it is shorter.
 
     Returns:
         A text that begins with "it is", with a remedy.

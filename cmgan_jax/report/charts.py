@@ -57,7 +57,7 @@ class Series:
         y: float[N], values; there is a gap where one is not finite.
         band: lower and upper edge of an interval around it, float[N] each; None: no interval.
         dashed: whether it is dashed, as a reference.
-        dots: whether each point of a line shows.
+        dots: whether each point of the line is drawn.
     """
 
     label: str

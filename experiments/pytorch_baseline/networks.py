@@ -341,7 +341,7 @@ def load_generator(c: GeneratorConfig, bins: int, published: Mapping[str, Tensor
 
     Raises:
         KeyError: a tensor is missing.
-        ValueError: tensors do not fit.
+        ValueError: tensor names do not match the network's.
     """
     generator = Generator(c, bins)
     entries = [entry for entry in generator_table(c, bins) if entry.flax]
@@ -354,7 +354,7 @@ def load_discriminator(c: DiscriminatorConfig, published: Mapping[str, Tensor]) 
 
     Raises:
         KeyError: a tensor is missing.
-        ValueError: tensors do not fit.
+        ValueError: tensor names do not match the network's.
     """
     discriminator = Discriminator(c)
     named = [(_discriminator_name(entry), entry.torch) for entry in discriminator_table(c)]

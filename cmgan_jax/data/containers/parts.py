@@ -79,7 +79,7 @@ class Spliced(io.RawIOBase):
     It never raises, as libsndfile's callbacks would print the error and go on.
 
     Attributes:
-        error: the first error of the file system.
+        error: the first error of the file system, or None.
 
     Args:
         file: a seekable file; it stays open.

@@ -85,7 +85,7 @@ def fetch_prompts(folder: Path) -> tuple[Voice, ...]:
         One voice for each of `SOURCES`.
 
     Raises:
-        PromptsUnavailableError: no apt, no network, no such package.
+        PromptsUnavailableError: there is no apt, no network, or no such package.
     """
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:

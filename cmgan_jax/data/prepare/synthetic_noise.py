@@ -21,7 +21,7 @@ def make_noise(kind: Kind, seconds: float, seed: int, voices: Sequence[Samples] 
 
     Args:
         kind: one of `KINDS`.
-        seconds: length.
+        seconds: length in seconds.
         seed: seed of every draw, including parameters (such as hum at 50 or 60 Hz).
         voices: utterances [S] at 16 kHz from which babble is made; unused by the other kinds.
 
@@ -29,7 +29,7 @@ def make_noise(kind: Kind, seconds: float, seed: int, voices: Sequence[Samples] 
         Noise [S], float32, of zero mean and unit RMS.
 
     Raises:
-        ValueError: an unknown kind, or babble without voices.
+        ValueError: the kind is unknown, or babble has no voices.
     """
     samples = round(seconds * SAMPLE_RATE)
     rng = np.random.default_rng((seed, *kind.encode()))
@@ -77,7 +77,7 @@ def coloured(samples: int, exponent: float, rng: np.random.Generator) -> Samples
 
     Args:
         samples: number of samples S.
-        exponent: 0 white, 1 pink, 2 brown.
+        exponent: 0 for white, 1 for pink, 2 for brown noise.
         rng: source of the draws.
 
     Returns:

@@ -111,7 +111,7 @@ def synthesise(seconds: float, speaker: Speaker, seed: int) -> Samples:
     """Synthesise one utterance.
 
     Args:
-        seconds: length, at least 0.1 s.
+        seconds: length in seconds, at least 0.1.
         speaker: the voice.
         seed: seed of every draw; the same seed and speaker give the same signal.
 
