@@ -45,7 +45,7 @@ class Clip:
     speaker: str
     """The speaker; clips of one speaker are all in training or all in validation."""
     finer: tuple[str, ...] = ()
-    """Finer speaker labels (`speakers.labels`), for a corpus in which `speaker` distinguishes too few speakers."""
+    """Finer speaker labels (`sources.labels`), for a corpus in which `speaker` distinguishes too few speakers."""
     contents: tuple[str, ...] = ()
     """Identifiers of the samples (`identity.content`); empty until the file has been read."""
 
@@ -68,7 +68,7 @@ class Pair:
     speaker: str
     """The speaker; pairs of one speaker are all in training or all in validation."""
     finer: tuple[str, ...] = ()
-    """Finer speaker labels (`speakers.labels`), for a corpus in which `speaker` distinguishes too few speakers."""
+    """Finer speaker labels (`sources.labels`), for a corpus in which `speaker` distinguishes too few speakers."""
     contents: tuple[str, ...] = ()
     """Identifiers of the samples of each file (`identity.content`); empty until the files have been read."""
 
@@ -114,7 +114,7 @@ class Corpus:
         hold_out: how the held-out part was chosen.
         notes: remarks for the user on the division.
         stamps: `stamp` of each training and validation file at the time of the check.
-        passed_over: number of other files that are not recordings, by suffix (see `folders.Found`).
+        passed_over: number of other files that are not recordings, by suffix (see `folders.FolderListing`).
     """
 
     kind: Kind

@@ -37,7 +37,7 @@ class Listing:
         validation: pairs of DIR/validation.
         test: pairs of DIR/test.
         problems: files without a partner, or with two, and folders that cannot be read.
-        passed_over: number of files that are not recordings, by suffix (see `folders.Found`).
+        passed_over: number of files that are not recordings, by suffix (see `folders.FolderListing`).
     """
 
     kind: Kind
