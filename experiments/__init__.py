@@ -1,4 +1,4 @@
-"""The commands as modules, each started as `python -m experiments.NAME` in a checkout, and tools of development."""
+"""The commands as modules, started by `python -m experiments.NAME` in a checkout, and development tools."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Say what went wrong in a training: `python -m experiments.diagnose` is the same program as `cmgan diagnose`."""
+"""Diagnose a training: `python -m experiments.diagnose` is the same program as `cmgan diagnose`."""
 
 from cmgan_jax.cli._cli import run
 from cmgan_jax.cli.diagnose import main

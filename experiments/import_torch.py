@@ -1,4 +1,4 @@
-"""Make a run folder of weights in files: `python -m experiments.import_torch` is the same program as `cmgan import`."""
+"""Make a run folder from files of weights: `python -m experiments.import_torch` is the same as `cmgan import`."""
 
 from cmgan_jax.cli._cli import run
 from cmgan_jax.cli.import_torch import main

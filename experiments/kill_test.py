@@ -1,6 +1,6 @@
-"""Kill trainings and compare what comes of them with an unbroken one: `python -m experiments.kill_test --kills 50`.
+"""Kill trainings, resume them, and compare with an unbroken one: `python -m experiments.kill_test --kills 50`.
 
-Exit status: 0 every resumed run ended with the parameters, records and data order of the unbroken one; 1 one did not.
+Exit status: 0 if every resumed run ended with the parameters, records and data order of the unbroken one, otherwise 1.
 """
 
 import json
@@ -38,11 +38,11 @@ from cmgan_jax.training.checkpoint import UNFINISHED, read_run
 Moment = Literal["at any time", "in a step", "in a save"]
 MOMENTS: tuple[Moment, ...] = ("at any time", "in a step", "in a save", "in a save")
 TIMING = ("_ms", "crops_per_second")
-"""Ends of the names of what differs between any two runs."""
+"""Suffixes of record names that differ between any two runs."""
 _OWN = re.compile(r"corpus|(unbroken|run\d*)(\.log)?")
-"""What a run of this program, or of the soak test, leaves."""
+"""Files that a run of this program, or of the soak test, leaves behind."""
 PATIENCE = 600.0
-"""Seconds after which a training that neither ends nor comes to the moment wanted counts as hung."""
+"""Seconds after which a training that neither ends nor reaches the chosen moment counts as hung."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ class Arguments:
     """Kill trainings of the tiny preset at random moments, resume them, and compare them with an unbroken one."""
 
     kills: int = 50
-    """Times that a training is killed (SIGKILL)."""
+    """Number of times a training is killed (SIGKILL)."""
     out: Path = Path("runs/kill-test")
     """Folder for the corpus and the runs; deleted first."""
     seed: int = 0
-    """Root of the moments' draws."""
+    """Seed of the draws of moments."""
     epochs: int = 2
-    """Epochs of each run."""
+    """Epochs per run."""
     steps: int = 12
-    """Steps of an epoch."""
+    """Steps per epoch."""
     save_every: str = "3steps"
-    """As in experiments.train."""
+    """Same as in experiments.train."""
     kills_a_run: int = 5
-    """Kills after which a run is left to its end and compared."""
+    """Number of kills after which a run is left to finish, and compared."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ class Kill:
     """One kill.
 
     Attributes:
-        number: of the run, counted from 1.
-        moment: what was aimed at.
-        reached: last step in the records; 0: none.
+        number: number of the run, counted from 1.
+        moment: the phase in which the kill was intended.
+        reached: last step in the records; 0 without records.
         saving: whether a checkpoint was being written.
-        kept: step of the newest checkpoint; None: there was none.
-        fault: what went wrong in going on; empty: nothing.
+        kept: step of the newest checkpoint; None without a checkpoint.
+        fault: what went wrong on resuming; empty if nothing.
     """
 
     number: int
@@ -87,10 +87,10 @@ class Kill:
 
 
 def refuse(arguments: Arguments) -> None:
-    """Refuse what cannot work, and to delete what this program has not made.
+    """Check the arguments, and that nothing would be deleted that this program did not make.
 
     Raises:
-        UserError: with the remedy.
+        UserError: a check fails; the message has the remedy.
     """
     for name in ("kills", "epochs", "steps", "kills_a_run"):
         if getattr(arguments, name) < 1:
@@ -108,7 +108,7 @@ def refuse(arguments: Arguments) -> None:
 
 
 def make_corpus(folder: Path) -> None:
-    """Eight pairs of four synthesised speakers, in the layout of VoiceBank+DEMAND."""
+    """Make eight pairs of four synthesised speakers, in the layout of VoiceBank+DEMAND."""
     for i, speaker in enumerate(make_speakers(4)):
         for take in range(2):
             clean = 0.1 * synthesise(1.0, speaker, seed=10 * i + take)
@@ -118,7 +118,7 @@ def make_corpus(folder: Path) -> None:
 
 
 def command(arguments: Arguments, out: Path, resume: bool) -> list[str]:
-    """The words that begin a training or go on with one."""
+    """Build the command that starts or resumes a training."""
     words = [sys.executable, "-m", "experiments.train", "--out", str(out), "--devices", "1"]
     if resume:
         return [*words, "--resume"]
@@ -128,14 +128,14 @@ def command(arguments: Arguments, out: Path, resume: bool) -> list[str]:
 
 
 def start(arguments: Arguments, out: Path) -> subprocess.Popen[str]:
-    """Begin a training, or go on with the one in the folder; its output is in a file beside it."""
+    """Start a training, or resume the one in the folder; its output goes to a file beside it."""
     with out.with_suffix(".log").open("a") as log:
         words = command(arguments, out, resume=(out / ABOUT).exists())
         return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(arguments: Arguments, out: Path) -> str:
-    """Let a training come to its end; what went wrong, or nothing."""
+    """Let a training finish; return what went wrong, or nothing."""
     process = start(arguments, out)
     try:
         status = process.wait(PATIENCE)
@@ -147,11 +147,11 @@ def finish(arguments: Arguments, out: Path) -> str:
 
 
 def kill_once(arguments: Arguments, out: Path, number: int, draw: random.Random, start_seconds: float) -> Kill:
-    """Start or resume a training and kill it at a moment that is drawn."""
+    """Start or resume a training, and kill it at a random moment."""
     moment = draw.choice(MOMENTS)
     kept = steps_in(out / LATEST)
     target = min((kept[-1] if kept else 0) + draw.randint(1, arguments.steps), arguments.epochs * arguments.steps - 1)
-    # A training that goes on replaces its records; until then they are those of the one before.
+    # A resumed training replaces its records; until then they are those of the previous process.
     old = _records(out)
     process = start(arguments, out)
     fault = ""
@@ -180,7 +180,7 @@ def kill_once(arguments: Arguments, out: Path, number: int, draw: random.Random,
 
 
 def _records(out: Path) -> int | None:
-    """Which file metrics.jsonl is, not what it holds."""
+    """Identify the file metrics.jsonl by its inode, not by its content."""
     path = out / METRICS
     return path.stat().st_ino if path.exists() else None
 
@@ -195,7 +195,7 @@ def _saving(out: Path) -> bool:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Compare two runs that have ended: records, both networks with their optimisers, position in the data."""
+    """Compare two finished runs: records, both networks with their optimisers, and position in the data."""
     found = []
     records = [without_timing(read_kind(folder)) for folder in (one, other)]
     if records[0] != records[1]:
@@ -213,7 +213,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def without_timing(value: Any) -> Any:
-    """Records without what the clock says, findings on waits among it, and without events of a process."""
+    """Remove from records what depends on the clock, including findings on waits, and process events."""
     if isinstance(value, dict):
         return {name: without_timing(inner) for name, inner in value.items() if not name.endswith(TIMING)}
     if isinstance(value, list):
@@ -234,7 +234,7 @@ def kill_and_resume(arguments: Arguments, console: Console) -> tuple[list[Kill],
     """Kill, resume and compare.
 
     Returns:
-        The kills; and every fault and difference, one a line.
+        The kills, and a line for every fault and difference.
     """
     refuse(arguments)
     shutil.rmtree(arguments.out, ignore_errors=True)
@@ -262,7 +262,7 @@ def kill_and_resume(arguments: Arguments, console: Console) -> tuple[list[Kill],
 
 
 def table(kills: list[Kill]) -> Table:
-    """Kills by what was aimed at, and what they cost."""
+    """Make a table of the kills by intended moment, and what they cost."""
     shown = Table("aimed", "kills", "while saving", "before the first save", "most steps lost")
     for moment in dict.fromkeys(MOMENTS):
         these = [kill for kill in kills if kill.moment == moment]
@@ -278,7 +278,7 @@ def table(kills: list[Kill]) -> Table:
 
 
 def main() -> int:
-    """Parse, kill and resume runs, print how it went."""
+    """Parse arguments, kill and resume runs, and print the results."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.kill_test")
     console = Console(highlight=False, soft_wrap=True)
     kills, faults = kill_and_resume(arguments, console)

@@ -1,12 +1,12 @@
-"""The model card of the small model: its sentences, and tables from the records."""
+"""The model card of the small model: its text, and tables made from the records."""
 
 from collections.abc import Mapping
 from typing import Any
 
 MEASURES = {"pesq": "PESQ", "csig": "CSIG", "cbak": "CBAK", "covl": "COVL", "stoi": "STOI", "si_sdr": "SI-SDR, dB"}
-"""Measures of the tables, and how they are headed."""
+"""Measures in the tables, with their headings."""
 DIGITS = {"stoi": 3, "si_sdr": 1, "pesq": 3}
-"""Decimals of a measure; 2 of the others."""
+"""Decimals of a measure; 2 for those not listed."""
 
 _INTRODUCTION = """\
 # Model card: the small model
@@ -57,12 +57,12 @@ have no noise, early reflections, a limited band, soft clipping or another level
 
 
 def number(measure: str, value: float) -> str:
-    """A score as the tables show it."""
+    """Format a score for the tables."""
     return f"{value:.{DIGITS.get(measure, 2)}f}"
 
 
 def scores(record: Mapping[str, Any]) -> str:
-    """Noisy and enhanced, all files and by band of input SNR, as a Markdown table; `record` is of `cmgan evaluate`."""
+    """Make a Markdown table of noisy and enhanced scores by input SNR; `record` is from `cmgan evaluate`."""
     lines = [f"| files | | {' | '.join(MEASURES.values())} |", "|---" * (2 + len(MEASURES)) + "|"]
     groups = [(f"all {record['total']}", {name: of["summary"] for name, of in record["systems"].items()})]
     groups += [
@@ -78,7 +78,7 @@ def scores(record: Mapping[str, Any]) -> str:
 
 
 def curve(stages: list[Mapping[str, Any]]) -> str:
-    """Validation against the seconds of audio that have trained, as a Markdown table."""
+    """Make a Markdown table of validation results by seconds of training audio."""
     lines = ["| seconds of audio | PESQ | SI-SDR, dB | loss |", "|---|---|---|---|"]
     noisy = stages[-1]["noisy"]
     if noisy:
@@ -94,12 +94,12 @@ def curve(stages: list[Mapping[str, Any]]) -> str:
 
 
 def card(training: Mapping[str, Any], held_out: Mapping[str, Any], voicebank: Mapping[str, Any]) -> str:
-    """The model card in Markdown.
+    """Make the model card in Markdown.
 
     Args:
         training: the record of `experiments.package_model weights`.
         held_out: the record of `cmgan evaluate` on mixtures of held-out speakers and noises.
-        voicebank: that on pairs of VoiceBank+DEMAND.
+        voicebank: the record of `cmgan evaluate` on pairs of VoiceBank+DEMAND.
     """
     from cmgan_jax.inference.strength import FULL_UP_TO, LEAST, LEAST_FROM
 

@@ -1,6 +1,6 @@
-"""Mistakes with which the tests are tried, and the tests that should notice each; `experiments.mutations` makes them.
+"""Deliberate mistakes for mutation tests, and the tests that should detect each; see `experiments.mutations`.
 
-Texts are as short as they can be and stand in their file once, which a test checks.
+Texts are as short as possible and occur exactly once in their file, which a test checks.
 """
 
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mutation:
-    """A mistake.
+    """A deliberate mistake.
 
     Attributes:
-        fault: what is wrong then.
-        file: the file that has it.
-        text: what stands there now, exactly once.
-        replacement: what takes its place.
-        tests: those that are to notice it, as pytest takes them.
+        fault: description of the mistake.
+        file: the file to be changed.
+        text: the current text, which occurs exactly once.
+        replacement: the text that replaces it.
+        tests: tests that should detect it, as arguments of pytest.
     """
 
     fault: str

@@ -1,7 +1,7 @@
-"""Whether the tests notice mistakes: `python -m experiments.mutations`.
+"""Mutation testing, i.e. whether the tests detect deliberate mistakes: `python -m experiments.mutations`.
 
-Makes one mistake after the other in a copy of the tree, and runs there the tests that should notice it. Exit status: 0
-each was noticed; 1 one was not.
+It makes one mistake after another in a copy of the tree, and runs the tests there that should detect it. Exit status: 0
+if each was detected, otherwise 1.
 """
 
 import json
@@ -31,19 +31,19 @@ LIMIT = 900
 
 @dataclass(frozen=True)
 class Arguments:
-    """Make mistakes in a copy of the tree, one after the other, and run the tests that should notice them."""
+    """Make mistakes in a copy of the tree, one after another, and run the tests that should detect them."""
 
     only: str = ""
-    """Words of a fault or a file: only these mistakes, and the records of the others stay."""
+    """Words of a fault or a file name: try only these mistakes, and keep the records of the others."""
     record: Path = ROOT / "results" / "mutations.json"
-    """File of the results; the page beside it, of the same name and with the suffix .md, is written from it."""
+    """Results file; a page of the same name with the suffix .md is written beside it."""
 
 
 def mutated(mutation: Mutation, source: str) -> str:
-    """The content of the file with the mistake.
+    """Return the content of the file with the mistake.
 
     Raises:
-        UserError: the text does not stand there exactly once.
+        UserError: the text does not occur exactly once.
     """
     if (count := source.count(mutation.text)) != 1:
         raise UserError(
@@ -53,7 +53,7 @@ def mutated(mutation: Mutation, source: str) -> str:
 
 
 def copy_tree(tree: Path) -> None:
-    """Copy what tests need: all of the package, or Python would take what is missing from where it is installed."""
+    """Copy what tests need, including the whole package, as Python would take missing parts from the installed one."""
     tree.mkdir()
     for path in (found for pattern in _COPIED for found in ROOT.glob(pattern)):
         if path.is_dir():
@@ -66,14 +66,14 @@ def first_failure(tree: Path, tests: tuple[str, ...]) -> str | None:
     """Run tests in a copy of the tree.
 
     Returns:
-        The test that failed first; None: all passed.
+        The test that failed first; None if all passed.
 
     Raises:
-        UserError: they could not be run at all, or hang.
+        UserError: the tests could not be run at all, or hang.
     """
     words = [sys.executable, "-m", "pytest", "-q", "-n0", "-x", "-rfE", "--no-header", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "1000"}
-    # Programs that a mistake leaves as they are need not be compiled again.
+    # Programs that a mistake does not affect need not be compiled again.
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "programs"))
     try:
         done = subprocess.run(words, cwd=tree, env=environment, capture_output=True, text=True, timeout=LIMIT)
@@ -88,13 +88,13 @@ def first_failure(tree: Path, tests: tuple[str, ...]) -> str | None:
 
 
 def _failed(told: str) -> list[str]:
-    """Tests that failed, without their parameters, by what pytest has printed."""
+    """Extract the failed tests, without their parameters, from pytest's output."""
     lines = (line.partition("[")[0].split() for line in told.splitlines() if line.startswith(("FAILED ", "ERROR ")))
     return [words[1] for words in lines]
 
 
 def try_all(mutations: list[Mutation], console: Console) -> list[dict[str, Any]]:
-    """Make each mistake and run its tests; a record of each.
+    """Make each mistake, run its tests, and return a record of each.
 
     Raises:
         UserError: a test fails without any mistake, or cannot be run.
@@ -118,7 +118,7 @@ def try_all(mutations: list[Mutation], console: Console) -> list[dict[str, Any]]
 
 
 def page(records: list[dict[str, Any]]) -> str:
-    """The records for people, in Markdown."""
+    """Format the records as Markdown."""
     rows = []
     for record in records:
         noticed = f"`{record['noticed_by']}`" if record["noticed_by"] else "none"
@@ -143,7 +143,7 @@ def page(records: list[dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    """Parse, try, write the record and the page."""
+    """Parse arguments, try the mistakes, and write the record and the page."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.mutations")
     console = Console(highlight=False, soft_wrap=True)
     chosen = [each for each in MUTATIONS if arguments.only in each.fault or arguments.only in each.file]

@@ -28,19 +28,19 @@ from experiments.model_card import card
 RECORDS = Path("results/small")
 """Folder of the records."""
 TRAINING, HELD_OUT, VOICEBANK = "training.json", "held-out.json", "voicebank.json"
-"""Records of the training, and of the scores on both sets of files."""
+"""File names of the records of the training, and of the scores on both data sets."""
 CARD = Path("docs/model-card.md")
-"""The model card."""
+"""Path of the model card."""
 
 
 @dataclass(frozen=True)
 class WeightsCommand:
-    """Write the weights of a run into the package, and what its training was into the records."""
+    """Write a run's weights into the package, and a record of its training."""
 
     run: Path
-    """Folder of the run; the checkpoint that validated best is taken."""
+    """Run folder; its best checkpoint is taken."""
     before: Path | None = None
-    """Run that this one began with, whose epochs come first in the record."""
+    """Earlier run whose weights this one started from; its epochs come first in the record."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class CardCommand:
 
 
 def training_record(run: Path, step: int) -> dict[str, Any]:
-    """What a training was: its budget, its data, its settings, and each validation.
+    """Collect the record of a training: its budget, data, settings, and every validation.
 
     Args:
-        run: its folder.
-        step: of the checkpoint that is taken.
+        run: the run folder.
+        step: step of the packaged checkpoint.
     """
     about = read_about(run)
     config, provenance = about["config"], about["provenance"]
@@ -75,7 +75,7 @@ def training_record(run: Path, step: int) -> dict[str, Any]:
 
 
 def write_weights(arguments: WeightsCommand) -> None:
-    """Put the weights into the package, and write the record.
+    """Write the weights into the package, and the record.
 
     Raises:
         UserError: the run has no checkpoint that can be read.
@@ -105,10 +105,10 @@ def _leaves(tree: Any) -> list[np.ndarray]:
 
 
 def read_record(name: str) -> dict[str, Any]:
-    """A record of the model.
+    """Read a record of the model.
 
     Raises:
-        UserError: it is not there; the docstring of this program has the command that makes it.
+        UserError: the record does not exist; this module's docstring has the command that makes it.
     """
     try:
         return json.loads((RECORDS / name).read_text())
@@ -119,7 +119,7 @@ def read_record(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the weights or the card."""
+    """Write the weights or the card, as the sub-command says."""
     arguments = tyro.cli(
         Annotated[WeightsCommand, tyro.conf.subcommand("weights")]  # type: ignore[operator]
         | Annotated[CardCommand, tyro.conf.subcommand("card")],

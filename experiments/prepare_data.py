@@ -1,4 +1,4 @@
-"""Prepare data to train on: `python -m experiments.prepare_data` is the same program as `cmgan prepare`."""
+"""Prepare training data: `python -m experiments.prepare_data` is the same program as `cmgan prepare`."""
 
 from cmgan_jax.cli._cli import run
 from cmgan_jax.cli.prepare_data import main

@@ -1,12 +1,12 @@
-r"""Which size a small model should have: candidates are measured, then trained for the same processor time.
+r"""Choice of the small model's size: candidates are measured, then trained for the same processor time.
 
     python -m experiments.sizes measure --out results/small/sizes.json
     python -m experiments.sizes train --sizes results/small/sizes.json --seconds 1200 --out runs/sizes \
         --speech DIR --noise DIR
     python -m experiments.sizes report --sizes results/small/sizes.json --runs runs/sizes --out results/small/sizes.md
 
-Costs are processor seconds, so that other work on the machine does not decide; `measure` needs a quiet machine for the
-real-time factors alone.
+Costs are processor seconds, so that other work on the machine does not matter; `measure` needs an idle machine only for
+the real-time factors.
 """
 
 import json
@@ -45,11 +45,11 @@ from cmgan_jax.training.state import TrainState, initialise
 from cmgan_jax.training.steps import compile_steps
 
 SPAN = 10.0
-"""Seconds of audio whose enhancement is timed."""
+"""Seconds of audio in the timed enhancement."""
 REPEATS = 5
-"""Steps and enhancements that are timed; the median counts."""
+"""Number of timed steps and enhancements, of which the median is taken."""
 EPOCHS = 3
-"""Validations of a candidate's training, evenly spread."""
+"""Number of validations in a candidate's training, evenly spaced."""
 
 _33_BINS: dict[str, Any] = {"generator.early_strides": (2, 2), "generator.output_channels": 0}
 CANDIDATES = (
@@ -63,20 +63,20 @@ CANDIDATES = (
     Variant("wide", values={"generator.channels": 36}),
     Variant("narrow-output", values={"generator.output_channels": 8}),
 )
-"""Changes to preset `small`."""
+"""Candidates, as changes to preset `small`."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a candidate costs.
+    """The costs of a candidate.
 
     Attributes:
-        parameters: of the generator.
-        gmacs: 1e9 multiply-adds for one second of audio.
+        parameters: number of parameters of the generator.
+        gmacs: multiply-adds for one second of audio, in units of 1e9.
         enhance: processor seconds for one second of audio.
-        real_time_factor: seconds for one second of audio, on all cores that the process may use.
+        real_time_factor: wall seconds for one second of audio, on all cores that the process may use.
         step: processor seconds of a training step, without PESQ.
-        audio: seconds of audio that a step trains on.
+        audio: seconds of audio per training step.
     """
 
     parameters: int
@@ -100,9 +100,9 @@ class Train:
     """Train every candidate for the same processor time."""
 
     sizes: Path
-    """The costs, from `measure`."""
+    """JSON file of the costs, from `measure`."""
     seconds: float
-    """Processor seconds of each training."""
+    """Processor seconds per training."""
     out: Path
     """Folder of the runs."""
     speech: tuple[Path, ...]
@@ -110,9 +110,9 @@ class Train:
     noise: tuple[Path, ...]
     """Folders of noise."""
     seeds: tuple[int, ...] = (0,)
-    """Each candidate is trained with each of them."""
+    """Each candidate is trained with each seed."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=lambda: make_config(preset="small"))
-    """What all candidates share."""
+    """Config shared by all candidates."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Report:
     """Make the table."""
 
     sizes: Path
-    """The costs, from `measure`."""
+    """JSON file of the costs, from `measure`."""
     runs: Path
     """The folder of the runs, from `train`."""
     out: Path
@@ -128,12 +128,12 @@ class Report:
 
 
 def config_of(candidate: Variant, base: Config) -> Config:
-    """The config of a candidate."""
+    """Return the config of a candidate."""
     return override(base, candidate.values)
 
 
 def measure(config: Config) -> Cost:
-    """Compile a candidate and take its costs."""
+    """Compile a candidate and measure its costs."""
     placement = Placement(choose_devices(1, config.batch))
     state = placement.replicate(initialise(config))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.generator.params))
@@ -149,7 +149,7 @@ def measure(config: Config) -> Cost:
 
 
 def _stepping(config: Config, placement: Placement, state: TrainState) -> Callable[[], Any]:
-    """A whole training step without PESQ, again and again."""
+    """Return a function that repeats a whole training step without PESQ."""
     steps = compile_steps(config, placement)
     batch = placement.split(make_crops(config.batch, config.data.crop_seconds, config.spectral.sample_rate))
     rate = placement.replicate(jnp.float32(1e-4))
@@ -172,7 +172,7 @@ def _stepping(config: Config, placement: Placement, state: TrainState) -> Callab
 
 
 def _median(work: Callable[[], Any]) -> tuple[float, float]:
-    """Median processor seconds and seconds of some calls, after one that compiles."""
+    """Return the median processor seconds and wall seconds of repeated calls, after one that compiles."""
     work()
     found = []
     for _ in range(REPEATS):
@@ -184,10 +184,10 @@ def _median(work: Callable[[], Any]) -> tuple[float, float]:
 
 
 def read_costs(path: Path) -> dict[str, Cost]:
-    """Costs by candidate.
+    """Read the costs by candidate.
 
     Raises:
-        UserError: the file is not one of `measure`.
+        UserError: the file was not written by `measure`.
     """
     try:
         return {name: Cost(**cost) for name, cost in json.loads(path.read_text())["costs"].items()}
@@ -196,10 +196,10 @@ def read_costs(path: Path) -> dict[str, Cost]:
 
 
 def runs_of(arguments: Train, costs: dict[str, Cost]) -> list[PlannedRun]:
-    """Every training: as many steps as the processor time allows.
+    """Plan every training, with as many steps as the processor time allows.
 
     Raises:
-        UserError: too little time for a step of each epoch, or a candidate that was not measured.
+        UserError: the time does not allow one step per epoch, or a candidate was not measured.
     """
     lacking = [candidate.name for candidate in CANDIDATES if candidate.name not in costs]
     if lacking:
@@ -215,7 +215,7 @@ def runs_of(arguments: Train, costs: dict[str, Cost]) -> list[PlannedRun]:
 
 
 def train(arguments: Train) -> int:
-    """Train what is not trained yet; the status is 128 + signal where one ended it."""
+    """Train what is not trained yet; the status is 128 + signal if one ended it."""
     items = runs_of(arguments, read_costs(arguments.sizes))
     with Display() as display:
 
@@ -236,7 +236,7 @@ def train(arguments: Train) -> int:
 
 
 def table(costs: dict[str, Cost], runs: list[FinishedRun]) -> str:
-    """The candidates with their costs and, where they were trained, the last validation, in Markdown."""
+    """Make a Markdown table of the candidates with their costs and, if trained, the last validation."""
     lines = [
         "| candidate | parameters | GMAC a second | real-time factor | processor s a step | audio s a processor s "
         "| PESQ | SI-SDR, dB | validation loss |",
@@ -266,7 +266,7 @@ def _mean(values: list[float | None], digits: int) -> str:
 
 
 def main() -> int:
-    """Measure, train or report, as the first word says."""
+    """Measure, train or report, as the sub-command says."""
     prepare_programs()
     cache_programs()
     arguments = tyro.cli(

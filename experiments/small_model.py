@@ -1,8 +1,8 @@
-"""How the small model that ships was trained: `python -m experiments.small_model --corpora DIR… --out runs/small`.
+"""Training of the packaged small model: `python -m experiments.small_model --corpora DIR… --out runs/small`.
 
-First the generator alone learns from the metric losses, with no discriminator: a step takes less time, and a
-discriminator that cannot rank yet only disturbs. Then both networks train from there. Nothing of VoiceBank+DEMAND
-trains or selects.
+First the generator alone learns from the metric losses, without a discriminator: a step takes less time, and a
+discriminator that cannot rank yet only disturbs. Then both networks train from there. VoiceBank+DEMAND is used for
+neither training nor model selection.
 """
 
 import os
@@ -27,10 +27,10 @@ SPEECH = (
     "speech/en",
     "speech/it",
 )
-"""Folders of a corpus that train, where it has them."""
+"""Folders of a corpus used for training, if they exist."""
 NOISE = "noise"
 HELD_OUT = 10
-"""One in so many speakers, sorted by name, is held out."""
+"""One in this many speakers, sorted by name, is held out."""
 
 Stage = Literal["losses", "metric"]
 
@@ -42,7 +42,7 @@ SHARED = {
     "--augmentation.clipping-share": "0.05",
     "--augmentation.level-share": "0.3",
 }
-"""Settings of both stages, beside those of the preset."""
+"""Settings of both stages, in addition to those of the preset."""
 
 STAGES: dict[Stage, dict[str, str]] = {
     "losses": {
@@ -57,30 +57,30 @@ STAGES: dict[Stage, dict[str, str]] = {
         "--optimiser.decay-every": "10",
     },
 }
-"""What a stage changes."""
+"""Settings that a stage changes."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train the small model, a stage at a time; a stage that was interrupted goes on where it stood."""
+    """Train the small model, one stage at a time; an interrupted stage continues where it stopped."""
 
     corpora: tuple[Path, ...]
     """Folders with speech/ and noise/."""
     out: Path
-    """Folder of the runs, one a stage."""
+    """Folder of the runs, one per stage."""
     stage: Stage = "losses"
-    """`losses`: the generator alone. `metric`: both networks, from the best of the first stage."""
+    """`losses`: the generator alone. `metric`: both networks, from the best checkpoint of the first stage."""
     start: Path | None = None
-    """Other weights to begin with."""
+    """Other weights to start from."""
     seed: int = 0
-    """Of every random draw."""
+    """Seed of all random draws."""
 
 
 def folders(corpora: tuple[Path, ...]) -> CorpusSource:
-    """Speech and noise to train on.
+    """Collect the folders of speech and noise to train on.
 
     Raises:
-        UserError: none of the folders holds any.
+        UserError: none of the folders has any.
     """
     speech = tuple(found for corpus in corpora for name in SPEECH if (found := corpus / name).is_dir())
     noise = tuple(found for corpus in corpora if (found := corpus / NOISE).is_dir())
@@ -90,12 +90,12 @@ def folders(corpora: tuple[Path, ...]) -> CorpusSource:
 
 
 def held_out(source: CorpusSource) -> list[str]:
-    """Labels of the speakers that validate."""
+    """Return the labels of the speakers held out for validation."""
     return sorted({clip.speaker for clip in find(source).speech})[::HELD_OUT]
 
 
 def command(arguments: Arguments) -> list[str]:
-    """The training of a stage, as somebody would type it.
+    """Build the command line that trains a stage.
 
     Raises:
         UserError: the first stage has not been trained.
@@ -119,10 +119,10 @@ def command(arguments: Arguments) -> list[str]:
 
 
 def main() -> int:
-    """Become the training of the stage."""
+    """Replace this process by the training of the stage."""
     words = command(tyro.cli(Arguments, prog="python -m experiments.small_model"))
     print(" ".join(words), flush=True)
-    # In this program's place, so that a signal reaches the training.
+    # The training replaces this program, so that a signal reaches it.
     os.execv(words[0], words)
 
 

@@ -1,6 +1,6 @@
-"""Watch what a long training holds of its machine: `python -m experiments.soak_test --steps 2000`.
+"""Watch a long training for resource leaks: `python -m experiments.soak_test --steps 2000`.
 
-Exit status: 0 memory, open files and processes stayed as they were; 1 they did not.
+Exit status: 0 if memory, open files and processes stayed constant, otherwise 1.
 """
 
 import shutil
@@ -19,23 +19,23 @@ from experiments import kill_test
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train the tiny preset for many steps and compare what it holds at the end with what it held once it was warm."""
+    """Train the tiny preset for many steps, and compare the resources held at the end with those after warm-up."""
 
     steps: int = 2000
-    """Steps of the training."""
+    """Number of training steps."""
     warm: int = 200
-    """Step from which on nothing should grow."""
+    """Step after which nothing should grow."""
     growth: float = 0.02
-    """Share by which the resident memory may have grown at the end."""
+    """Share by which the resident memory may grow until the end."""
     save_every: str = "100steps"
-    """As in experiments.train."""
+    """Same as in experiments.train."""
     out: Path = Path("runs/soak-test")
     """Folder for the corpus and the run; deleted first."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a process held at a moment: resident memory in MiB, open files, threads, processes below it."""
+    """Resources of a process at one moment: resident memory in MiB, open files, threads, processes below it."""
 
     step: int
     memory: float
@@ -45,14 +45,14 @@ class Sample:
 
 
 def sample(process: int, step: int) -> Sample:
-    """Read what a process holds, on Linux.
+    """Read the resources that a process holds, on Linux.
 
     Raises:
-        FileNotFoundError, ProcessLookupError: it has ended.
+        FileNotFoundError, ProcessLookupError: the process has ended.
     """
     folder = Path("/proc") / str(process)
     status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-    # Each thread has its own children; one that has just ended has none.
+    # Each thread has its own children; a thread that has just ended has none.
     lists = (_content(thread / "children") for thread in (folder / "task").iterdir())
     children = [child for listed in lists for child in listed.split()]
     files = len(list((folder / "fd").iterdir()))
@@ -91,13 +91,13 @@ def watch(arguments: Arguments) -> list[Sample]:
 
 
 def finding(samples: list[Sample], arguments: Arguments) -> tuple[list[str], bool]:
-    """Compare a tenth of the steps after the warm one with the last: the median of memory, the fewest of all else.
+    """Compare a tenth of the steps after warm-up with the last tenth: the median of memory, the minimum of the rest.
 
-    The fewest are what is held at rest: a save's threads linger for a while, so that how many there are at a moment is
-    a matter of pace. The last tenth ends before the validation, which runs other programs.
+    The minimum is what is held at rest: a save's threads linger for a while, so their number at a moment depends on the
+    pace. The last tenth ends before the validation, which runs other programs.
 
     Returns:
-        A line for each thing that is held; and whether none grew.
+        A line for each resource, and whether none of them grew.
     """
     span = (arguments.steps - arguments.warm) / 10
     first = [s for s in samples if arguments.warm <= s.step < arguments.warm + span]
@@ -116,7 +116,7 @@ def finding(samples: list[Sample], arguments: Arguments) -> tuple[list[str], boo
 
 
 def main() -> int:
-    """Parse, train and watch, say what was held."""
+    """Parse arguments, train and watch, and print the findings."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.soak_test")
     if not 0 < arguments.warm < arguments.steps - 10:
         raise UserError(f"--warm {arguments.warm}: it must be above 0 and well below --steps ({arguments.steps})")

@@ -1,8 +1,8 @@
-"""What the strength of an enhancement is worth at each input SNR, from which `auto` is chosen.
+"""The effect of the enhancement's strength at each input SNR, from which the rule of `auto` is chosen.
 
     python -m experiments.strength_study --data HELD_OUT --out results/small/strength.json
 
-`HELD_OUT` has clean/ and noisy/ (`experiments.held_out_set` makes it of speakers and noise that never trained). The
+`HELD_OUT` has clean/ and noisy/ (`experiments.held_out_set` makes it from speakers and noise not used in training). The
 rule of `auto` is chosen on such files, and only checked on others.
 """
 
@@ -25,13 +25,13 @@ from cmgan_jax.system.outputs import refuse_file, write_json
 from cmgan_jax.version import find_version
 
 STRENGTHS: tuple[Strength, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, "auto")
-"""Which are tried; 0 is the noisy file."""
+"""Strengths to try; 0 is the noisy file."""
 BANDS = (-np.inf, 0.0, 5.0, 10.0, 15.0, 20.0, np.inf)
-"""Edges of the bands of input SNR, in dB."""
+"""Boundaries of the bands of input SNR, in dB."""
 LEASTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""Least shares that are tried for `auto`."""
+"""Minimum shares to try for `auto`."""
 MARGINS = {"pesq": 0.0, "si_sdr": 0.0}
-"""What a band must gain in the mean."""
+"""Minimum mean gain of each measure in a band."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,20 @@ class Arguments:
     """Score every strength on a folder of pairs, by band of input SNR."""
 
     data: Path
-    """Folder with clean/ and noisy/, 16 kHz, one channel."""
+    """Folder with clean/ and noisy/, 16 kHz, mono."""
     out: Path
     """JSON file of the scores of each file."""
     checkpoint: Path | None = None
-    """Other weights than those of the package."""
+    """Weights to use instead of those in the package."""
 
 
 def ratio(clean: np.ndarray, noisy: np.ndarray) -> float:
-    """The true signal-to-noise ratio of a noisy file, in dB."""
+    """Return the true signal-to-noise ratio of a noisy file, in dB."""
     return 10 * float(np.log10(np.sum(clean**2, dtype=np.float64) / np.sum((noisy - clean) ** 2, dtype=np.float64)))
 
 
 def band(decibels: float) -> str:
-    """Name of the band that an input SNR is in."""
+    """Return the name of the band of an input SNR."""
     upper = int(np.searchsorted(BANDS, decibels, side="right"))
     low, high = BANDS[upper - 1], BANDS[upper]
     if np.isinf(low):
@@ -61,7 +61,7 @@ def band(decibels: float) -> str:
 
 
 def measure(data: Path, checkpoint: Path | None = None) -> list[dict[str, Any]]:
-    """Enhance each file once, and score every mixture; `auto` as the enhancer itself mixes, piece by piece."""
+    """Enhance each file once, and score every mixture; `auto` mixes piece by piece, as the enhancer does."""
     whole, auto = (Enhancer.from_checkpoint(checkpoint, strength=strength) for strength in (1.0, "auto"))
     files = []
     for case in match_files({CLEAN: data / CLEAN, NOISY: data / NOISY}, ENHANCED):
@@ -87,7 +87,7 @@ def measure(data: Path, checkpoint: Path | None = None) -> list[dict[str, Any]]:
 
 
 def table(files: list[dict[str, Any]]) -> str:
-    """Mean PESQ and SI-SDR of each strength by band, in Markdown."""
+    """Make a Markdown table of mean PESQ and SI-SDR of each strength, by band."""
     lines = ["| input SNR | files | " + " | ".join(str(strength) for strength in STRENGTHS) + " |"]
     lines.append("|---" * (2 + len(STRENGTHS)) + "|")
     by_band: dict[str, list[dict]] = {}
@@ -105,12 +105,12 @@ def table(files: list[dict[str, Any]]) -> str:
 
 
 def choose(files: list[dict[str, Any]]) -> dict[str, float]:
-    """The rule of `auto` with the best mean PESQ of those that harm no band of input SNR, in PESQ or in SI-SDR.
+    """Choose the rule of `auto` with the best mean PESQ among those that harm no SNR band in PESQ or SI-SDR.
 
     Scores between two measured strengths are interpolated.
 
     Returns:
-        `full_up_to`, `least_from` and `least` (see `strength`), and `pesq`, the mean; empty where every rule harms.
+        `full_up_to`, `least_from` and `least` (see `strength`), and `pesq`, the mean; empty if every rule harms a band.
     """
     measured = [strength for strength in STRENGTHS if strength != "auto"]
     ratios = np.array([file["estimated_snr"] for file in files])
@@ -138,7 +138,7 @@ def choose(files: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, write, show."""
+    """Measure, write and print the results."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.strength_study")
     refuse_file("--out", arguments.out)
     prepare_programs()

@@ -1,1 +1,1 @@
-"""What a step costs: work counted on paper, ceilings and times measured, tables and plots of both."""
+"""The cost of a training step: operation counts, measured device limits and timings, with tables and plots of them."""

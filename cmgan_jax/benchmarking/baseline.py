@@ -1,6 +1,6 @@
-"""The published PyTorch program, beside which the benchmark measures ours: what is asked of it, and where it is.
+"""The interface to the published PyTorch program that the benchmark compares with, and the search for it.
 
-It is part of a checkout (`experiments/pytorch_baseline/`) and not of an installed package.
+The program is part of a checkout (`experiments/pytorch_baseline/`) and not of an installed package.
 """
 
 import sys
@@ -18,32 +18,32 @@ from cmgan_jax.data.pipeline import Crops
 from cmgan_jax.errors import UserError
 
 CHECKOUT = Path(__file__).parents[2]
-"""The folder that holds this package; a checkout's has `experiments/`, too."""
+"""The folder that holds this package; in a checkout it also holds `experiments/`."""
 CLIENT = Path("experiments", "pytorch_baseline", "client.py")
 
 
 class Mode(Protocol):
-    """How PyTorch computes."""
+    """One way in which PyTorch computes."""
 
     @property
     def side(self) -> str:
-        """Its name in tables."""
+        """The mode's name in tables."""
         ...
 
     @property
     def precision(self) -> str:
-        """Such as `fp32`."""
+        """The numeric precision, e.g. `fp32`."""
         ...
 
 
 class BaselineProcess(Protocol):
-    """PyTorch in one mode, in its own process.
+    """PyTorch running in one mode, in its own process.
 
     Attributes:
         about: versions, device and number of parameters.
-        first: seconds of the first run of each program; compiling is in it.
+        first: seconds of the first run of each program, compilation included.
         pesq_wait_ms: milliseconds that steps waited for scores, by program.
-        gone: why its process has ended, in words; None while it is there.
+        gone: why the process has ended, in words; None while it is running.
     """
 
     about: dict[str, Any]
@@ -52,7 +52,7 @@ class BaselineProcess(Protocol):
     gone: str | None
 
     def samples(self, programs: list[str]) -> dict[str, Sample]:
-        """A sample of each program."""
+        """Return a sampling function for each program."""
         ...
 
     def ask(self, what: str, **request: Any) -> dict[str, Any]:
@@ -61,63 +61,63 @@ class BaselineProcess(Protocol):
 
 
 class Way(Protocol):
-    """Recordings through a generator.
+    """A way to run recordings through a generator.
 
     Attributes:
-        rss: peak of its process's resident set in the last run, in bytes.
+        rss: peak resident set size of its process in the last run, in bytes.
     """
 
     rss: int
 
     def warm_up(self) -> None:
-        """Enhance a little."""
+        """Enhance a little, so that everything is compiled before timing."""
         ...
 
     def run(self) -> float:
-        """Enhance all of it; the seconds that it took."""
+        """Enhance everything and return the seconds it took."""
         ...
 
 
 class Baseline(Protocol):
-    """What the benchmark asks of the published program."""
+    """What the benchmark needs from the published program."""
 
     def modes(self, names: Iterable[str]) -> list[Mode]:
-        """The modes of these names."""
+        """Return the modes with these names."""
         ...
 
     def require(self, *modules: str) -> Any:
-        """Refuse a machine that has no PyTorch, or not these modules beside it."""
+        """Raise an error if the machine lacks PyTorch or one of these additional modules."""
         ...
 
     def open(
         self, opened: ExitStack, config: Config, crops: Crops, modes: Sequence[Mode]
     ) -> tuple[Mapping[Mode, BaselineProcess], list[str]]:
-        """A process for each mode, to be closed with `opened`; and why some could not begin."""
+        """Start a process for each mode, to be closed with `opened`; also return why some could not start."""
         ...
 
     def way(self, baseline: BaselineProcess, pieces: list[np.ndarray], batch: int) -> Way:
-        """Windows through a baseline's generator, so many at once."""
+        """Return a way to run windows through a baseline's generator, `batch` at a time."""
         ...
 
 
 class Nobody:
-    """The baseline where nothing is compared."""
+    """The null baseline, for benchmarks that compare with nothing."""
 
     def modes(self, names: Iterable[str]) -> list[Mode]:
-        """None."""
+        """Return no modes."""
         return []
 
     def require(self, *modules: str) -> None:
-        """Nothing is needed."""
+        """Do nothing: no module is needed."""
 
     def open(
         self, opened: ExitStack, config: Config, crops: Crops, modes: Sequence[Mode]
     ) -> tuple[Mapping[Mode, BaselineProcess], list[str]]:
-        """None."""
+        """Start no process."""
         return {}, []
 
     def way(self, baseline: BaselineProcess, pieces: list[np.ndarray], batch: int) -> Way:
-        """Never called: there is no baseline.
+        """Never called, as there is no baseline.
 
         Raises:
             LookupError: always.
@@ -126,10 +126,10 @@ class Nobody:
 
 
 def find_baseline(checkout: Path = CHECKOUT) -> Baseline:
-    """The published program of a checkout.
+    """Load the published program from a checkout.
 
     Raises:
-        UserError: this is an installed package, which does not hold it.
+        UserError: this is an installed package, which does not include it.
     """
     if not (checkout / CLIENT).is_file():
         raise UserError(
@@ -137,7 +137,7 @@ def find_baseline(checkout: Path = CHECKOUT) -> Baseline:
             "(experiments/pytorch_baseline), and not of the installed package; run "
             "`python -m experiments.benchmark` in a checkout"
         )
-    # A command that pip installed does not look for modules in the checkout by itself.
+    # A command installed by pip does not search the checkout for modules by itself.
     if str(checkout) not in sys.path:
         sys.path.insert(0, str(checkout))
     return cast(Baseline, import_module("experiments.pytorch_baseline.client").Published())

@@ -1,4 +1,4 @@
-"""What a device can do at best, measured: a copy through memory and a matrix product."""
+"""Measured upper limits of a device: memory bandwidth of a copy, and throughput of a matrix product."""
 
 import time
 from collections.abc import Callable
@@ -15,20 +15,20 @@ from cmgan_jax.config import DTYPES
 from cmgan_jax.precision import PRODUCTS
 
 COPIED = {"cpu": 2**28}
-"""Bytes of the array that is copied, far more than caches hold; elsewhere `COPIED_DEFAULT`."""
+"""Bytes of the copied array, far more than caches hold; other platforms use `COPIED_DEFAULT`."""
 COPIED_DEFAULT = 2**29
 SIDE = {"cpu": 2048}
-"""Rows and columns of the matrices; elsewhere `SIDE_DEFAULT`."""
+"""Rows and columns of the matrices; other platforms use `SIDE_DEFAULT`."""
 SIDE_DEFAULT = 8192
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The best of one device.
+    """Upper limits of one device.
 
     Attributes:
-        bytes_per_second: read and written by a copy, both counted.
-        macs_per_second: of a square matrix product, by precision.
+        bytes_per_second: memory traffic of a copy, reads and writes both counted.
+        macs_per_second: multiply-adds per second of a square matrix product, by precision.
     """
 
     bytes_per_second: float
@@ -36,7 +36,7 @@ class Ceilings:
 
 
 def sampled(program: Callable[[], Any]) -> Sample:
-    """A sample of a JAX program: calls follow one another, the last result is waited for."""
+    """Return a sampling function for a JAX program: calls are dispatched in a row, and the last one is awaited."""
 
     def sample(runs: int) -> float:
         began = time.perf_counter()
@@ -50,17 +50,17 @@ def sampled(program: Callable[[], Any]) -> Sample:
 
 
 def _copy(x: Array) -> Array:
-    # A sum with 1 and not the array itself, which XLA would give back without moving anything.
+    # Adds 1, because XLA would return the unchanged array without moving anything.
     return x + 1
 
 
 def measure_ceilings(device: Any, precisions: tuple[str, ...], repeats: int = 5) -> Ceilings:
-    """Measure a device; the fastest sample counts.
+    """Measure a device's limits, each by its fastest sample.
 
     Args:
-        device: of JAX.
-        precisions: `fp32`, `tf32`, `bf16`.
-        repeats: samples of each.
+        device: a JAX device.
+        precisions: any of `fp32`, `tf32`, `bf16`.
+        repeats: number of samples of each figure.
     """
     size, side = COPIED.get(device.platform, COPIED_DEFAULT), SIDE.get(device.platform, SIDE_DEFAULT)
     copied = jax.device_put(jnp.zeros(size // 4, jnp.float32), device)

@@ -1,4 +1,4 @@
-"""Times that may be compared: taken in turns, A B A B, so that what disturbs the machine disturbs all alike."""
+"""Comparable timings: cases take turns (A B A B), so that disturbances of the machine affect all of them alike."""
 
 import math
 import statistics
@@ -13,41 +13,42 @@ from cmgan_jax.errors import UserError
 Name = TypeVar("Name")
 
 Sample = Callable[[int], float]
-"""Runs the work so many times, waits for the end of it, and gives the seconds of one."""
+"""A function that runs the work a given number of times, waits until it is done, and returns seconds per run."""
 
 SHORTEST = 0.5
-"""Seconds that a sample should last, for clocks, dispatch and a last step, which looks at no next one, to be small."""
+"""Minimum seconds of a sample, so that clock, dispatch and the last step, which has no next one to look at, hardly
+count."""
 MOST = 50
-"""Runs of one sample at most."""
+"""Maximum number of runs in a sample."""
 
 
 class Gone(UserError):
-    """What a case needs has ended: it is left out, and the others go on."""
+    """Something that a case needs has terminated: the case is left out, and the others continue."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one run, sample by sample, in the order taken."""
+    """Seconds per run of each sample, in the order taken."""
 
     samples: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """Median seconds per run."""
         return statistics.median(self.samples)
 
 
 def alternate(cases: Mapping[Name, Sample], repeats: int) -> dict[Name, Timing]:
-    """Time all cases in turns.
+    """Time all cases, taking turns.
 
-    Each is run once to warm up and once to choose how many runs make a sample.
+    Each case is run once to warm up and once to choose the number of runs in a sample.
 
     Args:
-        cases: by name.
-        repeats: samples of each, at least 1.
+        cases: sampling functions by name.
+        repeats: number of samples of each case, at least 1.
 
     Returns:
-        Their timings, by name, but for cases that are `Gone`.
+        Timings by name, without the cases that are `Gone`.
     """
     runs = {}
     for name, sample in cases.items():
@@ -58,7 +59,7 @@ def alternate(cases: Mapping[Name, Sample], repeats: int) -> dict[Name, Timing]:
 
 
 def in_turns(cases: Mapping[Name, Callable[[], float]], repeats: int) -> dict[Name, Timing]:
-    """Take so many seconds of each case, one case after the other in every round; nothing is warmed up.
+    """Time each case `repeats` times, all cases one after another in each round, without warm-up.
 
     Cases that are `Gone` are left out.
     """
@@ -73,5 +74,5 @@ def in_turns(cases: Mapping[Name, Callable[[], float]], repeats: int) -> dict[Na
 
 
 def ratio(ours: Timing, theirs: Timing) -> float:
-    """How many times faster ours is: the median of the ratios of samples taken side by side."""
+    """Return how many times faster ours is: the median of the ratios of samples taken side by side."""
     return statistics.median(b / a for a, b in zip(ours.samples, theirs.samples, strict=True))

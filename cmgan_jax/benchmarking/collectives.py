@@ -1,4 +1,4 @@
-"""What devices send one another: bytes from a compiled program's text, time from a profile."""
+"""Communication between devices: bytes from a compiled program's text, time from a profile."""
 
 import gzip
 import json
@@ -22,13 +22,13 @@ _SHAPE = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
 
 @dataclass(frozen=True)
 class Collective:
-    """One exchange of a compiled program.
+    """One collective operation of a compiled program.
 
     Attributes:
-        name: of the instruction, as a profile has it.
+        name: name of the instruction, as in a profile.
         kind: `all-reduce`, `all-gather`, …
-        bytes: of its result on one device, each time.
-        runs: how often the program has it: once for each round of the loops around it.
+        bytes: size of its result on one device, per execution.
+        runs: executions per run of the program: one for each iteration of the enclosing loops.
     """
 
     name: str
@@ -38,9 +38,9 @@ class Collective:
 
 
 def collectives(program: str) -> tuple[Collective, ...]:
-    """Every exchange in an optimised HLO program's text; a loop of unknown length counts as one round."""
+    """Return every collective in an optimised HLO program's text; a loop of unknown length counts as one iteration."""
     found: list[tuple[str, re.Match[str]]] = []
-    # Who calls a computation, and how often each time.
+    # Which computations call which, and how often.
     callers: dict[str, tuple[str, int]] = {}
     here = ""
     for line in program.splitlines():
@@ -71,7 +71,7 @@ def _bytes(shapes: str) -> int:
 
 
 def read_trace(folder: Path) -> list[dict[str, Any]]:
-    """Events with a duration from the newest Perfetto trace that a profiler left in a folder."""
+    """Read the events with a duration from the newest Perfetto trace that a profiler left in a folder."""
     newest = max(folder.rglob("perfetto_trace.json.gz"), key=lambda path: path.stat().st_mtime)
     with gzip.open(newest, "rt") as file:
         events = json.load(file)["traceEvents"]
@@ -79,5 +79,5 @@ def read_trace(folder: Path) -> list[dict[str, Any]]:
 
 
 def seconds_in(events: Iterable[dict[str, Any]], names: set[str]) -> float:
-    """Seconds of all devices together in instructions of these names, waiting for one another included."""
+    """Sum the seconds that all devices spend in instructions of these names, including waiting for one another."""
     return 1e-6 * sum(event["dur"] for event in events if event.get("args", {}).get("hlo_op") in names)

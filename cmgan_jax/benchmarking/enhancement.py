@@ -1,4 +1,4 @@
-"""How fast recordings are enhanced, and in what memory, by window and batch: one long file, and many short ones."""
+"""Speed and memory of enhancement by window length and batch, for one long file and for many short ones."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from cmgan_jax.models.networks import make_networks
 from cmgan_jax.training.state import initialise
 
 SHORTEST, LONGEST = 2.0, 6.0
-"""Seconds of short files, evenly spread: as those of VoiceBank+DEMAND's test set."""
+"""Shortest and longest short file in seconds, lengths evenly spread, similar to VoiceBank+DEMAND's test set."""
 LONG, SHORT = "a long file", "short files"
 
 
@@ -30,12 +30,12 @@ class Material(NamedTuple):
     waves: tuple[np.ndarray, ...]
 
     def seconds(self, sample_rate: int) -> float:
-        """Of audio altogether."""
+        """Return the total duration of the audio in seconds."""
         return sum(wave.size for wave in self.waves) / sample_rate
 
 
 def make_material(minutes: float, files: int, sample_rate: int) -> tuple[Material, ...]:
-    """One long recording, and many short ones of different lengths; what is empty is left out."""
+    """Make one long recording, and many short ones of different lengths; an empty material is left out."""
     piece = make_crops(1, LONGEST, sample_rate)["noisy"][0]
     long = np.resize(piece, round(60 * minutes * sample_rate))
     lengths = (np.linspace(SHORTEST, LONGEST, files) * sample_rate).astype(int)
@@ -45,18 +45,19 @@ def make_material(minutes: float, files: int, sample_rate: int) -> tuple[Materia
 
 @dataclass(frozen=True)
 class Enhanced:
-    """One material in one way.
+    """The measurement of one material, enhanced in one way.
 
     Attributes:
-        side: `jax`, or what it is compared with.
-        precision: in which it computes.
+        side: `jax`, or the name of the baseline.
+        precision: precision of the computation.
         material: name of what was enhanced.
-        audio: seconds of it.
-        window: seconds of a window.
-        batch: windows at once.
-        timing: seconds that it took.
-        temporaries: bytes of the program for a batch of windows, XLA's count; None where nobody counts.
-        rss: highest resident set of the process meanwhile, in bytes; it holds the runtime and compiled programs too.
+        audio: duration of the audio in seconds.
+        window: window length in seconds.
+        batch: windows enhanced at once.
+        timing: seconds taken.
+        temporaries: bytes of temporary memory of the program for a batch of windows, as XLA counts them; None where
+            unknown.
+        rss: peak resident set size of the process meanwhile, in bytes, including the runtime and compiled programs.
     """
 
     side: str
@@ -71,19 +72,19 @@ class Enhanced:
 
     @property
     def pace(self) -> float:
-        """Seconds of audio a second."""
+        """Seconds of audio enhanced per second."""
         return self.audio / self.timing.median
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Convert to plain values for JSON."""
         return {**asdict(self), "pace": self.pace, "real_time_factor": 1 / self.pace}
 
 
 class Ours:
-    """A material through the generator of a config with random weights, at one window and batch.
+    """Enhancement of a material by a generator with random weights, at one window length and batch.
 
     Attributes:
-        rss: peak of the resident set in the last run, in bytes.
+        rss: peak resident set size in the last run, in bytes.
     """
 
     def __init__(self, config: Config, material: Material, window: float, batch: int):
@@ -96,7 +97,7 @@ class Ours:
 
     @property
     def temporaries(self) -> int | None:
-        """Bytes of the program that enhances a batch of windows; None where the compiler does not tell."""
+        """Bytes of temporary memory of the program for a batch of windows; None where the compiler does not tell."""
         spectral = self._config.spectral
         of = layout(self._windows, spectral)
         padded = jax.ShapeDtypeStruct((of.batch, of.length + spectral.n_fft), np.float32)
@@ -108,11 +109,11 @@ class Ours:
         return None if memory is None else memory.temp_size_in_bytes
 
     def warm_up(self) -> None:
-        """Compile every shape."""
+        """Compile the program for every input shape."""
         self._processor.network.warm_up()
 
     def run(self) -> float:
-        """Enhance it; seconds."""
+        """Enhance the material and return the seconds taken."""
         reset_peak()
         began = time.perf_counter()
         for wave in self._material.waves:
@@ -122,12 +123,12 @@ class Ours:
 
 
 def cut(material: Material, config: Config, window: float, batch: int) -> list[np.ndarray]:
-    """The same windows as arrays float32[windows, S], for what cannot cut: short files whole, a long one in windows."""
+    """Cut the same windows as arrays float32[windows, S], for a baseline that cannot cut: short files stay whole."""
     of = layout(WindowConfig(whole=window, window=window, batch=batch), config.spectral)
     pieces = []
     for wave in material.waves:
         if wave.size <= of.length:
-            # Whole hops, as every transform wants them.
+            # Whole hops, as every transform needs.
             pieces.append(np.pad(wave, (0, -wave.size % of.hop))[None])
             continue
         starts = [*range(0, wave.size - of.length, of.step), wave.size - of.length]
@@ -136,7 +137,7 @@ def cut(material: Material, config: Config, window: float, batch: int) -> list[n
 
 
 def enhancement_table(rows: Sequence[Enhanced], preset: str) -> Table:
-    """Every row, ordered as measured."""
+    """Make a table of all rows, in the order measured."""
     table = Table(title=f"enhancement, preset {preset}", title_justify="left")
     for name in (
         "what",

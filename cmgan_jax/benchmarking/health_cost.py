@@ -1,4 +1,4 @@
-"""What watching a metric-GAN costs beside training it: of `training.health`, its rules, and the gradient's parts."""
+"""The cost of health monitoring during metric-GAN training: `training.health`, its rules, and gradient shares."""
 
 import dataclasses
 import time
@@ -16,31 +16,31 @@ from cmgan_jax.diagnosis.rules import apply_rules
 from cmgan_jax.training.health import Pairs, Window
 
 GOAL = 0.01
-"""Share of a step that health may cost."""
+"""Maximum share of a step that health monitoring may take."""
 RECORDS = 2_000
-"""Step records of a long run: 40,000 steps of the paper's, about 14 epochs."""
+"""Step records of a long run: 40,000 steps of the paper's size, about 14 epochs."""
 EPOCHS = 40
 MADE_UP = (
     *("generator_loss", "discriminator_loss", "discriminator_loss_min", "discriminator_loss_small", "clean_score"),
     *("valid_share", "target_spread", "pesq", "rank_correlation", "window_bias", "window_error", "level_db"),
     *("generator_gradient_norm", "step_ms"),
 )
-"""Columns of a record that the rules read, beside those that tell of updates."""
+"""Columns of a record that the rules read, besides those about updates."""
 CALLS = 20
-"""Calls of what takes less than a millisecond, a sample."""
+"""Calls in a sample of an operation that takes less than a millisecond."""
 
 
 @dataclass(frozen=True)
 class HealthCost:
-    """Seconds, medians, and how often each is paid.
+    """Median seconds of each part of health monitoring, and how often each part runs.
 
     Attributes:
-        window: bias, error and rank correlation of a full sliding window; every step.
-        findings: all rules over the records of a long run; every `diagnose_every · log_every` steps.
+        window: seconds for bias, error and rank correlation of a full sliding window; every step.
+        findings: seconds for all rules over the records of a long run; every `diagnose_every · log_every` steps.
         passes: two backward passes for the adversarial term's share, taken to last as long as two of the generator's
             whole forward and backward; every `adversarial_every` steps.
-        step: a training step, for comparison.
-        share: of all this in a step, without the report of an epoch's end.
+        step: seconds of a training step, for comparison.
+        share: share of a step that all of this takes, without the report at an epoch's end.
     """
 
     window: float
@@ -51,13 +51,13 @@ class HealthCost:
 
 
 def measure_health(config: Config, generator: float, step: float, repeats: int) -> HealthCost:
-    """Measure on the host, and reckon with what the devices were measured to take.
+    """Measure the host's part, and compute the devices' part from given measurements.
 
     Args:
-        config: how often health is measured.
+        config: tells how often health is measured.
         generator: seconds of the generator's forward and backward pass.
         step: seconds of a whole step.
-        repeats: samples.
+        repeats: number of samples.
     """
     health = config.health
     rng = np.random.default_rng(0)
@@ -83,7 +83,7 @@ def measure_health(config: Config, generator: float, step: float, repeats: int) 
 
 
 def synthetic_records(config: Config, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Records of a run in which nothing is wrong, as many as a long one has; the values are made up."""
+    """Make up records of a healthy run, as many as a long run has."""
     fixed = {"generator_update": 1.0, "discriminator_update": 1.0, "discriminator_loss_zero": 0.0, "not_finite": 0}
     records: list[dict[str, Any]] = []
     for number in range(1, RECORDS + 1):
@@ -99,7 +99,7 @@ def synthetic_records(config: Config, rng: np.random.Generator) -> list[dict[str
 
 
 def health_table(cost: HealthCost, config: Config) -> Table:
-    """What is paid how often, and the share of a step."""
+    """Make a table of the cost and frequency of each part, and the share of a step."""
     table = Table(title="health", title_justify="left")
     for name in ("", "takes", "every", "a step"):
         table.add_column(name, justify="right" if name else "left")

@@ -1,4 +1,4 @@
-"""Something to work on: synthesised speech with noise, as crops and as a small corpus on disk."""
+"""Input data for benchmarks: synthesised speech with noise, as crops and as a small corpus on disk."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from cmgan_jax.data.prepare.synthetic_speech import make_speakers, synthesise
 
 SPEAKERS = 4
 TAKES = 2
-"""Files of each speaker."""
+"""Files per speaker."""
 SPEECH_LEVEL, NOISE_LEVEL = 0.1, 0.02
-"""Factors of signals of unit level: speech at -20 dB of full scale, 14 dB above the noise."""
+"""Scale factors for signals of unit level: speech at -20 dB of full scale, 14 dB above the noise."""
 
 
 def make_crops(count: int, seconds: float, sample_rate: int) -> Crops:
-    """Pairs that PESQ can score, float32 [count, S]; the same for the same arguments."""
+    """Make pairs that PESQ can score, float32 [count, S]; equal arguments give equal pairs."""
     speakers = make_speakers(SPEAKERS)
     samples = round(seconds * sample_rate)
     clean = np.stack([synthesise(seconds, speakers[i % SPEAKERS], seed=i)[:samples] for i in range(count)])
@@ -29,11 +29,11 @@ def make_crops(count: int, seconds: float, sample_rate: int) -> Crops:
 
 
 def make_corpus(folder: Path, config: Config) -> Corpus:
-    """Write a few pairs as VoiceBank+DEMAND lies on disk, half as long again as a crop, and open them as training does.
+    """Write a few pairs, 1.5 times as long as a crop, in VoiceBank+DEMAND's layout, and open them as training does.
 
     Args:
-        folder: new or empty.
-        config: crop and sample rate.
+        folder: a new or empty folder.
+        config: gives the crop length and sample rate.
     """
     rate = config.spectral.sample_rate
     crops = make_crops(SPEAKERS * TAKES, 1.5 * config.data.crop_seconds, rate)

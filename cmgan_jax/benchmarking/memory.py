@@ -1,4 +1,4 @@
-"""Peak memory of this process and of a device. Standard library alone: another interpreter imports it too."""
+"""Peak memory of this process and of a device; standard library alone, as another interpreter imports it."""
 
 import resource
 import sys
@@ -9,7 +9,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def reset_peak() -> bool:
-    """Forget the highest resident set so far (Linux); False where the system does not allow it."""
+    """Reset the peak resident set size (Linux only); return False where the system does not allow it."""
     try:
         _RESET.write_text("5")
     except OSError:
@@ -18,7 +18,7 @@ def reset_peak() -> bool:
 
 
 def peak_rss() -> int:
-    """Highest resident set in bytes, since the start or the last `reset_peak` that worked."""
+    """Peak resident set size in bytes, since the start or the last successful `reset_peak`."""
     if _STATUS.exists():
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -28,6 +28,6 @@ def peak_rss() -> int:
 
 
 def device_peak(device: Any) -> int | None:
-    """Highest bytes in use of a JAX device since it was opened; None where it does not count them (a CPU)."""
+    """Peak bytes in use on a JAX device since it was opened; None where it does not count them (a CPU)."""
     statistics = device.memory_stats()
     return None if statistics is None else statistics.get("peak_bytes_in_use")

@@ -1,4 +1,4 @@
-"""What PESQ costs beside training: the main thread's pace while it is computed, and how scores share the cores."""
+"""The cost of PESQ during training: how much it slows the main thread, and how well scores share the cores."""
 
 import statistics
 import time
@@ -12,25 +12,26 @@ from cmgan_jax.metrics.scoring_pool import ScorePool
 from cmgan_jax.system.cores import free_cores
 
 SCORES = 16
-"""Scores of a batch of the paper."""
+"""Scores computed at once, as many as a batch of the paper has."""
 ROUND = 20_000
-"""Turns of the loop between looks at the clock."""
+"""Iterations of the loop between looks at the clock."""
 TIME_LIMIT = 60.0
-"""Seconds that a score may take: no limit that matters here."""
+"""Time limit of a score in seconds, too large to matter here."""
 
 
 @dataclass(frozen=True)
 class PesqCost:
-    """Figures of one machine, medians.
+    """Medians of the figures measured on one machine.
 
     Attributes:
-        cores: that this process may use.
-        workers: scoring processes in the pace's measurement, one core left to the main thread where there are two.
-        one_ms: one score of a crop by one worker, nothing beside it.
-        all_ms: `SCORES` scores by a worker a core.
+        cores: cores that this process may use.
+        workers: scoring processes while `pace` is measured; one core is left to the main thread where there are two or
+            more.
+        one_ms: milliseconds of one score of a crop by one worker, with nothing else running.
+        all_ms: milliseconds of `SCORES` scores with one worker per core.
         ideal_ratio: `all_ms` over 16 / cores times `one_ms`, as if the cores shared them evenly.
-        pace: turns a second of a Python loop in the main thread while scores are computed, over those without.
-        cpu_share: processor time that the main thread got meanwhile, over the wall's: below 1 cores are short.
+        pace: speed of a Python loop in the main thread while scores are computed, relative to that without scoring.
+        cpu_share: processor time of the main thread meanwhile, over wall time; below 1, there are too few cores.
     """
 
     cores: int
@@ -43,7 +44,7 @@ class PesqCost:
 
 
 def _turns(until: Callable[[], bool]) -> tuple[float, float]:
-    """A plain loop until the condition holds: its turns a second, and its share of a processor."""
+    """Run a plain loop until the condition holds; return its iterations per second and its share of a processor."""
     turns, value = 0, 0
     began, processor = time.perf_counter(), time.thread_time()
     while not until():
@@ -64,12 +65,12 @@ def measure_pesq(seconds: float, sample_rate: int, repeats: int) -> PesqCost:
     """Measure this machine.
 
     Args:
-        seconds: length of a crop.
-        sample_rate: of a crop, Hz.
-        repeats: measurements of each figure, in turns.
+        seconds: length of a crop in seconds.
+        sample_rate: sample rate of a crop in Hz.
+        repeats: number of measurements of each figure, taken in turns.
 
     Raises:
-        UserError: workers that do not start.
+        UserError: the workers do not start.
     """
     cores, crops = free_cores(), make_crops(SCORES, seconds, sample_rate)
 

@@ -1,46 +1,46 @@
-"""What a set-up of many devices should reach, from one device's measurement and assumptions that are said aloud."""
+"""Prediction of a multi-device set-up's speed from measurements of one device and explicit assumptions."""
 
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
 CROPS = 11_572
-"""Training crops of an epoch of VoiceBank+DEMAND."""
+"""Training crops per epoch of VoiceBank+DEMAND."""
 EPOCHS = 120
-"""Epochs of the paper."""
+"""Number of epochs in the paper."""
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """Numbers of the machines that were not measured."""
+    """Assumed properties of machines that were not measured."""
 
     devices_per_host: int = 8
-    """Devices that share a fast link and a host's cores."""
+    """Devices that share a fast link and one host's cores."""
     cores_per_host: int = 64
-    """Cores that are free for PESQ on each host."""
+    """Free cores for PESQ on each host."""
     link: float = 200.0
-    """GB/s that a device's all-reduce reaches within a host."""
+    """Bandwidth in GB/s of a device's all-reduce within a host."""
     network: float = 20.0
-    """GB/s between hosts, each way."""
+    """Bandwidth in GB/s between hosts, in each direction."""
     latency: float = 30.0
-    """Microseconds of one exchange, however small, within a host."""
+    """Microseconds per collective within a host, whatever its size."""
     network_latency: float = 60.0
-    """Microseconds that hosts add to it."""
+    """Microseconds that communication between hosts adds to each collective."""
     straggling: float = 0.01
-    """Standard deviation of a device's step time as a share of it; a step takes as long as its slowest device."""
+    """Standard deviation of a device's step time, as a share of it; a step takes as long as its slowest device."""
 
 
 @dataclass(frozen=True)
 class OneDevice:
-    """What is known of one device.
+    """The measured properties of one device.
 
     Attributes:
-        batch: crops of it.
-        step: seconds of a step whose PESQ is a constant. PESQ has as long: from the estimate's arrival to the next
-            one's.
+        batch: crops per step.
+        step: seconds of a step in which PESQ is a constant. This is also the time available for PESQ, from the arrival
+            of one estimate to that of the next.
         pesq: seconds of one score on one core.
-        reduced: bytes that are all-reduced a step.
-        exchanges: how many all-reduces a step has.
+        reduced: bytes all-reduced per step.
+        exchanges: all-reduces per step.
         source: where these numbers come from, in words.
     """
 
@@ -53,24 +53,24 @@ class OneDevice:
 
     @property
     def rounds(self) -> int:
-        """Scores that a core computes behind a step; 1 where not even that fits."""
+        """Scores that a core can compute during a step; at least 1."""
         return max(1, math.floor(self.step / self.pesq))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One number of devices.
+    """The predicted speed for one number of devices.
 
     Attributes:
-        devices: how many.
-        step: seconds.
-        exchange: seconds of it in collectives, none of them hidden.
+        devices: number of devices.
+        step: seconds of a step.
+        exchange: seconds of it in collectives, assuming that none overlap with computation.
         straggling: seconds of it spent waiting for the slowest.
         pesq_wait: seconds of it spent waiting for PESQ.
-        crops_per_second: of all devices.
-        efficiency: of `devices` times one alone.
-        hours: for the paper's training.
-        cores: that each host needs to keep PESQ hidden.
+        crops_per_second: throughput of all devices together.
+        efficiency: throughput relative to `devices` times that of a single device.
+        hours: hours for the paper's training.
+        cores: cores that each host needs to keep PESQ hidden behind the step.
     """
 
     devices: int
@@ -85,14 +85,14 @@ class Prediction:
 
 
 def predict(one: OneDevice, devices: int, assumed: Assumptions) -> Prediction:
-    """Weak scaling: every device keeps its batch.
+    """Predict weak scaling, in which the batch per device is constant.
 
-    All-reduces are rings, first within hosts, then between them: 2 (n - 1) / n of the bytes pass each link.
+    All-reduces are modelled as rings, first within hosts, then between them: 2 (n - 1) / n of the bytes pass each link.
 
     Args:
-        one: one device.
-        devices: n.
-        assumed: the machines.
+        one: the measured device.
+        devices: number of devices n.
+        assumed: the assumptions about the machines.
     """
     here = min(devices, assumed.devices_per_host)
     hosts = math.ceil(devices / assumed.devices_per_host)
@@ -120,5 +120,5 @@ def predict(one: OneDevice, devices: int, assumed: Assumptions) -> Prediction:
 
 
 def expected_maximum(count: int) -> float:
-    """Of so many standard normal draws (Blom 1958), 0 for one."""
+    """Expected maximum of `count` standard normal draws (Blom 1958); 0 for one."""
     return NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count > 1 else 0.0

@@ -1,4 +1,4 @@
-"""What a benchmark found: rows, their tables for a person, and the same as plain containers."""
+"""Benchmark results: rows, tables of them, and the same as plain containers."""
 
 import os
 import platform
@@ -18,27 +18,27 @@ from cmgan_jax.system.cores import free_cores
 
 OURS = "jax"
 HIDDEN = 1.02
-"""Goal: a step with PESQ over one where it is a constant."""
+"""Goal for the time of a step with PESQ relative to one with a constant."""
 PACE = 0.9
-"""Goal: the main thread's pace while scores are computed, over its pace without."""
+"""Goal for the main thread's speed while scores are computed, relative to that without scoring."""
 SHARED = 1.3
-"""Goal: 16 scores on C cores over 16 / C times one."""
+"""Goal for the time of 16 scores on C cores, relative to 16 / C times that of one score."""
 
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """One program at one size on one side.
+    """The timing of one program, at one batch size, of ours or of a baseline.
 
     Attributes:
-        side: `jax`, or what it is compared with.
-        program: a key of the programs.
-        title: its name in tables.
+        side: `jax`, or the name of the baseline.
+        program: the program's key.
+        title: the program's name in tables.
         precision: `fp32`, `bf16`, …
-        batch: crops.
+        batch: crops per batch.
         timing: seconds of one run.
-        floor: seconds that it takes at least; None: not known for this side.
-        pesq_wait_ms: median wait of a step for scores; None: not a step.
-        data_wait_ms: the same for crops.
+        floor: lower bound of its seconds; None where it is unknown for this side.
+        pesq_wait_ms: median milliseconds that a step waits for scores; None for other programs.
+        data_wait_ms: the same for waits for crops.
     """
 
     side: str
@@ -53,38 +53,38 @@ class BenchmarkRow:
 
     @property
     def milliseconds(self) -> float:
-        """Median of one run."""
+        """Median milliseconds of one run."""
         return 1e3 * self.timing.median
 
     @property
     def crops_per_second(self) -> float:
-        """At the median."""
+        """Throughput at the median time."""
         return self.batch / self.timing.median
 
     @property
     def floor_share(self) -> float | None:
-        """Floor over time: 1 would be all that the device has."""
+        """Lower bound over measured time; 1 would be the device's full performance."""
         return None if self.floor is None else self.floor / self.timing.median
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Convert to plain values for JSON."""
         figures = ("milliseconds", "crops_per_second", "floor_share")
         return {**asdict(self), **{name: getattr(self, name) for name in figures}}
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Compiling and memory at one size.
+    """Compile time and memory at one batch size.
 
     Attributes:
-        precision: of it.
-        batch: of it.
-        compile_seconds: by program, nothing cached.
-        first_step: seconds of the first step of a start that finds all programs in the cache.
-        temporaries: bytes by program, XLA's count.
-        step_bytes: most that a program of the step holds, arguments and results included.
-        rss: highest resident set of the process in bytes, this far.
-        device_peak: highest bytes in use on the device, this far; None on a CPU.
+        precision: precision of the networks.
+        batch: crops per batch.
+        compile_seconds: compile time by program, without a cache.
+        first_step: seconds of the first step if all programs are in the compilation cache.
+        temporaries: bytes of temporary memory by program, as XLA counts them.
+        step_bytes: maximum bytes that a program of the step uses, arguments and results included.
+        rss: peak resident set size of the process so far, in bytes.
+        device_peak: peak bytes in use on the device so far; None on a CPU.
     """
 
     precision: str
@@ -98,12 +98,12 @@ class Setup:
 
 
 def median(values: Sequence[float]) -> float | None:
-    """None where there is none."""
+    """Return the median, or None without values."""
     return statistics.median(values) if values else None
 
 
 def machine() -> dict[str, Any]:
-    """Where this runs, without names that tell whose it is."""
+    """Describe this machine, without names that identify its owner."""
     device = jax.devices()[0]
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     return {
@@ -118,7 +118,7 @@ def machine() -> dict[str, Any]:
 
 
 def timing_table(rows: Sequence[BenchmarkRow], title: str) -> Table:
-    """Every row; where there are rivals, by how much ours is faster (the median of paired ratios)."""
+    """Make a table of all rows; with baselines, it shows how much faster ours is (the median of paired ratios)."""
     table = Table(title=title, title_justify="left")
     compared = any(row.side != OURS for row in rows)
     columns = ["side", "batch", "precision", "ms", "crops/s", "of floor", "wait PESQ, ms", "wait data, ms"]
@@ -136,7 +136,7 @@ def timing_table(rows: Sequence[BenchmarkRow], title: str) -> Table:
 
 
 def setup_table(setups: Sequence[Setup]) -> Table:
-    """Compile times and memory."""
+    """Make a table of compile times and memory."""
     table = Table(title="compiling and memory", title_justify="left")
     names = [
         "batch",
@@ -164,7 +164,7 @@ def setup_table(setups: Sequence[Setup]) -> Table:
 
 
 def rival_table(rivals: Sequence[dict[str, Any]]) -> Table:
-    """What is compared with: versions, first runs (compiling is in them) and memory."""
+    """Make a table of the baselines: versions, first runs (including compilation) and memory."""
     table = Table(title="compared with", title_justify="left")
     for name in ("side", "precision", "batch", "version", "device", "first runs, s", "peak RSS, MB"):
         table.add_column(name)
@@ -177,7 +177,7 @@ def rival_table(rivals: Sequence[dict[str, Any]]) -> Table:
 
 
 def ceiling_table(ceilings: Ceilings, work: dict[str, Work]) -> Table:
-    """What the device can do, and what a crop needs."""
+    """Make a table of the device's limits, and of the work for one crop."""
     table = Table(title="ceilings of the device (measured), work of a crop (on paper)", title_justify="left")
     for name in ("", "GMAC", "least traffic in float32, GB", *(f"floor in {p}, ms" for p in ceilings.macs_per_second)):
         table.add_column(name, justify="right" if name else "left")
@@ -191,7 +191,7 @@ def ceiling_table(ceilings: Ceilings, work: dict[str, Work]) -> Table:
 
 
 def pesq_table(cost: PesqCost) -> Table:
-    """PESQ beside training, with its goals."""
+    """Make a table of PESQ's cost during training, with its goals."""
     table = Table(title=f"PESQ on {cost.cores} cores", title_justify="left")
     for name, side in (("", "left"), ("found", "right"), ("goal", "left")):
         table.add_column(name, justify="left" if side == "left" else "right")
@@ -205,7 +205,7 @@ def pesq_table(cost: PesqCost) -> Table:
 
 
 def hidden(rows: Sequence[BenchmarkRow]) -> list[dict[str, Any]]:
-    """For each size, the step with PESQ over the step with a constant; `HIDDEN` is the goal with cores to spare."""
+    """For each size, compare the step with PESQ to the step with a constant; `HIDDEN` is the goal with enough cores."""
     steps = {(r.side, r.precision, r.batch): r for r in rows if r.program == "step"}
     constants = {(r.side, r.precision, r.batch): r for r in rows if r.program == "constant"}
     return [

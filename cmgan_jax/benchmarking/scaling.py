@@ -1,4 +1,4 @@
-"""How a step scales with devices: points measured in turns, what they say together, and a page that shows them."""
+"""Scaling of a step over devices: points measured in turns, their evaluation, and a page that shows them."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from cmgan_jax.report.webpage import chart_grid, document, notices, section, tab
 from cmgan_jax.system import temporaries
 
 PROFILED = 2
-"""Steps of the profile that the share of collectives is read from."""
+"""Number of profiled steps, from which the share of collectives is computed."""
 VIRTUAL = (
     "These devices are made of the cores of one CPU: they prove that the program runs, splits its batch and adds up "
     "its gradients; they say nothing about speed."
@@ -33,17 +33,17 @@ VIRTUAL = (
 
 @dataclass(frozen=True)
 class Point:
-    """One number of devices at one global batch.
+    """The measurement of one number of devices with one global batch.
 
     Attributes:
-        devices: n.
-        batch: crops of a step over all of them.
+        devices: number of devices.
+        batch: crops per step over all devices.
         step: seconds of a step with PESQ.
-        constant: seconds of one where PESQ is a constant.
-        pesq_wait_ms: median wait of a step for scores.
+        constant: seconds of a step in which PESQ is a constant.
+        pesq_wait_ms: median milliseconds that a step waits for scores.
         exchanged: bytes of a step's collectives on one device, from the compiled programs.
-        exchanges: how many collectives a step has.
-        exchange_share: of all devices' time, in collectives; waiting for one another is in it.
+        exchanges: number of collectives per step.
+        exchange_share: share of all devices' time in collectives, including waiting for one another.
     """
 
     devices: int
@@ -57,30 +57,30 @@ class Point:
 
     @property
     def crops_per_second(self) -> float:
-        """With PESQ, at the median."""
+        """Throughput with PESQ, at the median time."""
         return self.batch / self.step.median
 
     def cores(self, pesq: float) -> int:
-        """Cores that keep PESQ hidden, if one score takes so many seconds on one: it has a step's time."""
+        """Return the cores that keep PESQ hidden within a step's time, if a score takes `pesq` seconds on a core."""
         return math.ceil(self.batch * pesq / self.constant.median)
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Convert to plain values for JSON."""
         return {**asdict(self), "crops_per_second": self.crops_per_second}
 
 
 def plan(counts: Sequence[int], per_device: int, batch: int) -> list[tuple[int, int]]:
-    """Devices and global batch of every point: a batch a device for weak scaling, one batch for strong."""
+    """List devices and global batch of every point: a constant batch per device (weak scaling) or in all (strong)."""
     return sorted({(n, per_device * n) for n in counts} | {(n, batch) for n in counts})
 
 
 def measure_points(config: Config, wished: Sequence[tuple[int, int]], repeats: int) -> list[Point]:
-    """Measure all points in turns.
+    """Measure all points, taking turns.
 
     Args:
-        config: sizes; its batch is replaced.
-        wished: of `plan`.
-        repeats: samples of each figure.
+        config: the configuration; its batch is replaced.
+        wished: the result of `plan`.
+        repeats: number of samples of each figure.
     """
     with ExitStack() as opened:
         folder = opened.enter_context(temporaries.folder())
@@ -114,7 +114,7 @@ def measure_points(config: Config, wished: Sequence[tuple[int, int]], repeats: i
 
 
 def exchange_share(workload: Workload, devices: int, folder: Path) -> float:
-    """Profile a few steps: what share of the devices' time goes into collectives."""
+    """Profile a few steps, and return the share of the devices' time spent in collectives."""
     names = {exchange.name for exchange in workload.exchanges}
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
@@ -124,9 +124,9 @@ def exchange_share(workload: Workload, devices: int, folder: Path) -> float:
 
 
 def efficiency(points: Sequence[Point], point: Point) -> float:
-    """Crops a second of each device, over those of the fewest devices at the same batch a device or in all.
+    """Return the throughput per device, relative to the point with the fewest devices at the same batch.
 
-    Weak scaling is compared where the batch a device is the same, strong scaling where the global batch is.
+    Weak scaling compares points with the same batch per device, strong scaling those with the same global batch.
     """
     weak = [p for p in points if p.batch * point.devices == point.batch * p.devices]
     strong = [p for p in points if p.batch == point.batch]
@@ -135,7 +135,7 @@ def efficiency(points: Sequence[Point], point: Point) -> float:
 
 
 def one_device(point: Point, pesq: float, several: Point | None) -> OneDevice:
-    """What a prediction starts from: a point of one device, and the collectives of one with several."""
+    """Combine the input of a prediction: a point of one device, and the collectives of one with several."""
     reduced, exchanges = (several.exchanged, several.exchanges) if several else (0, 0)
     source = f"measured here: one device, batch {point.batch}"
     return OneDevice(point.batch, point.constant.median, pesq, reduced, exchanges, source)
@@ -155,7 +155,7 @@ HEAD = (
 
 
 def point_rows(points: Sequence[Point], per_device: int, batch: int, pesq: float) -> list[list[str]]:
-    """Cells of `HEAD` for weak, then strong scaling."""
+    """Make cells of `HEAD` for weak scaling, then for strong scaling."""
     weak = [point for point in points if point.batch == per_device * point.devices]
     strong = [point for point in points if point.batch == batch]
     return [
@@ -189,7 +189,7 @@ PREDICTED_HEAD = (
 
 
 def prediction_rows(predictions: Sequence[Prediction]) -> list[list[str]]:
-    """Cells of `PREDICTED_HEAD`."""
+    """Make cells of `PREDICTED_HEAD`."""
     return [
         [
             str(p.devices),
@@ -204,7 +204,7 @@ def prediction_rows(predictions: Sequence[Prediction]) -> list[list[str]]:
 
 
 def rich_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """For a terminal."""
+    """Make a table for the terminal."""
     shown = Table(title=title, title_justify="left")
     for name in head:
         shown.add_column(name, justify="right")
@@ -216,13 +216,13 @@ def rich_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -
 def page(
     subtitle: str, notes: Sequence[str], rows: Sequence[Sequence[str]], predicted: Sequence[Prediction], about: str
 ) -> str:
-    """One page: what was measured, what is predicted and on which assumptions.
+    """Make a page of the measurements, the predictions and their assumptions.
 
     Args:
         subtitle: machine and size.
         notes: what a reader should know first.
-        rows: of `point_rows`.
-        predicted: by number of devices.
+        rows: the result of `point_rows`.
+        predicted: predictions by number of devices.
         about: the assumptions, in a sentence.
     """
     devices = Axis("devices", low=1.0, whole=True)

@@ -1,4 +1,4 @@
-"""Whether PESQ hides behind a device that is not there: its programs only take time, all that the host does is real."""
+"""Whether PESQ hides behind an accelerator, tested with a simulated device that only takes time; the host is real."""
 
 import itertools
 import statistics
@@ -25,24 +25,24 @@ from cmgan_jax.training.stepper import Stepper
 from cmgan_jax.training.steps import Forward, Steps
 
 SHARES = {"forward": 0.23, "backward": 0.75, "update": 0.02}
-"""Of a step, what each program took on an H100 at the paper's size (results/h100.md)."""
+"""Share of a step that each program took on an H100 at the paper's size (results/h100.md)."""
 LENGTHS = (1.0, 1.25, 1.75, 2.5)
-"""Steps of a device, over the time in which a batch is scored; 1.75 is an H100 at batch 4: 43.6 ms and 25 ms."""
+"""Device time of a step, relative to the time to score a batch; 1.75 is an H100 at batch 4: 43.6 ms and 25 ms."""
 STEPS = 20
-"""Steps of a sample."""
+"""Steps in a sample."""
 BATCHES = 8
-"""Different ones, whose scores take different times."""
+"""Number of different batches, whose scores take different times."""
 
 
 class Result:
-    """What a program leaves behind, when its time is over."""
+    """The result of a simulated program, available when the program's time is over."""
 
     def __init__(self, ended: Future[None], value: Any):
         self._ended, self._value = ended, np.asarray(value)
         self.shape = self._value.shape
 
     def block_until_ready(self) -> Self:
-        """As of an array."""
+        """Wait for the result, as for an array."""
         self._ended.result()
         return self
 
@@ -52,7 +52,7 @@ class Result:
 
 
 class Device:
-    """A device that takes a program's seconds and computes nothing, one program after the other, beside the host."""
+    """A simulated device that only takes the programs' time, one program after another, in parallel with the host."""
 
     def __init__(self, step: float):
         self._seconds = {name: share * step for name, share in SHARES.items()}
@@ -60,12 +60,12 @@ class Device:
         self.steps = Steps(self._forward, self._backward, self._update, self._norms)
 
     def run(self, name: str) -> Future[None]:
-        """Queue a program."""
+        """Queue a program; return its completion."""
         return self._queue.submit(time.sleep, self._seconds[name])
 
     def _forward(self, _: Any, batch: Any) -> Any:
         ended = self.run("forward")
-        left: Any = Forward  # Of arrays that are yet to come.
+        left: Any = Forward  # It consists of arrays that are not ready yet.
         return left(Result(ended, batch["noisy"]), None, None, None, None, Result(ended, 0.0), {})
 
     def _backward(self, generator: Any, average: Any, *_: Any) -> Any:
@@ -82,15 +82,15 @@ class Device:
 
 @dataclass(frozen=True)
 class Scheduled:
-    """One length of a step.
+    """The measurement of one step length.
 
     Attributes:
-        batch: crops of it, one a free core.
-        length: seconds of the device's programs, over the seconds in which a batch is scored.
-        ahead: whether a step begins with the next one's forward pass before it waits for scores, as training does.
-        constant: seconds of a step whose PESQ is a constant.
-        step: seconds of one with PESQ.
-        wait: median seconds that the device had nothing to do.
+        batch: crops per step, one per free core.
+        length: device time of a step, relative to the time to score a batch.
+        ahead: whether a step dispatches the next step's forward pass before it waits for scores, as training does.
+        constant: seconds of a step in which PESQ is a constant.
+        step: seconds of a step with PESQ.
+        wait: median seconds that the device is idle.
     """
 
     batch: int
@@ -102,23 +102,23 @@ class Scheduled:
 
     @property
     def ratio(self) -> float:
-        """How many times longer a step with PESQ takes."""
+        """Time of a step with PESQ, relative to that with a constant."""
         return ratio(self.constant, self.step)
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Convert to plain values for JSON."""
         return {**vars(self), "constant": self.constant.median, "step": self.step.median, "ratio": self.ratio}
 
 
 def measure_schedule(config: Config, repeats: int) -> list[Scheduled]:
-    """Measure this machine: the scores, their processes and the stepper are those of training.
+    """Measure this machine, with the scores, scoring processes and stepper of training.
 
     Args:
-        config: crops and targets; its batch is replaced by the number of free cores.
-        repeats: samples of each figure, in turns.
+        config: gives crops and targets; its batch is replaced by the number of free cores.
+        repeats: number of samples of each figure, taken in turns.
 
     Raises:
-        UserError: workers that do not start.
+        UserError: the workers do not start.
     """
     batch, rate = free_cores(), config.spectral.sample_rate
     crops = make_crops(BATCHES * batch, config.data.crop_seconds, rate)
@@ -126,7 +126,7 @@ def measure_schedule(config: Config, repeats: int) -> list[Scheduled]:
         {"clean": crops["clean"][i::BATCHES], "noisy": crops["noisy"][i::BATCHES]} for i in range(BATCHES)
     ]
     with SwitchedScorer(config.targets, batch, config.seed, rate) as scorer:
-        # The first wakes the workers.
+        # The first call starts the workers.
         scored = [
             scorer.submit(0, crops["clean"], crops["noisy"]).collect()[1].waited for crops in (batches[0], *batches)
         ]
@@ -165,7 +165,7 @@ def _sample(
     case: tuple[float, bool, bool],
     waits: dict[Any, list[float]],
 ) -> float:
-    """Seconds of a step."""
+    """Return the seconds of a step."""
     _, ahead, scorer.constant = case
     began = time.perf_counter()
     for step in range(STEPS):
@@ -177,7 +177,7 @@ def _sample(
 
 
 def schedule_table(rows: list[Scheduled]) -> Table:
-    """For a terminal."""
+    """Make a table for the terminal."""
     title = f"PESQ behind a device that only takes time, {rows[0].batch} crops on as many cores"
     table = Table(title=title, title_justify="left")
     for name in (

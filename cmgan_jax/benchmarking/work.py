@@ -1,9 +1,9 @@
-"""Work on paper: multiply-adds of both networks, and the least that must move to and from memory.
+"""Operation counts: multiply-adds of both networks, and the minimum memory traffic.
 
-Elements moved are counted as if everything that works element by element (norms, activations, dropout, residuals,
-concatenation) were fused into the product before or after it, and attention never wrote its scores: each product
-reads its input and writes its output once. Real programs move more; so the floor is a floor. Left out, as under one
-per cent of the paper's size: weights, optimiser, transforms, losses.
+Memory traffic is counted as if all element-wise operations (norms, activations, dropout, residuals, concatenation) were
+fused into the product before or after them, and attention never wrote its scores: each product reads its input and
+writes its output once. Real programs move more, so the result is a lower bound. Weights, optimiser, transforms and
+losses are neglected, as they are under one per cent at the paper's size.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from cmgan_jax.config import Config, DiscriminatorConfig, GeneratorConfig
 from cmgan_jax.spectral import frame_count
 
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}
-"""Bytes of an element by precision."""
+"""Bytes per element, by precision."""
 
 TRAINING = 3
-"""A forward and a backward pass in forward passes: the gradient of a product is two products of its size."""
+"""Cost of a forward and a backward pass in forward passes: a product's gradient takes two products of its size."""
 FROZEN = 2
-"""The same where weights get no gradient."""
+"""The same if the weights get no gradient."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Multiply-adds, and elements read and written."""
+    """Multiply-adds, and number of elements read and written."""
 
     macs: float = 0.0
     elements: float = 0.0
@@ -34,17 +34,17 @@ class Work:
         return Work(factor * self.macs, factor * self.elements)
 
     def floor(self, precision: str, macs_per_second: float, bytes_per_second: float) -> float:
-        """Seconds that this takes at least: arithmetic and traffic at their ceilings, at the same time."""
+        """Return the minimum seconds: the larger of arithmetic and memory traffic at the device's limits."""
         return max(self.macs / macs_per_second, self.elements * BYTES[precision] / bytes_per_second)
 
 
 def total(parts: dict[str, Work]) -> Work:
-    """All parts together."""
+    """Sum the work of all parts."""
     return sum(parts.values(), Work())
 
 
 def _product(rows: int, inputs: int, outputs: int, taps: int = 1) -> Work:
-    """A linear layer or convolution: `rows` outputs positions, each from `taps` positions."""
+    """A linear layer or convolution with `rows` output positions, each computed from `taps` input positions."""
     return Work(rows * inputs * outputs * taps, rows * (inputs + outputs))
 
 
@@ -54,12 +54,12 @@ def _dense_block(c: GeneratorConfig, positions: int) -> Work:
 
 
 def _conformers(c: GeneratorConfig, positions: int, span: int) -> dict[str, Work]:
-    """All conformers over sequences of `span` positions, `positions` of them altogether."""
+    """All conformers over sequences of `span` positions, with `positions` in total."""
     width, hidden, inner = c.channels, c.channels * c.feed_forward_factor, c.channels * c.convolution_factor
     once = {
         "feed-forward": (_product(positions, width, hidden) + _product(positions, hidden, width)) * 2,
         "qkvo": _product(positions, width, 3 * width) + _product(positions, width, width),
-        # Query, key and value in, the weighted values out; scores are never written.
+        # Query, key and value are read, the weighted values are written; scores are never written.
         "attention": Work(2 * positions * span * width, positions * 4 * width),
         "relative": Work(positions * span * width),
         "pointwise": _product(positions, width, 2 * inner) + _product(positions, inner, width),
@@ -69,15 +69,15 @@ def _conformers(c: GeneratorConfig, positions: int, span: int) -> dict[str, Work
 
 
 def generator_work(c: GeneratorConfig, frames: int, bins: int) -> dict[str, Work]:
-    """One forward pass over one crop, by part.
+    """Count one forward pass over one crop, by part.
 
     Args:
-        c: sizes.
-        frames: T.
-        bins: F.
+        c: the network's sizes.
+        frames: number of frames T.
+        bins: number of frequency bins F.
     """
     width, output, full = c.channels, c.output_channels or c.channels, frames * bins
-    # Positions at every resolution, from all bins down to those of the conformers.
+    # Number of positions at every resolution, from all bins down to the conformers' resolution.
     fewer = [bins]
     for stride in c.strides:
         fewer.append((fewer[-1] - 1) // stride + 1)
@@ -87,7 +87,7 @@ def generator_work(c: GeneratorConfig, frames: int, bins: int) -> dict[str, Work
     if not early:
         encoder += _product(full, 3, width)
     for i, stride in enumerate(c.strides):
-        # A stride reads every position and computes the fewer.
+        # A strided convolution reads every position and computes fewer.
         inputs = 3 if early and i == 0 else width
         macs = positions[i + 1] * inputs * width * (2 * stride - 1)
         encoder += Work(macs, positions[i] * inputs + positions[i + 1] * width)
@@ -105,7 +105,7 @@ def generator_work(c: GeneratorConfig, frames: int, bins: int) -> dict[str, Work
 
 
 def discriminator_work(c: DiscriminatorConfig, frames: int, bins: int) -> Work:
-    """One forward pass over one pair of magnitudes."""
+    """Count one forward pass over one pair of magnitudes."""
     work, inputs, positions = Work(), 2, frames * bins
     for factor in (1, 2, 4, 8):
         outputs, before = factor * c.channels, positions
@@ -117,11 +117,11 @@ def discriminator_work(c: DiscriminatorConfig, frames: int, bins: int) -> Work:
 
 
 def program_work(config: Config, samples: int | None = None) -> dict[str, Work]:
-    """What each program of the benchmark needs for one crop.
+    """Count the work of each benchmarked program for one crop.
 
     Args:
-        config: sizes.
-        samples: S of a crop; None: the config's.
+        config: the configuration.
+        samples: number of samples S in a crop; None uses the config's.
 
     Returns:
         `forward`, one pass of the generator; `generator`, its training pass with the discriminator's score and its

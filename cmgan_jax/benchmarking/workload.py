@@ -1,4 +1,4 @@
-"""A training step's programs, compiled and timed apart and together."""
+"""The programs of a training step, compiled and timed separately and together."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,22 +34,22 @@ PROGRAMS = {
     "constant": "whole step, PESQ a constant",
     "step": "whole step",
 }
-"""What is timed, by the name of its work, with its name in tables."""
+"""The timed programs by key, with their names in tables."""
 STEP = ("training forward", "training backward", "discriminator")
-"""The programs of a step, as they are compiled."""
+"""The compiled programs of a step."""
 CONSTANT = 2.5
-"""PESQ of everything, where it is a constant."""
+"""PESQ of every crop if it is a constant."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What compiling one program took and what XLA says of its memory.
+    """Compile time of one program, and its memory as XLA counts it.
 
     Attributes:
-        seconds: tracing, lowering and compiling, nothing cached.
-        temporaries: bytes that live inside the program alone.
+        seconds: seconds of tracing, lowering and compiling, without a cache.
+        temporaries: bytes of temporary memory inside the program.
         bytes: arguments, results and temporaries together.
-        exchanges: what it sends to other devices.
+        exchanges: its collectives.
     """
 
     seconds: float
@@ -59,12 +59,12 @@ class Compiled:
 
 
 class SwitchedScorer(TargetScorer):
-    """Scores, or gives a constant at once, as `constant` says."""
+    """A scorer that computes scores or, if `constant` is set, returns a constant at once."""
 
     constant = False
 
     def submit(self, step: int, clean: np.ndarray, estimate: np.ndarray) -> PendingTargets:
-        """As `TargetScorer.submit`."""
+        """See `TargetScorer.submit`."""
         if not self.constant:
             return super().submit(step, clean, estimate)
         done: Future[Score] = Future()
@@ -74,7 +74,7 @@ class SwitchedScorer(TargetScorer):
 
 @dataclass
 class Waits:
-    """Milliseconds that devices waited for PESQ and the host for data, one entry a step."""
+    """Milliseconds that devices waited for PESQ, and the host for data, one entry per step."""
 
     pesq: list[float] = field(default_factory=list)
     data: list[float] = field(default_factory=list)
@@ -82,24 +82,25 @@ class Waits:
 
 @as_configured
 def generator_apply(variables: Any, noisy: Array, *, config: Config) -> Any:
-    """The generator alone, in evaluation mode: compressed noisy spectrum in, enhanced out."""
+    """Apply the generator in evaluation mode: compressed noisy spectrum in, enhanced spectrum out."""
     return make_networks(config).generator.apply(variables, noisy)
 
 
 class Workload:
-    """One config on some devices: what it compiles to, and samples of each program. Close it, or use `with`.
+    """The programs of one config on given devices, and samples of each. Close it, or use `with`.
 
-    Compiling is timed at construction and expects an empty cache of programs; the steps' first call finds them there.
+    Compilation is timed at construction, and expects an empty compilation cache; the first step finds the programs
+    there.
 
     Args:
-        config: sizes, recipe and batch.
-        devices: of JAX; the batch divides over them.
-        batches: crops of `config.batch`, without end.
+        config: gives sizes, recipe and batch.
+        devices: JAX devices, over which the batch is divided.
+        batches: an endless iterator of batches of `config.batch` crops.
 
     Attributes:
-        compiled: by program.
-        first_step: seconds of the first step after all programs were in the cache, as at a second start.
-        waits: of `step` and `constant`.
+        compiled: compile results by program.
+        first_step: seconds of the first step with all programs in the cache, as at a second start.
+        waits: waiting times of `step` and `constant`.
     """
 
     def __init__(self, config: Config, devices: Sequence[Any], batches: Iterator[Crops]):
@@ -114,7 +115,7 @@ class Workload:
         frames = frame_count(config.crop_samples, config.spectral)
         noisy = put.split(_random_spectrum(config.batch, frames, config.spectral.bins))
         apply = put.map(partial(generator_apply, config=config), (None, 0), 0)
-        # Copies of a state: whatever trains donates its own.
+        # Copies of the state, because training programs donate their input state.
         inference = put.replicate(jax.tree.map(jnp.copy, self._state.validated)), noisy
         state = put.replicate(jax.tree.map(jnp.copy, self._state))
         self._apply = partial(self._compile("forward", apply, *inference), *inference)
@@ -125,27 +126,27 @@ class Workload:
         self._scorer = SwitchedScorer(config.targets, config.batch, config.seed, config.spectral.sample_rate)
         self._stepper = Stepper(config, put, self._scorer, state)
         self._steps_done = 0
-        # A residual that nobody uses would be half of the step's memory.
+        # A residual that nobody uses would take half of the step's memory.
         self._seen = self._seen._replace(residual=None)
         self.first_step = self._step("step")(1)
 
     @property
     def step_bytes(self) -> int:
-        """Most that a program of the step holds at once, by XLA's own count."""
+        """Maximum bytes that a program of the step uses at once, as XLA counts them."""
         return max(self.compiled[name].bytes for name in STEP)
 
     @property
     def exchanges(self) -> list[Collective]:
-        """What a step sends to other devices."""
+        """The collectives of a step."""
         return [exchange for name in STEP for exchange in self.compiled[name].exchanges]
 
     @property
     def compile_seconds(self) -> float:
-        """Seconds to compile the three programs of the step."""
+        """Seconds to compile the step's three programs."""
         return sum(self.compiled[name].seconds for name in STEP)
 
     def samples(self) -> dict[str, Sample]:
-        """A sample of each of `PROGRAMS`."""
+        """Return a sampling function for each of `PROGRAMS`."""
         return {
             "forward": sampled(self._apply),
             "generator": sampled(self._train_generator),
@@ -155,7 +156,7 @@ class Workload:
         }
 
     def close(self) -> None:
-        """End the scoring processes."""
+        """Stop the scoring processes."""
         self._scorer.close()
 
     def __enter__(self) -> "Workload":
@@ -212,7 +213,8 @@ class Workload:
             began = time.perf_counter()
             batch = taken()
             for left in reversed(range(runs)):
-                # What is begun is ended: the last step's scores have its backward pass's time, the others' a step's.
+                # A sample completes its steps: in the last one, scores overlap with the backward pass only, in others
+                # with a whole step.
                 following = taken() if left else None
                 measured = self._stepper(batch, self._steps_done, 0, following=following)
                 waits.pesq.append(1e3 * measured.waited)
@@ -225,6 +227,6 @@ class Workload:
 
 
 def _random_spectrum(batch: int, frames: int, bins: int) -> np.ndarray:
-    """Complex numbers of unit power, complex64[B, T, F]."""
+    """Draw complex numbers of unit power, complex64[B, T, F]."""
     parts = np.random.default_rng(0).standard_normal((2, batch, frames, bins)) / np.sqrt(2)
     return (parts[0] + 1j * parts[1]).astype(np.complex64)

@@ -1,1 +1,1 @@
-"""The commands, one module each: parse, build the config, call the library."""
+"""The commands, one module each: each parses arguments, builds the config and calls the library."""

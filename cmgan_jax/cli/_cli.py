@@ -1,4 +1,4 @@
-"""The wrapper around every entry point: what a user can cause ends in a sentence, not in a traceback."""
+"""The wrapper around every entry point: errors that a user can cause end in a sentence, not in a traceback."""
 
 import errno
 import os
@@ -14,13 +14,13 @@ from cmgan_jax.errors import UserError, lacks_memory, printable
 from cmgan_jax.system import signals, streams
 
 USER_ERROR = 2
-"""Exit status after something that the user can mend; the command-line parser uses the same."""
+"""Exit status after an error that the user can fix; the command-line parser uses the same."""
 BY_SIGNAL = 128
-"""Added to a signal's number, as shells report it, where one ended the program."""
+"""Exit status of a program ended by a signal, minus the signal's number, as in shells."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT."""
 BROKEN_PIPE = 141
-"""Exit status when the reader of our output has gone: 128 + SIGPIPE."""
+"""Exit status when the reader of the output has gone: 128 + SIGPIPE."""
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or choose a folder on another disk",
@@ -47,36 +47,36 @@ _SMALLER = (
 
 
 def begin(extra: str = "", hook: bool = True) -> None:
-    """Make the process ready for a program, before the program's libraries are imported, which may open files.
+    """Prepare the process, before a program's libraries are imported, which may open files.
 
     Args:
         extra: the optional packages that the program may need; see `cmgan_jax.extras`.
-        hook: have an import that fails end in a sentence; `run` ends this.
+        hook: make a failing import end in a sentence, until `run` begins.
     """
     streams.open_missing()
-    # XLA reports as errors what is none for a user, as a slow compilation, of which our own lines tell. What is an
-    # error comes as an exception, too.
+    # XLA logs as errors some messages that are none for the user, such as on a slow compilation, which our own output
+    # covers. Real errors raise an exception as well.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if hook:
         sys.excepthook = partial(_end, extra)
 
 
 def run(main: Callable[[], int | None], answers: bool = True, extra: str = "") -> NoReturn:
-    """Run an entry point and leave with its exit status.
+    """Run an entry point and exit with its status.
 
-    The program is not ended by its output: what nobody reads, or a full disk refuses, is dropped. A signal that asks
-    the program to end raises an exception in it, so that it tidies up; a training catches it before.
+    Output errors do not end the program: output that has no reader, or that a full disk refuses, is dropped. A
+    termination signal raises an exception in the program, so that it cleans up; a training catches the signal itself.
 
     Args:
-        main: the program; what it returns is the exit status, None meaning 0.
-        answers: standard output holds what the program was asked for; where it got lost, the status is not 0. False:
-            it only tells of the work, the results of which are files.
+        main: the program; its return value is the exit status, where None means 0.
+        answers: whether standard output is the program's result, so that the status is not 0 if output is lost. If
+            False, it only reports on work whose results are files.
         extra: the optional packages that the program may need; see `cmgan_jax.extras`.
 
     Raises:
-        SystemExit: always, except that an error which is not the user's passes through with its traceback.
-            A `UserError`'s own, 2 after an error of the file system that the user can mend or where the device's memory
-            is too small, 128 + its number after a signal, and where output got lost 141 (the reader has gone) or 2.
+        SystemExit: always, except that an error not caused by the user propagates with its traceback. The status is
+            that of a `UserError`, 2 after a file-system error that the user can fix or if the device's memory is too
+            small, 128 + its number after a signal, and 141 (the reader has gone) or 2 if output was lost.
     """
     sys.excepthook = sys.__excepthook__
     streams.open_missing()
@@ -98,10 +98,10 @@ def run(main: Callable[[], int | None], answers: bool = True, extra: str = "") -
 
 
 def explain(error: BaseException, extra: str = "") -> tuple[str, int] | None:
-    """What to tell of an error that a user can cause, and the exit status; None: it is another one.
+    """Return the message and exit status for an error that a user can cause; None for other errors.
 
     Args:
-        error: what was raised.
+        error: the exception.
         extra: the optional packages that the program may need.
     """
     if isinstance(error, UserError):
@@ -120,7 +120,7 @@ def explain(error: BaseException, extra: str = "") -> tuple[str, int] | None:
 
 
 def _end(extra: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The exception hook until `run` begins."""
+    """The exception hook that is active until `run` begins."""
     explained = explain(error, extra)
     if explained is None and isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
@@ -132,12 +132,12 @@ def _end(extra: str, kind: type[BaseException], error: BaseException, trace: Tra
         return
     words, status = explained
     print(words, file=sys.stderr, flush=True)
-    # The interpreter itself would leave with 1.
+    # The interpreter itself would exit with status 1.
     os._exit(status)
 
 
 def _quoted_variables(message: str) -> str:
-    """Settings of JAX in the environment that an error message names, or whose value it quotes."""
+    """Find JAX settings in the environment whose name or value appears in an error message."""
     ours = [(name, value) for name, value in os.environ.items() if name.startswith("JAX_")]
     return ", ".join(name for name, value in ours if name in message.upper() or repr(value) in message)
 
@@ -146,12 +146,12 @@ _HOME = re.compile(r"(?P<before>(?:[^~\s]+=)?)(?P<path>~(?P<user>[^/]*)(?:/.*)?)
 
 
 def with_home(word: str) -> str:
-    """A word of the command line in which ~ or ~user begins a path: expanded, also after `--flag=` and `NAME=`.
+    """Expand ~ or ~user at the beginning of a path in a command-line word, also after `--flag=` and `NAME=`.
 
-    Shells expand it at a word's begin alone, and `--out=~/x` would make a folder of that name.
+    Shells expand it only at a word's beginning, so `--out=~/x` would make a folder named ~.
 
     Raises:
-        UserError: nobody knows whose home that is. A file that is named so is left alone.
+        UserError: the user is unknown. The name of an existing file is left unchanged.
     """
     match = _HOME.fullmatch(word)
     if match is None or (not match["before"] and match["user"] and os.path.lexists(word)):
@@ -165,7 +165,7 @@ def with_home(word: str) -> str:
 
 
 def _status_of_output() -> int:
-    """The status that tells whether standard output has arrived; a full disk is told of besides."""
+    """Return the exit status for the state of standard output; a full disk is also reported."""
     lost = streams.loss(sys.stdout)
     if lost is None or lost.errno == errno.EBADF:
         return 0  # It was closed on purpose.

@@ -1,4 +1,4 @@
-"""How the hosts of one training find each other, and what a host says when another has gone."""
+"""Discovery among the hosts of one training, and the error message when a host has gone."""
 
 import ctypes
 import os
@@ -21,23 +21,23 @@ from cmgan_jax.training.hosts import ALONE, Hosts
 HOST_GONE = 75
 """Exit status when another host has gone: 75 is sysexits' temporary failure, worth another try."""
 JOIN_SECONDS = 120
-"""How long hosts wait for each other at the start."""
+"""Seconds that hosts wait for each other at the start."""
 HEARTBEAT_SECONDS = 20
-"""A host that has been silent for so long has gone."""
+"""A host that is silent for this many seconds counts as gone."""
 TELL_SECONDS = 10
-"""After how long a host says that it waits."""
+"""Seconds after which a host reports that it is waiting."""
 LEAVE_SECONDS = 15
-"""How long a host waits for the others when it leaves."""
+"""Seconds that a leaving host waits for the others."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """How hosts find each other; what is None is found by JAX in the environment of SLURM, Open MPI or Kubernetes.
+    """How hosts find each other; JAX takes values that are None from the environment of SLURM, Open MPI or Kubernetes.
 
     Attributes:
-        coordinator: HOST:PORT of process 0, as the others reach it.
-        process: number of this process, from 0.
-        processes: how many there are.
+        coordinator: HOST:PORT at which the others reach process 0.
+        process: index of this process, from 0.
+        processes: number of processes.
     """
 
     coordinator: str | None = None
@@ -47,18 +47,18 @@ class Cluster:
 
 @contextmanager
 def joined(cluster: Cluster | None) -> Iterator[Hosts]:
-    """Train together with other hosts while the block runs; None: alone.
+    """Join the other hosts for the duration of the block; with None, train alone.
 
-    A host that dies takes the others with it within a minute: each says so and ends with the status `HOST_GONE`.
+    If a host dies, the others end within a minute, each with a message and the status `HOST_GONE`.
 
     Raises:
-        UserError: numbers that do not fit together, or none and no cluster to take them from.
+        UserError: the values are inconsistent, or there are none and no cluster to take them from.
     """
     if cluster is None:
         yield ALONE
         return
     _check(cluster)
-    # It would take SIGTERM, which is ours: the run saves and leaves.
+    # JAX would handle SIGTERM, which is needed here: on it the run saves and ends.
     jax.config.update("jax_enable_preemption_service", False)
     last = _LastWords(
         f"--distributed: not all processes have met within {JOIN_SECONDS} s at {_place(cluster)}; {_MEET}"
@@ -70,26 +70,26 @@ def joined(cluster: Cluster | None) -> Iterator[Hosts]:
     )
     try:
         hosts = Hosts.present()
-        # The first exchange connects the hosts; later ones may wait for each other as long as they like.
+        # The first collective connects the hosts; later ones may wait for each other without limit.
         hosts.tell("")
         yield hosts
     except (Exception, Stopped, KeyboardInterrupt) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and not lacks_memory(error):
-            # An exchange with a host that has gone may fail at once. Whether one has, JAX knows a little later; then
-            # it ends this process, and the last words are said.
+            # A collective with a host that has gone may fail at once. JAX notices a little later that a host has gone;
+            # then it ends this process, and the prepared message is printed.
             time.sleep(2 * HEARTBEAT_SECONDS)
             raise
-        # It ended this host alone: the others do not come to the farewell, and JAX aborts this one for that.
+        # Only this host failed: the others do not reach the final barrier, and JAX aborts this process for that.
         _, last.status = explain(error) or ("", 1)
         last.words = "left the other hosts, which end too"
         raise
 
 
 def _meet(cluster: Cluster, last: "_LastWords") -> None:
-    """Wait for the other hosts, and say so.
+    """Wait for the other hosts, and report that.
 
     Raises:
-        UserError: the address cannot be used, or there is none.
+        UserError: the address is unusable or missing.
     """
     failed: list[Exception] = []
 
@@ -106,7 +106,7 @@ def _meet(cluster: Cluster, last: "_LastWords") -> None:
         except (ValueError, RuntimeError) as error:
             failed.append(error)
 
-    # In a thread: it waits in C++, where the main thread would hear of no signal.
+    # In a thread, because it waits in C++, where the main thread would not handle signals.
     waiting = threading.Thread(target=initialise, name="distributed", daemon=True)
     what = f"waiting for the other processes of this run at {_place(cluster)}, for at most {JOIN_SECONDS} s"
     with last.alone() as say:
@@ -116,7 +116,7 @@ def _meet(cluster: Cluster, last: "_LastWords") -> None:
                 while waiting.is_alive():
                     waiting.join(0.1)
         except (Stopped, KeyboardInterrupt) as error:
-            # JAX would wait for the others again before this process may end.
+            # At exit, JAX would wait for the others again.
             words, status = explain(error) or (str(error), 1)
             say(words)
             os._exit(status)
@@ -127,7 +127,7 @@ def _meet(cluster: Cluster, last: "_LastWords") -> None:
 
 
 def _place(cluster: Cluster) -> str:
-    """Where hosts meet, in words."""
+    """Describe where the hosts meet."""
     count = f" ({cluster.processes} processes)" if cluster.processes else ""
     return f"{cluster.coordinator or 'the address of process 0'}{count}"
 
@@ -155,10 +155,10 @@ def _check(cluster: Cluster) -> None:
 
 
 class _LastWords:
-    """Says something when JAX aborts the process, which it does from C++: no exception passes through Python.
+    """Prints a message when JAX aborts the process from C++, where no Python exception is raised.
 
     Attributes:
-        words: what will be said.
+        words: the message to print.
         status: the process's exit status.
     """
 
@@ -171,7 +171,7 @@ class _LastWords:
 
     @contextmanager
     def alone(self) -> Iterator[Callable[[str], None]]:
-        """Keep what JAX's C++ writes off standard error, pages for one sentence; gives what still writes there."""
+        """Silence standard error, where JAX's C++ writes many lines; yield a function that can still write there."""
         sys.stderr.flush()
         self._stderr = os.dup(2)
         nothing = os.open(os.devnull, os.O_WRONLY)

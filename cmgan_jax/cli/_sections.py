@@ -1,4 +1,4 @@
-"""The config's sections as flags of a program that has flags of its own for batch and precision."""
+"""Config sections as flags, for a program that has its own flags for batch and precision."""
 
 import argparse
 import dataclasses
@@ -25,7 +25,7 @@ from cmgan_jax.recipes import make_config
 
 @dataclass(frozen=True)
 class Sections:
-    """Every section of `Config`; the preset and the recipe set their defaults."""
+    """All sections of `Config`; preset and recipe set their defaults."""
 
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -40,12 +40,12 @@ class Sections:
 
     @classmethod
     def of(cls, config: Config) -> "Sections":
-        """Those of a config."""
+        """Return the sections of a config."""
         return cls(**{each.name: getattr(config, each.name) for each in dataclasses.fields(cls)})
 
 
 class HasSections(Protocol):
-    """Arguments that choose a config: a preset, a recipe, and every number of the sections."""
+    """Arguments that choose a config: a preset, a recipe, and all numbers of the sections."""
 
     @property
     def preset(self) -> str: ...
@@ -59,15 +59,15 @@ ArgumentsT = TypeVar("ArgumentsT", bound=HasSections)
 
 
 def parse(cls: type[ArgumentsT], prog: str, words: list[str] | None = None) -> ArgumentsT:
-    """Arguments from the command line; what is named neither there nor by preset and recipe has the default.
+    """Parse the command line; preset and recipe set the defaults of the sections.
 
     Args:
         cls: a dataclass whose field `sections` has the flags of the config.
         prog: name of the program.
-        words: the command line; None: that of the process.
+        words: the command line; None uses that of the process.
 
     Raises:
-        UserError: an unknown preset or recipe.
+        UserError: the preset or recipe is unknown.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     defaults = {each.name: each.default for each in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -80,10 +80,10 @@ def parse(cls: type[ArgumentsT], prog: str, words: list[str] | None = None) -> A
 
 
 def chosen(arguments: HasSections) -> Config:
-    """The config that the arguments choose.
+    """Build the config that the arguments choose.
 
     Raises:
-        UserError: an unknown preset or recipe.
+        UserError: the preset or recipe is unknown.
     """
     config = make_config(arguments.recipe, arguments.preset)
     return config if arguments.sections is None else replace(config, **vars(arguments.sections))

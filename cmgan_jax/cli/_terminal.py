@@ -1,4 +1,4 @@
-"""What entry points share to speak to a person: the progress bar, and the console of tables."""
+"""Shared terminal output of the entry points: the progress bar, and the console for tables."""
 
 import sys
 
@@ -6,28 +6,28 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 PLAIN_SECONDS = 10.0
-"""Where there is no terminal, a line is printed so often."""
+"""Seconds between progress lines where there is no terminal."""
 
 
 def table_console(width: int | None = None) -> Console:
-    """Standard output for tables.
+    """Make a console for tables on standard output.
 
     Args:
-        width: columns where it is no terminal; there nothing is coloured either.
+        width: columns if the output is not a terminal; it is then not coloured either.
     """
     terminal = sys.stdout.isatty()
     return Console(width=None if terminal else width, no_color=None if terminal else True, highlight=False)
 
 
 def terminal_bar(transient: bool = False) -> Progress | None:
-    """A bar on standard error, not yet started; None where that is no terminal.
+    """Make a progress bar on standard error, not yet started; None if that is not a terminal.
 
     Args:
-        transient: it vanishes at the end.
+        transient: whether it disappears at the end.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
         return None
-    # Names of files may hold brackets, which are no markup.
+    # File names may contain brackets, which are not markup.
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=transient)

@@ -1,4 +1,4 @@
-"""What a step costs and why: `cmgan benchmark --preset demo --batch 1 2 --json FILE`."""
+"""Measure the cost of a training step: `cmgan benchmark --preset demo --batch 1 2 --json FILE`."""
 
 import contextlib
 import itertools
@@ -36,58 +36,59 @@ from cmgan_jax.system.outputs import refuse_file, refuse_folder, write_json
 
 Part = Literal["train", "pesq", "schedule", "enhance"]
 WIDTH = 140
-"""Columns where the output is no terminal."""
+"""Columns if the output is not a terminal."""
 PROFILED = 3
-"""Steps in a profile."""
+"""Number of steps in a profile."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time the programs of a training step, alone and together, beside what this device could do at best.
+    """Time the programs of a training step, alone and together, and compare with the device's measured limits.
 
-    Medians of samples that are taken in turns, program after program. Programs are compiled afresh.
+    Results are medians of samples that are taken in turns, program after program. Programs are compiled without a
+    cache.
     """
 
     part: tuple[Part, ...] = ("train", "pesq")
-    """What to measure: `train`, the step's programs; `pesq`, what scoring costs the main thread;
-    `schedule`, whether it hides behind a device that only takes time; `enhance`, recordings by window and batch."""
+    """What to measure: `train`, the programs of a step; `pesq`, the cost of scoring to the main thread; `schedule`,
+    whether scoring hides behind a simulated device; `enhance`, enhancement by window and batch."""
     preset: str = "paper"
     """Size: paper, demo or tiny."""
     recipe: str = "recommended"
-    """How to train."""
+    """Training recipe."""
     batch: tuple[int, ...] = (1, 2, 4)
-    """Crops at once; several are measured one after another."""
+    """Crops per batch; several values are measured one after another."""
     precision: tuple[Precision, ...] = ("fp32",)
-    """In which the networks compute; several are measured in turns."""
+    """Precision of the networks; several are measured in turns."""
     repeats: int = 5
-    """Samples of each figure."""
+    """Number of samples of each figure."""
     window: tuple[float, ...] = (2.0, 4.0, 8.0)
-    """Seconds of the windows in which recordings are enhanced."""
+    """Window lengths in seconds for enhancement."""
     window_batch: tuple[int, ...] = (1, 4)
-    """Windows at once."""
+    """Windows enhanced at once."""
     minutes: float = 8.0
-    """Length of the long recording."""
+    """Minutes of the long recording."""
     files: int = 100
-    """Number of short ones."""
+    """Number of short recordings."""
     against: Literal["none", "torch"] = "none"
-    """`torch`: the published program beside ours, in turns, where PyTorch is installed (or CMGAN_TORCH_PYTHON names
-    an interpreter that has it)."""
+    """`torch`: also measure the published program, in turns with ours, if PyTorch is installed (or CMGAN_TORCH_PYTHON
+    names an interpreter that has it)."""
     modes: tuple[str, ...] = ("eager-fp32", "compiled-fp32", "eager-bf16", "compiled-bf16")
-    """How PyTorch computes; on a GPU also eager-tf32 and compiled-tf32. Each is a process of its own, and all are in
-    memory at once: at the paper's size 10 GB each on a CPU, 20 for recordings in windows of 8 s."""
+    """Modes of PyTorch; on a GPU also eager-tf32 and compiled-tf32. Each is a separate process, and all are in memory
+    at once: at the paper's size 10 GB each on a CPU, 20 for recordings in windows of 8 s."""
     json: Path | None = None
-    """File for all figures."""
+    """JSON file for all figures."""
     profile: Path | None = None
     """Folder for a profile of a few whole steps, for Perfetto or TensorBoard."""
     sections: Annotated[Sections | None, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = None
-    """Every other number of the config; None: those of the preset and the recipe."""
+    """All other numbers of the config; None: those of the preset and the recipe."""
 
 
 def sizes(arguments: Arguments) -> list[dict[str, Config]]:
-    """For every batch, the config by precision, checked.
+    """Build and check the configs: for every batch size, one per precision.
 
     Raises:
-        UserError: the configuration cannot work.
+        UserError: the configuration is invalid.
     """
     if arguments.repeats < 1:
         raise UserError(f"--repeats {arguments.repeats}: at least 1 sample is needed")
@@ -114,7 +115,7 @@ def sizes(arguments: Arguments) -> list[dict[str, Config]]:
 
 @dataclass(frozen=True)
 class BenchmarkResults:
-    """What one batch size gave: rows by program, our set-ups, the rivals' (plain), and why some of them are gone."""
+    """Results of one batch size: rows by program, our set-ups, the baselines' (plain), and why some of them failed."""
 
     rows: list[BenchmarkRow]
     setups: list[Setup]
@@ -125,14 +126,14 @@ class BenchmarkResults:
 def measure_size(
     configs: dict[str, Config], ceilings: Ceilings, arguments: Arguments, baseline: Baseline, folder: Path
 ) -> BenchmarkResults:
-    """Time all programs at one batch size, ours and the rivals' in turns.
+    """Time all programs at one batch size, ours and the baselines' in turns.
 
     Args:
-        configs: ours by precision.
-        ceilings: of the device.
-        arguments: repeats, modes of the rivals, profile.
-        baseline: of the rivals.
-        folder: empty, for a small corpus.
+        configs: our configs by precision.
+        ceilings: the device's limits.
+        arguments: give repeats, modes of the baseline, and profile.
+        baseline: the program to compare with.
+        folder: an empty folder, for a small corpus.
     """
     config, device = next(iter(configs.values())), jax.devices()[0]
     modes = baseline.modes(arguments.modes)
@@ -157,7 +158,7 @@ def measure_size(
                 how = {"side": mode.side, "precision": mode.precision, "batch": config.batch, **rival.about}
                 rivals.append(how | {"first_s": rival.first, "memory": rival.ask("memory")})
         if arguments.profile is not None:
-            # Without Python's own calls, which would cover what matters.
+            # Python calls are not recorded, as they would hide what matters.
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level = 0
             with jax.profiler.trace(arguments.profile, create_perfetto_trace=True, profiler_options=options):
@@ -180,7 +181,7 @@ def measure_size(
 
 
 def setup_of(precision: str, workload: Workload, device: Any) -> Setup:
-    """Compile times and memory of a workload that has just been made."""
+    """Collect compile times and memory of a workload that has just been made."""
     return Setup(
         precision=precision,
         batch=workload.config.batch,
@@ -196,7 +197,7 @@ def setup_of(precision: str, workload: Workload, device: Any) -> Setup:
 def measure_training(
     arguments: Arguments, wished: list[dict[str, Config]], baseline: Baseline, console: Console
 ) -> dict[str, Any]:
-    """Measure and show the step's programs; plain."""
+    """Measure and show the step's programs; return plain values."""
     ceilings = measure_ceilings(jax.devices()[0], arguments.precision)
     work = program_work(next(iter(wished[0].values())))
     console.print(report.ceiling_table(ceilings, work))
@@ -238,7 +239,7 @@ def measure_training(
 def measure_enhancement(
     arguments: Arguments, configs: dict[str, Config], baseline: Baseline, console: Console
 ) -> dict[str, Any]:
-    """Measure and show enhancement, way after way, ours in each precision; plain."""
+    """Measure and show enhancement in every way, ours in each precision; return plain values."""
     config = next(iter(configs.values()))
     modes = baseline.modes(arguments.modes)
     rate, rows = config.spectral.sample_rate, []
@@ -269,7 +270,7 @@ def measure_enhancement(
 
 
 def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
-    """Measure what is wished, show it, and give it ready for JSON."""
+    """Measure the requested parts, show them, and return values for JSON."""
     wished = sizes(arguments)
     baseline = find_baseline() if arguments.against == "torch" else Nobody()
     baseline.modes(arguments.modes)
@@ -296,7 +297,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Parse, measure, write."""
+    """Parse arguments, measure, and write the results."""
     arguments = parse(Arguments, "cmgan benchmark")
     prepare_programs()
     if arguments.against != "none":

@@ -1,6 +1,6 @@
-"""The command `cmgan`: it finds the sub-command, and imports and runs that one alone.
+"""The command `cmgan`: it finds the sub-command, and imports and runs only that one.
 
-Nothing heavy is imported here: help, the version and a wrong name are answered at once.
+Nothing heavy is imported here, so that help, the version and a wrong name are answered at once.
 """
 
 import difflib
@@ -19,7 +19,7 @@ class Command(NamedTuple):
         module: its module in `cmgan_jax.cli`, which has `main`.
         summary: one line for the list of commands.
         extra: the optional packages that it may need.
-        answers: standard output is what it was asked for; see `run`.
+        answers: whether standard output is its result; see `run`.
     """
 
     module: str
@@ -42,14 +42,14 @@ COMMANDS = {
     "benchmark": Command("benchmark", "measure the time and memory of training and enhancement", "train", answers=True),
     "scaling": Command("scaling", "measure and predict training on more devices", "train", answers=True),
 }
-"""By name; a name of two words is one of several forms of its first word."""
+"""Commands by name; a name of two words is one of several forms of its first word."""
 
 
 def main() -> NoReturn:
     """Run the sub-command that the command line names.
 
     Raises:
-        SystemExit: always; status 2 where the command line names none.
+        SystemExit: always; the status is 2 if the command line names no sub-command.
     """
     begin()
     words = sys.argv[1:]
@@ -63,7 +63,7 @@ def main() -> NoReturn:
 
 
 def _answer(words: list[str]) -> int:
-    """Answer a command line that names no sub-command; the exit status."""
+    """Answer a command line that names no sub-command; return the exit status."""
     first = words[0] if words else ""
     if first in ("--help", "-h"):
         print(usage(COMMANDS))
@@ -80,7 +80,7 @@ def _answer(words: list[str]) -> int:
 
 
 def usage(commands: dict[str, Command]) -> str:
-    """The help text: each command with its summary."""
+    """Make the help text: each command with its summary."""
     width = max(map(len, commands))
     lines = (f"  {name:{width}}  {command.summary}" for name, command in commands.items())
     return "\n".join(
@@ -95,7 +95,7 @@ def usage(commands: dict[str, Command]) -> str:
 
 
 def _complaint(words: list[str], forms: list[str]) -> str:
-    """One line about a command line that names no sub-command."""
+    """Make an error message for a command line that names no sub-command."""
     if not words:
         return "cmgan needs a command; `cmgan --help` lists them"
     if forms:

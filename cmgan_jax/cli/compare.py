@@ -1,8 +1,8 @@
 """Compare ways of training: `cmgan compare --study policies --data DIR --out runs/compare`.
 
-Train every variant with every seed, and report them side by side. Started again, it goes on where it was; started a
-second time beside the first (on another device, say), it takes the runs that nobody has. With --report it trains
-nothing, and reads what is there.
+Train every variant with every seed, and report them side by side. When started again, it continues where it stopped;
+when started a second time in parallel (e.g. on another device), it takes runs that no process has. With --report it
+trains nothing, and reports the existing runs.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from cmgan_jax.training.display import Display
 from cmgan_jax.training.start import read_start
 
 PLAIN_WIDTH = 200
-"""Columns of a table that is piped: nothing is folded in it."""
+"""Columns of a table that is piped, in which nothing is wrapped."""
 RESULT, PAGE = "comparison.json", "comparison.html"
 
 
@@ -45,30 +45,30 @@ class Arguments:
     data: str = ""
     """The corpus of all runs, as for cmgan train."""
     start: Path | None = None
-    """A run, a checkpoint or a file of weights whose generator every run begins with, beside a fresh discriminator;
-    none: random."""
+    """A run, a checkpoint or a file of weights from whose generator every run starts, with a fresh discriminator;
+    without it, random weights."""
     study: str = "all"
-    """Variants that are there: recipes, policies, all; or `custom` for those of --variants alone."""
+    """Variants to compare: recipes, policies, all; or `custom` for those of --variants only."""
     variants: tuple[str, ...] = ()
-    """More variants, each `NAME: recipe=NAME PATH=VALUE …`."""
+    """Additional variants, each `NAME: recipe=NAME PATH=VALUE …`."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Each variant is trained with each of them; equal seeds see the same data in the same order."""
+    """Each variant is trained with each seed; equal seeds see the same data in the same order."""
     reference: str = REFERENCE
     """The variant that the others are compared with."""
     rules: Rules = field(default_factory=Rules)
-    """When a difference is one."""
+    """Thresholds for a collapse."""
     devices: int = 0
-    """Devices of each run; 0: all that the batch divides over."""
+    """Devices per run; 0: as many as divide the batch."""
     report: bool = False
-    """Train nothing; report the runs that are there."""
+    """Train nothing; report the existing runs."""
     retry_diverged: bool = False
-    """Go on with runs that diverged, too; without it they stay as they are, and the report names them."""
+    """Also resume runs that diverged; without it they stay as they are, and the report names them."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
-    """What all variants share."""
+    """Config shared by all variants."""
 
 
 def parse(words: list[str]) -> Arguments:
-    """Arguments from the command line; the preset sets every other default."""
+    """Parse the command line; the preset sets all other defaults."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="study")
     known, _ = first.parse_known_args(words)
@@ -83,10 +83,10 @@ def parse(words: list[str]) -> Arguments:
 
 
 def chosen(arguments: Arguments) -> tuple[Variant, ...]:
-    """The variants that the arguments name.
+    """Return the variants that the arguments name.
 
     Raises:
-        UserError: no such study.
+        UserError: the study is unknown.
     """
     if arguments.study not in (*STUDIES, "custom"):
         raise UserError(f"--study {arguments.study}: there are {', '.join(STUDIES)} and custom")
@@ -94,13 +94,13 @@ def chosen(arguments: Arguments) -> tuple[Variant, ...]:
 
 
 def refuse(arguments: Arguments, items: Sequence[PlannedRun]) -> None:
-    """Refuse what cannot work before the first run, and not when days of them have ended.
+    """Check the arguments before the first run, rather than after days of training.
 
     Raises:
-        UserError: a folder that cannot be made, a reference that is not compared.
+        UserError: a folder cannot be made, or the reference is not among the variants.
     """
     variants = dict.fromkeys(item.variant for item in items)
-    # A variant that was trained before may be the reference, and where nobody named one there may be none.
+    # An earlier variant may be the reference; if no reference was named, there may be none.
     there = arguments.reference in variants or (arguments.out / arguments.reference).is_dir()
     if arguments.reference != REFERENCE and not there:
         raise UserError(f"--reference {arguments.reference}: there are {', '.join(variants)}")
@@ -112,7 +112,7 @@ def refuse(arguments: Arguments, items: Sequence[PlannedRun]) -> None:
 
 
 def report(arguments: Arguments) -> None:
-    """Read every run, write the values, and print the table and the conclusion."""
+    """Read every run, write the results, and print the table and the conclusion."""
     runs = read_runs(arguments.out)
     findings = conclude(runs, arguments.rules, arguments.reference)
     write_json(arguments.out / RESULT, tables.as_json(runs, findings, arguments.rules))
@@ -123,10 +123,10 @@ def report(arguments: Arguments) -> None:
 
 
 def main() -> int:
-    """Train what is missing, then report.
+    """Train the missing runs, then report.
 
     Returns:
-        128 + signal where one ended the training; 2 where a run failed otherwise than by diverging; 0.
+        128 + signal if one ended the training; 2 if a run failed for another reason than divergence; otherwise 0.
     """
     arguments = parse(sys.argv[1:])
     if arguments.report:
@@ -157,5 +157,5 @@ def main() -> int:
         print(f"stopped by {interrupted.name}; the same command goes on")
         return 128 + interrupted
     report(arguments)
-    # A run that diverged is a result; one that failed otherwise can be mended, and the same command goes on with it.
+    # Divergence is a result; other failures can be fixed, after which the same command continues the run.
     return USER_ERROR if any(not failure.diverged for failure in ended.failed.values()) else 0

@@ -1,4 +1,4 @@
-"""Say what went wrong in a training: `cmgan diagnose RUN|LOG… [--json] [--page FILE.html]`."""
+"""Diagnose what went wrong in a training: `cmgan diagnose RUN|LOG… [--json] [--page FILE.html]`."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.system.outputs import refuse_file, write_text
 
 COLLAPSED = 3
-"""Exit status where validation PESQ collapsed."""
+"""Exit status if validation PESQ collapsed."""
 WIDTH = 120
 
 
@@ -26,23 +26,23 @@ class Arguments:
     """Diagnose a run of this project, or the logs of the published PyTorch trainer.
 
     Logs are text (`GPU: 0, Epoch 16, Step 1500, loss: 0.109, disc_loss: 0.000004` and `GPU: 0, Generator loss: …,
-    Discriminator loss: …`) or CSV, of steps or of epochs, gzipped or not; all that are named belong to one training.
+    Discriminator loss: …`) or CSV, of steps or of epochs, gzipped or not; all given files must belong to one training.
 
-    The exit status is 3 where validation PESQ collapsed, 2 where nothing can be read, 0 otherwise.
+    The exit status is 3 if validation PESQ collapsed, 2 if nothing can be read, 0 otherwise.
     """
 
     source: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """A run folder; or log files, and folders of them."""
+    """A run folder; or log files and folders of log files."""
     json: bool = False
-    """Print a JSON document instead of words."""
+    """Print JSON instead of text."""
     page: Path | None = None
-    """Write a page with the curves to this file, too."""
+    """Also write a page with the curves to this file."""
     codes: bool = False
-    """List the codes of findings with their rules, and end."""
+    """List the codes of findings with their rules, and exit."""
 
 
 def show_codes(console: Console) -> None:
-    """The table of codes."""
+    """Print the table of codes."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("code", "level", "meaning", "rule"):
         table.add_column(heading, no_wrap=heading == "code")
@@ -52,7 +52,7 @@ def show_codes(console: Console) -> None:
 
 
 def main() -> int:
-    """Parse, read, diagnose, print; the status tells of a collapse."""
+    """Parse arguments, read, diagnose and print; the exit status tells of a collapse."""
     arguments = tyro.cli(Arguments, prog="cmgan diagnose", config=(tyro.conf.FlagCreatePairsOff,))
     refuse_file("--page", arguments.page)
     console = table_console(WIDTH)

@@ -1,4 +1,4 @@
-"""Clean recordings: `cmgan enhance FILE|DIR ...`."""
+"""Enhance recordings: `cmgan enhance FILE|DIR ...`."""
 
 import sys
 from dataclasses import dataclass, field
@@ -18,37 +18,37 @@ from cmgan_jax.models.networks import trusting
 from cmgan_jax.runtime import cache_programs, find_devices, prepare_programs
 
 SOME_FAILED = 1
-"""Exit status when at least one file could not be enhanced; the others are."""
+"""Exit status when at least one file could not be enhanced; the others were."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Enhance recordings. Format, sub-type, rate, length and level are kept; what lies above 8 kHz is left out.
+    """Enhance recordings. Format, sub-type, rate, length and level are kept; frequencies above 8 kHz are removed.
 
-    Exit status: 0 all went well, 1 some files failed (each is named with the reason), 2 nothing could be done.
+    Exit status: 0 for success, 1 if some files failed (each is named with the reason), 2 if nothing could be done.
     """
 
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|DIR")]
     """Recordings (WAV, FLAC, OGG, MP3 and others), and folders of them."""
     checkpoint: Path | None = None
-    """Run folder, checkpoint, or a generator's state dict as PyTorch saved it; without it the small model that comes
-    with the package."""
+    """Run folder, checkpoint, or a generator's state dict as saved by PyTorch; without it, the small model in the
+    package."""
     out: Path = Path("enhanced")
-    """Folder of the results; a folder's structure is kept in it. Inputs are never replaced."""
+    """Output folder; the structure of an input folder is kept in it. Inputs are never replaced."""
     strength: Strength = "auto"
-    """How much of the enhanced signal is heard: a share from 0 (nothing changes) to 1, or `auto`, which takes less of
-    it the cleaner a recording already is."""
+    """Share of the enhanced signal in the output, from 0 (unchanged input) to 1, or `auto`, which takes less of it the
+    cleaner a recording already is."""
     step: int | None = None
-    """Which checkpoint of a run folder; without it the best."""
+    """Which checkpoint of a run folder; without it, the best."""
     generator_module: str = ""
-    """MODULE:NAME of a generator of your own, for a run that was trained with it. Importing it runs its code."""
+    """MODULE:NAME of your own generator, for a run that was trained with it. Importing it runs its code."""
     mono: bool = False
-    """Enhance the mean of the channels, as one channel; otherwise each channel by itself."""
+    """Enhance the mean of the channels, as one channel; otherwise each channel separately."""
     windows: Annotated[WindowConfig, tyro.conf.arg(name="")] = field(default_factory=WindowConfig)
 
 
 class ProgressDisplay:
-    """A progress bar on a terminal, a line a file elsewhere."""
+    """A progress bar on a terminal, one line per file elsewhere."""
 
     def __init__(self, total: int):
         self._total, self._count = total, 0
@@ -65,17 +65,17 @@ class ProgressDisplay:
             self._bar.stop()
 
     def begin(self, job: Job) -> None:
-        """A file is taken up."""
+        """Show that a file is begun."""
         if self._bar and self._task is not None:
             self._bar.update(self._task, description=printable(job.name)[-40:])
 
     def advance(self, share: float) -> None:
-        """So much of the file is through, 0 to 1."""
+        """Show the finished share of the file, 0 to 1."""
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=self._count + share)
 
     def end(self, job: Job, outcome: Done | AudioError) -> None:
-        """A file is through, or has failed."""
+        """Show that a file is done, or has failed."""
         self._count += 1
         self.advance(0.0)
         place = f"[{self._count}/{self._total}] {printable(job.name)}"
@@ -98,7 +98,7 @@ class ProgressDisplay:
 
 
 def main() -> int:
-    """Parse, load, enhance file after file."""
+    """Parse arguments, load the model, and enhance file after file."""
     arguments = tyro.cli(Arguments, prog="cmgan enhance", config=(tyro.conf.FlagCreatePairsOff,))
     refuse_strength(arguments.strength)
     jobs = plan(arguments.inputs, arguments.out)

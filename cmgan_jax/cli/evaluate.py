@@ -39,65 +39,65 @@ if TYPE_CHECKING:
     from cmgan_jax.inference.enhancer import Enhancer
 
 INCOMPLETE = 1
-"""Exit status where a file lacks a score."""
+"""Exit status if a file lacks a score."""
 _SYSTEM = re.compile(r"[\w.+ -]{1,40}")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Score enhanced files against clean ones, beside the noisy ones.
+    """Score enhanced files against clean ones, and compare with the noisy ones.
 
-    Either --data, mostly with --checkpoint: enhance the noisy files and score what comes out. Or --clean and
-    --enhanced: score files that any system made; no model is needed. Files belong together by name.
+    Either give --data, mostly with --checkpoint, to enhance the noisy files and score the results. Or give --clean and
+    --enhanced to score files of any system, without a model. Files are matched by name.
 
-    The exit status is 0 where every file was scored, 1 where some were not, 2 where the arguments cannot work.
+    The exit status is 0 if every file was scored, 1 if some were not, 2 if the arguments are invalid.
     """
 
     checkpoint: Path | None = None
-    """A run folder (its best checkpoint), a checkpoint in it, or a published PyTorch file; without it the small model
-    that comes with the package."""
+    """A run folder (its best checkpoint), a checkpoint in it, or a published PyTorch file; without it, the small model
+    in the package."""
     step: int | None = None
     """Which checkpoint of the run folder."""
     data: Path | None = None
     """A folder with clean/ and noisy/."""
     strength: Strength = 1.0
-    """With --data: how much of the enhanced signal is heard, a share from 0 to 1, or `auto`, as `cmgan enhance` does by
-    itself. A network is compared with others at 1."""
+    """With --data: share of the enhanced signal in the output, from 0 to 1, or `auto`, the default of `cmgan enhance`.
+    Use 1 to compare networks."""
     generator_module: str = ""
-    """MODULE:NAME of a generator of your own, for a run that was trained with it. Importing it runs its code."""
+    """MODULE:NAME of your own generator, for a run that was trained with it. Importing it runs its code."""
     clean: Path | None = None
     """Folder of clean files."""
     enhanced: Path | None = None
     """Folder of enhanced files."""
     noisy: Path | None = None
-    """Folder of noisy files, to be scored beside the enhanced ones."""
+    """Folder of noisy files, to be scored for comparison."""
     also: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """NAME=DIR: the folder of another system, to be scored and heard beside these; as often as wanted."""
+    """NAME=DIR: the folder of another system to score and listen to; may be repeated."""
     json: Path | None = None
-    """Write every score and summary to this file."""
+    """Write all scores and summaries to this file."""
     csv: Path | None = None
-    """Write a line of scores for each file to this one."""
+    """Write a line of scores for each file to this file."""
     report: Path | None = None
-    """Write a page to listen to, index.html, into this folder."""
+    """Write a page for listening, index.html, to this folder."""
     report_audio: int = 40
-    """Files, the worst first, that the report holds audio and spectrograms of."""
+    """Number of files, the worst first, with audio and spectrograms in the report."""
     keep: Path | None = None
-    """Keep the files that the checkpoint enhanced in this folder."""
+    """Keep the enhanced files of the checkpoint in this folder."""
     published_scale: bool = False
-    """Compute CSIG, CBAK and COVL as the published evaluation does (on audio in [-1, 1]), which is too high."""
+    """Compute CSIG, CBAK and COVL as the published evaluation does (on audio in [-1, 1]), which makes them too high."""
     narrow: bool = False
-    """Measure narrow-band PESQ too."""
+    """Also compute narrow-band PESQ."""
     detail: bool = False
-    """Print the whole table for each group of files, too."""
+    """Also print the whole table for each group of files."""
     workers: int = 0
-    """Processes that score; 0: one a core."""
+    """Number of scoring processes; 0: one per core."""
 
 
 def folders(arguments: Arguments) -> dict[str, Path]:
-    """The folder of each system, in the order of tables, and of the clean files.
+    """Return the folder of each system, in the order of tables, and of the clean files.
 
     Raises:
-        UserError: the arguments name too little or too much.
+        UserError: the arguments name too few or too many folders.
     """
     a = arguments
     if a.data is not None:
@@ -134,10 +134,10 @@ def folders(arguments: Arguments) -> dict[str, Path]:
 
 
 def check(arguments: Arguments) -> None:
-    """Refuse numbers and targets that cannot work, before an hour of scoring.
+    """Check numbers and output paths before an hour of scoring.
 
     Raises:
-        UserError: with the remedy.
+        UserError: an argument is invalid; the message has the remedy.
     """
     if arguments.workers < 0:
         raise UserError(f"--workers {arguments.workers}: it must be 0 (one a core) or more")
@@ -153,7 +153,7 @@ def check(arguments: Arguments) -> None:
 
 
 def load_enhancer(arguments: Arguments, noisy: Path) -> "Enhancer":
-    """The model that the arguments name, for the recordings of a folder; here and nowhere else jax starts."""
+    """Load the model that the arguments name, for the recordings of a folder; jax is imported only here."""
     from cmgan_jax.inference.enhancer import Enhancer
     from cmgan_jax.inference.files import seconds_of
     from cmgan_jax.models.networks import trusting
@@ -173,7 +173,7 @@ def load_enhancer(arguments: Arguments, noisy: Path) -> "Enhancer":
 
 
 def enhance_case(model: "Enhancer", target: Path, case: Case) -> Path:
-    """Enhance a case's noisy file into a folder, as 32-bit float: no rounding is scored.
+    """Enhance a case's noisy file into a folder, as 32-bit float, so that scores are free of rounding.
 
     Raises:
         AudioError: the noisy file cannot be enhanced.
@@ -195,7 +195,7 @@ def enhance_case(model: "Enhancer", target: Path, case: Case) -> Path:
 
 
 def score(arguments: Arguments, model: "Enhancer | None", work: ExitStack) -> Evaluation:
-    """Find, enhance and score the files; what `work` holds is open until the evaluation has been used."""
+    """Find, enhance and score the files; resources in `work` stay open until the evaluation has been used."""
     where = folders(arguments)
     cases = match_files(where, ENHANCED if model else None)
     systems = [system for system in where if system != CLEAN]
@@ -220,7 +220,7 @@ def score(arguments: Arguments, model: "Enhancer | None", work: ExitStack) -> Ev
 
 
 def about(arguments: Arguments, model: "Enhancer | None") -> dict[str, Any]:
-    """What was compared, for records."""
+    """Collect what was compared, for records."""
     named = {name: getattr(arguments, name) for name in ("data", "clean", "enhanced", "noisy")}
     source = {name: str(path) for name, path in named.items() if path is not None}
     if model:
@@ -234,10 +234,10 @@ def about(arguments: Arguments, model: "Enhancer | None") -> dict[str, Any]:
 
 
 def publish(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]) -> None:
-    """Write what was asked for, then print the tables, also where something could not be written.
+    """Write the requested files, then print the tables, even if something could not be written.
 
     Raises:
-        UserError: the file system has refused a file; everything else has been written.
+        UserError: the file system refused a file; everything else has been written.
     """
     try:
         pages, lost = _write(evaluation, arguments, source)
@@ -253,7 +253,7 @@ def publish(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]
 
 
 def _write(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Write what was asked for; words for a page that is there, and for what the file system has refused."""
+    """Write the requested files; return sentences on the finished page, and on what the file system refused."""
     pages: list[str] = []
     lost: list[str] = []
     scale = arguments.published_scale
@@ -274,7 +274,7 @@ def _write(evaluation: Evaluation, arguments: Arguments, source: dict[str, Any])
 
 @contextmanager
 def _collect(lost: list[str], path: Path) -> Iterator[None]:
-    """Note what the file system refuses, and go on."""
+    """Record an error of the file system, and continue."""
     try:
         yield
     except OSError as error:
@@ -282,14 +282,14 @@ def _collect(lost: list[str], path: Path) -> Iterator[None]:
 
 
 def main() -> int:
-    """Parse, score, print and write; the status tells whether every file was scored."""
+    """Parse arguments, score, print and write; the status tells whether every file was scored."""
     arguments = tyro.cli(Arguments, prog="cmgan evaluate", config=(tyro.conf.FlagCreatePairsOff,))
     check(arguments)
-    # What cannot work is refused before a model is loaded: flags, and files without a partner.
+    # Invalid flags and unmatched files are refused before a model is loaded.
     where = folders(arguments)
     match_files(where, ENHANCED if arguments.data else None)
     model = load_enhancer(arguments, where[NOISY]) if arguments.data else None
-    source = about(arguments, model)  # before the scores, which nothing may lose any more
+    source = about(arguments, model)  # before the scores, which must not be lost to an error any more
     with ExitStack() as work:
         evaluation = score(arguments, model, work)
         publish(evaluation, arguments, source)
@@ -298,11 +298,11 @@ def main() -> int:
 
 @contextmanager
 def _closed_on_interrupt(pool: ScorePool) -> Iterator[None]:
-    """A signal ends the scoring processes at once: without this, what is being scored would be waited for."""
+    """On a signal, end the scoring processes at once: otherwise their current scores would be waited for."""
     usual = {number: signal.getsignal(number) for number in signals.heeded()}
 
     def close(number: int, frame: FrameType | None) -> None:
-        # In a thread: what was interrupted may hold the lock that closing takes.
+        # In a thread, because the interrupted code may hold the lock that closing needs.
         threading.Thread(target=pool.close).start()
         if callable(handler := usual[signal.Signals(number)]):
             handler(number, frame)
@@ -312,7 +312,7 @@ def _closed_on_interrupt(pool: ScorePool) -> Iterator[None]:
 
 
 class _Meter:
-    """A bar on a terminal, a line every ten seconds elsewhere; both on standard error."""
+    """A bar on a terminal, a line every ten seconds elsewhere; both are on standard error."""
 
     def __init__(self, label: str) -> None:
         self._bar = terminal_bar(transient=True)
@@ -331,7 +331,7 @@ class _Meter:
             self._bar.stop()
 
     def update(self, done: int, total: int) -> None:
-        """Show that `done` of `total` scores are there."""
+        """Show that `done` of `total` scores are finished."""
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=done, total=total)
         elif time.monotonic() - self._printed > PLAIN_SECONDS:

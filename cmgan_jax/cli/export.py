@@ -1,4 +1,4 @@
-"""Write an enhancer as one file that runs without the model's code: StableHLO programs and their weights."""
+"""Export an enhancer as one file that runs without the model's code: StableHLO programs and their weights."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,18 +26,18 @@ Platform = Literal["cpu", "cuda", "rocm", "tpu"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write an enhancer as a jax.export artefact, see cmgan_jax/inference/export.py; `load_artefact` reads it."""
+    """Write an enhancer as a jax.export artefact (see cmgan_jax/inference/export.py); `load_artefact` reads it."""
 
     checkpoint: Path
-    """Run folder, checkpoint, or a file of weights, PyTorch's or safetensors."""
+    """Run folder, checkpoint, or a file of weights (PyTorch or safetensors)."""
     out: Path
     """File to write; it must not exist."""
     step: int | None = None
-    """Which checkpoint of a run folder; without it the best."""
+    """Which checkpoint of a run folder; without it, the best."""
     generator_module: str = ""
-    """MODULE:NAME of a generator of your own, for a run that was trained with it. Importing it runs its code."""
+    """MODULE:NAME of your own generator, for a run that was trained with it. Importing it runs its code."""
     platforms: tuple[Platform, ...] = ()
-    """Devices that it shall run on; without it those that are here."""
+    """Platforms to export for; without it, those of this machine."""
     windows: Annotated[WindowConfig, tyro.conf.arg(name="")] = field(default_factory=WindowConfig)
 
 
@@ -46,19 +46,19 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
 
     Args:
         weights: the generator.
-        windows: how long recordings are cut; decides the shapes of the programs.
+        windows: how long recordings are cut into windows, which decides the shapes of the programs.
         out: a file that does not exist.
-        platforms: devices that it shall run on; none: those that are here.
+        platforms: platforms to export for; none: those of this machine.
 
     Raises:
-        UserError: the file exists, cannot be written, or the windows cannot be cut.
+        UserError: the file exists, cannot be written, or the window sizes are invalid.
     """
     refuse_target(out)
     config = weights.config
     of_whole, of_windows = variables_of(weights.variables, config, windows)
     shapes = network(weights.variables, config, windows, networks=weights.networks)
     leaves, tree = jax.tree.flatten(of_whole)
-    # Other machines may have no kernels.
+    # Other machines may lack the custom kernels.
     plain = override(config, {"generator.backend": "xla"})
     networks = weights.network_factory(plain, None)
 
@@ -85,10 +85,10 @@ def export_enhancer(weights: Weights, windows: WindowConfig, out: Path, platform
 
 
 def refuse_target(out: Path) -> None:
-    """Refuse a file that is there, or cannot be written.
+    """Raise an error if the file exists or cannot be written.
 
     Raises:
-        UserError: with the remedy.
+        UserError: it exists or cannot be written; the message has the remedy.
     """
     if out.exists():
         raise UserError(f"{out} exists already: choose another --out")
@@ -100,7 +100,7 @@ def _arrays(tree: Any) -> list[np.ndarray]:
 
 
 def main() -> None:
-    """Parse, export, say what was made."""
+    """Parse arguments, export, and report what was written."""
     arguments = tyro.cli(Arguments, prog="cmgan export stablehlo", config=(tyro.conf.FlagCreatePairsOff,))
     refuse_target(arguments.out)
     prepare_programs()

@@ -1,4 +1,4 @@
-"""Write a checkpoint's networks as the state dicts of the published code, for PyTorch or as safetensors."""
+"""Export a checkpoint's networks as state dicts of the published code, for PyTorch or as safetensors."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,32 +18,32 @@ from cmgan_jax.system.outputs import refuse_folder
 class Arguments:
     """Write generator.pt and discriminator.pt, which torch.load reads and the published code's networks accept.
 
-    The numbers that no tensor tells (hop, window, compression, dropout and all others of the run) go with them: in a
-    record that PyTorch passes over, or in the metadata of safetensors.
+    The settings that no tensor shows (hop, window, compression, dropout and all others of the run) are included: in a
+    record that PyTorch ignores, or in the metadata of safetensors.
     """
 
     checkpoint: Path
     """Run folder or checkpoint."""
     out: Path
-    """Folder for both files; or a name that ends in .pt or .safetensors, for the generator alone. Nothing is
-    replaced."""
+    """Folder for both files; or a name that ends in .pt or .safetensors, for the generator only. Existing files are
+    never replaced."""
     step: int | None = None
-    """Which checkpoint of a run folder; without it the best."""
+    """Which checkpoint of a run folder; without it, the best."""
     format: Format = "pt"
-    """Of the files in a folder: `pt`, or `safetensors`."""
+    """Format of the files in a folder: `pt` or `safetensors`."""
 
 
 def export_weights(checkpoint: Path, out: Path, step: int | None = None, format: Format = "pt") -> list[Path]:
-    """Write the networks; the generator is the one that is validated and used (the average, where there is one).
+    """Write the networks; the generator is the one used for validation (the moving average, if there is one).
 
     Args:
         checkpoint: a run folder or a checkpoint.
         out: a folder, or a file *.pt or *.safetensors for the generator alone.
         step: which checkpoint of a run folder.
-        format: of the files in a folder.
+        format: format of the files in a folder.
 
     Returns:
-        The files.
+        The paths of the files.
 
     Raises:
         UserError: there is no such checkpoint, or a file exists or cannot be written.
@@ -69,7 +69,7 @@ def export_weights(checkpoint: Path, out: Path, step: int | None = None, format:
 
 
 def main() -> None:
-    """Parse, export, say what was made."""
+    """Parse arguments, export, and report what was written."""
     arguments = tyro.cli(Arguments, prog="cmgan export weights")
     prepare_programs()
     find_devices()

@@ -1,4 +1,4 @@
-"""Make a run folder of weights in files, PyTorch's or safetensors, which everything else restores."""
+"""Make a run folder from files of weights (PyTorch or safetensors), which all other commands can use."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ from cmgan_jax.training.state import RUN_ONCE, TrainState, start_training
 
 @dataclass(frozen=True)
 class Analysis:
-    """How spectra are made, which no tensor tells; what is left out is as the file says, or as in the published code.
+    """Settings of the spectra, which no tensor shows; omitted ones are taken from the file, or the published code.
 
     Attributes:
         n_fft: window and transform length in samples.
@@ -50,36 +50,36 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Make a run folder of weights: enhance with it, evaluate it, fine-tune it (cmgan train --start)."""
+    """Make a run folder from weights, to enhance with, evaluate, or fine-tune (cmgan train --start)."""
 
     generator: Path
-    """State dict of the generator, as torch.save or safetensors wrote it."""
+    """State dict of the generator, as written by torch.save or safetensors."""
     out: Path
     """Run folder to make."""
     discriminator: Path | None = None
-    """State dict of the discriminator; without it the run's discriminator is random."""
+    """State dict of the discriminator; without it, the run's discriminator is random."""
     spectral: Analysis = field(default_factory=Analysis)
-    """How spectra are made, where the file does not tell and it is not as in the published code."""
+    """Settings of the spectra, if the file does not have them and they differ from the published code's."""
 
 
 def import_weights(generator: Path, discriminator: Path | None, out: Path, spectral: Analysis | None = None) -> int:
-    """Write weights as a run folder: run.json, and the same checkpoint under best/ and latest/.
+    """Write weights as a run folder: run.json, and the same checkpoint in best/ and latest/.
 
-    The config is the one that goes with the weights, where this project exported them, or `published_2022` with the
-    sizes that the tensors have. Optimisers begin afresh; the step is the number of training batches that the
-    generator's batch norms have counted.
+    The config is the one stored with the weights if this project exported them, otherwise `published_2022` with the
+    tensors' sizes. Optimisers start from scratch; the step is the number of training batches counted by the generator's
+    batch norms.
 
     Args:
-        generator: its state dict, a file of PyTorch or safetensors.
-        discriminator: likewise; None: random weights.
+        generator: the generator's state dict, a file of PyTorch or safetensors.
+        discriminator: the same for the discriminator; None for random weights.
         out: a folder that does not exist, or an empty one.
-        spectral: how spectra are made, where the file does not tell.
+        spectral: settings of the spectra, if the file does not have them.
 
     Returns:
         The step.
 
     Raises:
-        UserError: `out` is occupied, a file cannot be read or holds another network, or is made for other spectra.
+        UserError: `out` is not empty, or a file cannot be read, holds another network, or was made for other spectra.
     """
     refuse_occupied(out)
     file = read_weights_file(generator)
@@ -96,7 +96,7 @@ def import_weights(generator: Path, discriminator: Path | None, out: Path, spect
     sources = {"generator": generator, "discriminator": discriminator}
     about = {
         "config": to_dict(config),
-        # No corpus: a run that begins with these weights names its own.
+        # No corpus is recorded: a run that starts from these weights names its own.
         "source": {"data": "", "speech": [], "noise": [], "skip_bad": False},
         "provenance": provenance.describe("", "imported weights, corpus unknown")
         | {"imported": {part: path and describe_file(path) for part, path in sources.items()}},
@@ -106,10 +106,10 @@ def import_weights(generator: Path, discriminator: Path | None, out: Path, spect
 
 
 def _asked(path: Path, file: WeightsFile, spectral: Analysis) -> SpectralConfig | None:
-    """The analysis that is asked for; None where nothing is.
+    """Return the requested analysis settings; None if there are none.
 
     Raises:
-        UserError: the file tells another.
+        UserError: the file has other settings.
     """
     asked = {name: value for name, value in vars(spectral).items() if value is not None}
     if not asked:
@@ -131,7 +131,7 @@ def refuse_occupied(out: Path) -> None:
     """Check the folder before any work.
 
     Raises:
-        UserError: something is there.
+        UserError: it is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder: choose another --out")
@@ -140,7 +140,7 @@ def refuse_occupied(out: Path) -> None:
 
 
 def random_discriminator(config: Config) -> dict[str, Any]:
-    """Variables of a discriminator at the start of a training, drawn from the config's seed."""
+    """Initialise a discriminator's variables for the start of a training, from the config's seed."""
     magnitude = jnp.ones((1, frame_count(config.crop_samples, config.spectral), config.spectral.bins))
     key = jax.random.split(jax.random.key(config.seed))[1]
     init = jax.jit(Discriminator(config.discriminator).init, compiler_options=RUN_ONCE)
@@ -148,7 +148,7 @@ def random_discriminator(config: Config) -> dict[str, Any]:
 
 
 def at_step(state: TrainState, step: int) -> TrainState:
-    """The same state after so many steps."""
+    """Return the state with its step counters set to `step`."""
     count = jnp.asarray(step, jnp.int32)
     return replace(
         state, generator=replace(state.generator, step=count), discriminator=replace(state.discriminator, step=count)
@@ -156,13 +156,13 @@ def at_step(state: TrainState, step: int) -> TrainState:
 
 
 def describe_file(path: Path) -> dict[str, str]:
-    """Name and SHA-256 of a file."""
+    """Return a file's name and SHA-256."""
     with path.open("rb") as file:
         return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def write_run(out: Path, about: dict[str, Any], state: TrainState, step: int) -> None:
-    """Write a run folder whole or not at all."""
+    """Write a run folder atomically."""
     out = out.absolute()  # `.` has no name of its own.
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
@@ -179,7 +179,7 @@ def write_run(out: Path, about: dict[str, Any], state: TrainState, step: int) ->
 
 
 def main() -> None:
-    """Parse, import, say what was made."""
+    """Parse arguments, import, and report what was made."""
     arguments = tyro.cli(Arguments, prog="cmgan import")
     prepare_programs()
     find_devices()

@@ -1,4 +1,4 @@
-"""Say where a model is from: `cmgan inspect RUN|CHECKPOINT|FILE [--json]`."""
+"""Show where a model comes from: `cmgan inspect RUN|CHECKPOINT|FILE [--json]`."""
 
 import json
 from dataclasses import dataclass
@@ -20,31 +20,31 @@ WIDTH = 120
 
 @dataclass(frozen=True)
 class Arguments:
-    """Say what a run, a checkpoint or a file of weights is from: the old code, the new, or ours."""
+    """Show what a run, a checkpoint or a file of weights comes from: the old code, the new code, or this project."""
 
     source: Annotated[Path, tyro.conf.Positional]
-    """A run folder, a checkpoint in it, or a file of weights, PyTorch's or safetensors."""
+    """A run folder, a checkpoint in it, or a file of weights (PyTorch or safetensors)."""
     json: bool = False
-    """Print a JSON document instead of words."""
+    """Print JSON instead of text."""
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """Everything that is known of it.
+    """Collect everything that is known about a model.
 
     Raises:
-        UserError: nothing is there, or it cannot be read.
+        UserError: the path does not exist, or cannot be read.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; name a run folder, a checkpoint in it, or a weights file")
     if path.is_dir():
         return origin.describe(path)
-    from cmgan_jax.diagnosis.torch_origin import describe_torch  # here alone jax starts, by way of flax
+    from cmgan_jax.diagnosis.torch_origin import describe_torch  # jax is imported only here, through flax
 
     return describe_torch(path)
 
 
 def show(content: dict[str, Any], console: Console) -> None:
-    """Print it: the answer, then every number that departs from its recipe, then the rest."""
+    """Print the description: the answer, then every number that differs from its recipe, then the rest."""
     console.print(f"[bold]{escape(content['sentence'])}[/]\n")
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -79,7 +79,7 @@ def _words(value: Any) -> str:
 
 
 def main() -> None:
-    """Parse, look, print."""
+    """Parse arguments, inspect, and print."""
     arguments = tyro.cli(Arguments, prog="cmgan inspect", config=(tyro.conf.FlagCreatePairsOff,))
     content = plain(inspect(arguments.source))
     if arguments.json:

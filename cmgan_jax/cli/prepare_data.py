@@ -1,4 +1,4 @@
-"""Prepare data to train on: VoiceBank+DEMAND from its downloads, your own recordings, or the built-in demo corpus."""
+"""Prepare training data: VoiceBank+DEMAND from its downloads, your own recordings, or the built-in demo corpus."""
 
 import sys
 import threading
@@ -16,7 +16,7 @@ from cmgan_jax.data.prepare.voicebank import prepare_voicebank
 from cmgan_jax.system.outputs import refuse_folder
 
 SOME_FAILED = 1
-"""Exit status when at least one recording could not be used; the others are."""
+"""Exit status when at least one recording could not be used; the others were."""
 
 
 def voicebank(
@@ -29,8 +29,8 @@ def voicebank(
     Args:
         source: Folder with clean_trainset_28spk_wav.zip, noisy_trainset_28spk_wav.zip, clean_testset_wav.zip
             and noisy_testset_wav.zip, or the unpacked folders of these names.
-        out: Folder to make. Run again to repair it, or to go on after an interruption.
-        speakers: Training set of 28 or 56 speakers; by default the one that is there, 28 if both are.
+        out: Folder to make. Run again to repair it, or to continue after an interruption.
+        speakers: Training set of 28 or 56 speakers; by default the one that exists, 28 if both do.
     """
     refuse_folder("--out", out)
     with _Meter() as meter:
@@ -39,28 +39,28 @@ def voicebank(
 
 
 def pairs(source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")], out: Path) -> int:
-    """Convert your own clean and noisy recordings, of any rate, kind and channel count, to 16 kHz pairs.
+    """Convert your own clean and noisy recordings, of any rate, format and channel count, to 16 kHz pairs.
 
-    Channels are averaged; no level is changed and nothing is clipped (files that 16 bits cannot hold have 32-bit
-    floats). Exit status: 0 all went well, 1 some files cannot be used (each is named with the reason, the others are
-    converted), 2 nothing could be done.
+    Channels are averaged; levels are kept and nothing is clipped (files that 16 bits cannot hold are stored as 32-bit
+    floats). Exit status: 0 for success, 1 if some files cannot be used (each is named with the reason, the others are
+    converted), 2 if nothing could be done.
 
     Args:
         source: Folder with clean/ and noisy/, or with train/, validation/ or test/ that have clean/ and noisy/. Files
-            of equal names are pairs; folders inside of these are kept, and the first one tells who speaks.
-        out: Folder to make, for --data. Run again to go on after an interruption, or to take up changes.
+            of equal names are pairs; folders inside these are kept, and the first one identifies the speaker.
+        out: Folder to make, for --data. Run again to continue after an interruption, or to apply changes.
     """
     return _own("pairs", source, out)
 
 
 def speech(source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")], out: Path) -> int:
-    """Convert your own clean speech, or noise, of any rate, kind and channel count, to 16 kHz.
+    """Convert your own clean speech, or noise, of any rate, format and channel count, to 16 kHz.
 
-    It is stored as `pairs` are; the exit status is the same.
+    Storage and exit status are as for `pairs`.
 
     Args:
         source: Folder of recordings, at any depth; with speech/ and noise/ in it, the result is a corpus for --data.
-        out: Folder to make, for --speech, --noise or --data. Run again to go on after an interruption, or to take up
+        out: Folder to make, for --speech, --noise or --data. Run again to continue after an interruption, or to apply
             changes.
     """
     return _own("speech", source, out)
@@ -85,7 +85,7 @@ def demo(out: Path = Path("data/demo"), synthetic: bool = False) -> None:
 
     Args:
         out: Folder to make.
-        synthetic: Synthesise the speech instead of fetching recordings.
+        synthetic: Synthesise the speech instead of downloading recordings.
     """
     refuse_folder("--out", out)
     prepare_demo(out, synthetic=synthetic, progress=lambda line: print(line, flush=True))
@@ -118,7 +118,7 @@ class _Meter:
             self._bar.stop()
 
     def update(self, label: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are through with what `label` names."""
+        """Show that `done` of `total` items are finished in the task that `label` names."""
         with self._lock:
             new, self._label = label != self._label, label
             if self._bar:

@@ -1,4 +1,4 @@
-"""How training scales with devices: `cmgan scaling --preset demo --devices 1 2 --page scaling.html`."""
+"""Measure how training scales with devices: `cmgan scaling --preset demo --devices 1 2 --page scaling.html`."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from cmgan_jax.system.outputs import refuse_file, refuse_same, write_json, write
 from cmgan_jax.training.state import random_state
 
 WIDTH = 140
-"""Columns where the output is no terminal."""
+"""Columns if the output is not a terminal."""
 KNOWN = OneDevice(
     batch=4,
     step=0.0436,
@@ -37,14 +37,14 @@ KNOWN = OneDevice(
         "43.6 ms a step, 25 ms a score"
     ),
 )
-"""One device, where none is measured."""
+"""The device that predictions use if none is measured."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measure weak scaling (a batch a device) and strong scaling (one batch for all), and predict more devices.
+    """Measure weak scaling (constant batch per device) and strong scaling (constant batch), and predict more devices.
 
-    On a CPU, devices are made of its cores: that proves the program, not its speed.
+    On a CPU, its cores serve as devices, which tests the program but not its speed.
     """
 
     devices: tuple[int, ...] = (1, 2, 4)
@@ -52,34 +52,34 @@ class Arguments:
     preset: str = "paper"
     """Size: paper, demo or tiny."""
     recipe: str = "recommended"
-    """How to train."""
+    """Training recipe."""
     precision: Precision = "fp32"
-    """In which the networks compute."""
+    """Precision of the networks."""
     per_device: int = 4
-    """Crops of each device, for weak scaling."""
+    """Crops per device, for weak scaling."""
     batch: int = 0
-    """Crops of all devices together, for strong scaling; 0: those of the most devices."""
+    """Crops of all devices together, for strong scaling; 0: those of the largest weak-scaling point."""
     repeats: int = 5
-    """Samples of each figure."""
+    """Number of samples of each figure."""
     predict: tuple[int, ...] = (4, 8, 64)
     """Numbers of devices to predict."""
     figures: Path | None = None
-    """JSON of `cmgan benchmark` on one accelerator, from which to predict instead of from this run."""
+    """JSON of `cmgan benchmark` on one accelerator, to predict from instead of this run."""
     json: Path | None = None
-    """File for all figures."""
+    """JSON file for all figures."""
     page: Path | None = None
     """HTML file with curves."""
     assume: Assumptions = field(default_factory=Assumptions)
-    """Machines that are predicted."""
+    """Assumptions about the machines of the prediction."""
     sections: Annotated[Sections | None, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = None
-    """Every other number of the config; None: those of the preset and the recipe."""
+    """All other numbers of the config; None: those of the preset and the recipe."""
 
 
 def checked(arguments: Arguments) -> tuple[Config, int]:
-    """The config, and the global batch of strong scaling.
+    """Build and check the config; return it and the global batch of strong scaling.
 
     Raises:
-        UserError: the configuration cannot work.
+        UserError: the configuration is invalid.
     """
     counts = (*arguments.devices, *arguments.predict, arguments.per_device, arguments.repeats)
     if not arguments.devices or min(counts) < 1 or arguments.batch < 0:
@@ -100,10 +100,10 @@ def checked(arguments: Arguments) -> tuple[Config, int]:
 
 
 def from_figures(path: Path) -> OneDevice:
-    """One device out of what `cmgan benchmark` wrote: the batch and precision with the most crops a second.
+    """Read one device from the output of `cmgan benchmark`: the batch and precision with the highest throughput.
 
     Raises:
-        UserError: no such file, not such figures, or those of a CPU.
+        UserError: the file does not exist, has other content, or is from a CPU.
     """
     try:
         found = json.loads(path.read_text())
@@ -126,17 +126,17 @@ def from_figures(path: Path) -> OneDevice:
 
 
 def exchanged(config: Config) -> tuple[int, int]:
-    """Bytes that a step all-reduces, and in how many exchanges, where no program for several devices is at hand."""
+    """Estimate the all-reduced bytes and number of all-reduces per step, if no multi-device program is available."""
     state = jax.eval_shape(lambda: random_state(config))
     parameters = sum(leaf.size for leaf in jax.tree.leaves((state.generator.params, state.discriminator.params)))
-    # Counted in the programs of 1 and 4 blocks: mean and variance of two batch norms a block, forward and backward,
-    # where devices share them.
+    # Counted in programs with 1 and 4 blocks: each block has two batch norms, whose mean and variance devices exchange
+    # in the forward and backward pass if they share them.
     shared = 8 * config.generator.blocks if config.optimiser.cross_device_batchnorm else 0
     return 4 * parameters, shared + 6
 
 
 def base_of(arguments: Arguments, config: Config, points: list[Point], cost: PesqCost) -> OneDevice:
-    """What predictions start from: given figures, an accelerator measured here, or the one that is known."""
+    """Choose what predictions start from: given figures, an accelerator measured here, or the known device."""
     if arguments.figures is not None:
         return from_figures(arguments.figures)
     alone = [point for point in points if point.devices == 1]
@@ -151,10 +151,10 @@ def base_of(arguments: Arguments, config: Config, points: list[Point], cost: Pes
 
 
 def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
-    """Measure, show and write; what JSON holds."""
+    """Measure, show and write the results; return the JSON content."""
     config, batch = checked(arguments)
     if arguments.figures is not None:
-        from_figures(arguments.figures)  # Refused before the work, not after it.
+        from_figures(arguments.figures)  # Checked before the work, not after it.
     present = jax.local_device_count()
     if max(arguments.devices) > present:
         raise UserError(f"--devices {max(arguments.devices)}: this machine has {present} ({jax.default_backend()})")
@@ -197,7 +197,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Parse and measure."""
+    """Parse arguments and measure."""
     arguments = parse(Arguments, "cmgan scaling")
     _, batch = checked(arguments)
     refuse_file("--json", arguments.json)

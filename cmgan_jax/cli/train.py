@@ -1,6 +1,6 @@
 """Train a CMGAN: `cmgan train --data DIR|demo --recipe NAME --preset NAME --out runs/NAME`.
 
-With `--distributed` it is started once a host, and all of them train one model.
+With `--distributed` it is started once per host, and all hosts train one model.
 """
 
 import argparse
@@ -47,29 +47,29 @@ DEMO_FOLDER = Path("data/demo")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train a generator and its metric discriminator, validate each epoch, keep the best by the target metric."""
+    """Train a generator and its metric discriminator, validate each epoch, and keep the best by the target metric."""
 
     out: Path
-    """Folder of the run: metrics.jsonl, run.json, tensorboard, latest and best checkpoints."""
+    """Folder of the run: metrics.jsonl, run.json, tensorboard, and the latest and best checkpoints."""
     data: str = ""
     """Folder with train/{clean,noisy} (and test/{clean,noisy}) or with speech/ and noise/; `demo` makes a corpus."""
     speech: tuple[Path, ...] = ()
-    """Folders of clean speech, mixed with --noise on the fly; instead of --data."""
+    """Folders of clean speech, to be mixed with --noise on the fly; instead of --data."""
     noise: tuple[Path, ...] = ()
     """Folders of noise."""
     skip_bad: bool = False
-    """Go on without the files that the check refuses."""
+    """Leave out files that the check refuses, and continue."""
     start: Path | None = None
-    """Fine-tune: begin with these weights instead of random ones. A run folder (its best checkpoint), one checkpoint,
-    or a file of weights, PyTorch's or safetensors; of a checkpoint the generator that is validated and used (the moving
-    average, where it has one). Optimisers, learning rates and steps begin anew."""
+    """Fine-tune: start from these weights instead of random ones. A run folder (its best checkpoint), one checkpoint,
+    or a file of weights (PyTorch or safetensors); of a checkpoint, the generator used for validation (the moving
+    average, if it has one). Optimisers, learning rates and steps start anew."""
     start_discriminator: bool = False
-    """Take the discriminator from --start, too; without it a fresh one is trained."""
+    """Also take the discriminator from --start; without it, a fresh one is trained."""
     devices: int = 0
-    """Devices of this host that share a step; 0: all that the batch divides over. On a CPU more are made of its
-    cores."""
+    """Devices of this host that share a step; 0: as many as divide the batch. On a CPU, its cores can serve as
+    devices."""
     resume: bool = False
-    """Go on with the run in --out."""
+    """Continue the run in --out."""
     overwrite: bool = False
     """Delete the run in --out first."""
     distributed: bool = False
@@ -77,14 +77,14 @@ class Arguments:
     coordinator: str | None = None
     """HOST:PORT of process 0; SLURM, Open MPI and Kubernetes need neither this nor the next two."""
     process_id: int | None = None
-    """Number of this process, from 0."""
+    """Index of this process, from 0."""
     num_processes: int | None = None
-    """How many processes there are."""
+    """Number of processes."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
 def parse(words: list[str]) -> Arguments:
-    """Arguments from the command line; a recipe and a preset, or the run to be resumed, set every other default."""
+    """Parse the command line; a recipe and a preset, or the run to be resumed, set all other defaults."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--out", type=Path)
     first.add_argument("--resume", action="store_true")
@@ -96,7 +96,8 @@ def parse(words: list[str]) -> Arguments:
     if known.resume and known.out and is_run(known.out):
         about = read_about(known.out)
         base, defaults = from_dict(about["config"]), source_arguments(about["source"])
-        # The corpus may lie elsewhere now, in one folder or in several: what is named takes the recorded place.
+        # The corpus may have moved since, into one folder or several: a path on the command line replaces the recorded
+        # one.
         if known.data is not None:
             defaults |= {"speech": (), "noise": ()}
         if known.speech or known.noise:
@@ -119,7 +120,7 @@ def parse(words: list[str]) -> Arguments:
 
 
 def source_arguments(source: dict[str, Any] | None) -> dict[str, Any]:
-    """The flags that name the corpus of a recorded run; None: it recorded no place."""
+    """Return the flags for the corpus of a recorded run; None if it has no recorded place."""
     source = source or {"data": "", "speech": [], "noise": [], "skip_bad": False}
     return {
         "data": source["data"],
@@ -130,10 +131,10 @@ def source_arguments(source: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def find_cluster(arguments: Arguments) -> Cluster | None:
-    """How the hosts find each other; None: there is one.
+    """Return how the hosts find each other; None if there is only one.
 
     Raises:
-        UserError: flags of a distributed run without `--distributed`.
+        UserError: there are flags of a distributed run without `--distributed`.
     """
     cluster = Cluster(arguments.coordinator, arguments.process_id, arguments.num_processes)
     if not arguments.distributed and cluster != Cluster():
@@ -142,7 +143,7 @@ def find_cluster(arguments: Arguments) -> Cluster | None:
 
 
 def find_corpus(arguments: Arguments, display: Display) -> Corpus:
-    """The corpus that the arguments name, every file checked; the demo's is made first where it is not there."""
+    """Open and check the corpus that the arguments name; a missing demo corpus is made first."""
     folder = Path(arguments.data) if arguments.data else None
     if arguments.data == DEMO:
         folder = prepare_demo(DEMO_FOLDER, progress=display.note)
@@ -158,10 +159,10 @@ def find_corpus(arguments: Arguments, display: Display) -> Corpus:
 
 
 def find_start(arguments: Arguments) -> Start | None:
-    """What the run begins with, before anything else is read; None: random weights, or a checkpoint of its own.
+    """Load the run's initial weights before anything else; None for random weights, or to resume a checkpoint.
 
-    A run that is resumed needs no `--start`: it goes on from its checkpoint, or, where it has none yet, begins again
-    with what is recorded of its start.
+    A resumed run needs no `--start`: it continues from its checkpoint or, if it has none yet, begins again with the
+    recorded start.
 
     Raises:
         UserError: the weights cannot be read, do not fit the run, or lie in a folder that is to be deleted.
@@ -193,7 +194,7 @@ def find_start(arguments: Arguments) -> Start | None:
 
 
 def closing(outcome: Outcome, folder: Path) -> str:
-    """What a person wants to know at the end."""
+    """Summarise the run's outcome for the user."""
     if outcome.interrupted:
         return (
             f"stopped by {outcome.interrupted.name} after step {outcome.step}; everything is saved in {folder}\n"
@@ -220,7 +221,7 @@ def closing(outcome: Outcome, folder: Path) -> str:
 
 
 def main() -> int:
-    """Parse, check, train; the status is 128 + signal where one ended the run."""
+    """Parse arguments, check and train; the status is 128 + signal if one ended the run."""
     arguments = parse(sys.argv[1:])
     check(arguments.config)
     prepare_programs()
@@ -235,10 +236,10 @@ def main() -> int:
 
 
 def refuse(arguments: Arguments, options: RunOptions, hosts: Hosts) -> None:
-    """Refuse what cannot work before the corpus is read, which may take hours.
+    """Check the set-up before the corpus is read, which may take hours.
 
     Raises:
-        UserError: flags, or variables of the environment, that do not fit this machine, the hosts, or the run folder.
+        UserError: flags or environment variables do not fit this machine, the hosts, or the run folder.
     """
     config = arguments.config
     choose_devices(arguments.devices, config.batch)
@@ -250,13 +251,13 @@ def refuse(arguments: Arguments, options: RunOptions, hosts: Hosts) -> None:
         refuse_undecodable("--out", options.folder)
         refuse_occupied(options)
     if options.resume:
-        # Its corpus is compared when it has been read.
+        # Its corpus is compared later, once it has been read.
         about = read_about(options.folder)
         refuse_differences(about | {"config": to_dict(config)}, about)
 
 
 def train(arguments: Arguments, hosts: Hosts) -> Outcome:
-    """Check what is there, and train; the first host speaks."""
+    """Check the set-up, and train; only the first host prints."""
     options = RunOptions(arguments.out, arguments.devices, arguments.resume, arguments.overwrite)
     hosts.agree(lambda: refuse(arguments, options, hosts))
     start = hosts.agree(lambda: find_start(arguments))
@@ -264,7 +265,7 @@ def train(arguments: Arguments, hosts: Hosts) -> Outcome:
         if start and start.assumed:
             display.note(f"{start.about['origin']} does not tell hop and compression; they are taken to be the run's")
         if arguments.data == DEMO:
-            # By one host; the others find it made.
+            # One host makes it; the others find it made.
             hosts.agree(lambda: prepare_demo(DEMO_FOLDER, progress=display.note) if hosts.first else None)
         corpus = hosts.agree(lambda: find_corpus(arguments, display))
         display.note(corpus.describe())

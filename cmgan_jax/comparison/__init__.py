@@ -1,1 +1,1 @@
-"""Which way of training is better, settled by runs that differ in nothing else."""
+"""Comparison of ways of training, by runs that differ in nothing else."""

@@ -1,4 +1,4 @@
-"""Conclusions by stated rules: the same values always give the same sentences."""
+"""Conclusions by fixed rules: the same values always give the same sentences."""
 
 import math
 from collections.abc import Sequence
@@ -12,29 +12,29 @@ REFERENCE = "recommended"
 
 @dataclass(frozen=True)
 class Rules:
-    """When a difference is one."""
+    """Thresholds for a collapse."""
 
     fall: float = 0.2
-    """A seed collapsed: its last three epochs' mean PESQ lies more than this (MOS) below its best epoch. Of another
-    metric the same share of its range counts."""
+    """A seed collapsed if the mean PESQ of its last three epochs is more than this (MOS) below its best epoch. For
+    another metric it is the same share of its range."""
     seeds: float = 2 / 3
-    """A variant collapses: at least this share of its seeds did."""
+    """A variant collapses if at least this share of its seeds did."""
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What the runs say of one variant.
+    """The conclusion on one variant.
 
     Attributes:
         variant: its name.
-        reference: what it is compared with.
-        collapsed: seeds that collapsed.
-        seeds: seeds that were trained to their end.
-        failed: seeds that ended before, by an error or because they diverged.
-        unscored: seeds trained to their end whose last epochs lack a whole score.
-        collapses: whether the rule calls it a collapse.
-        difference: of its last score from the reference's, in pairs; positive: it is higher.
-        text: all this in a sentence.
+        reference: the variant it is compared with.
+        collapsed: number of seeds that collapsed.
+        seeds: number of seeds trained to the end.
+        failed: seeds that ended early, by an error or because they diverged.
+        unscored: seeds trained to the end whose last epochs lack a complete score.
+        collapses: whether the variant collapses by the rule.
+        difference: its last score minus the reference's, paired by seed; positive if it is higher.
+        text: a sentence with all of this.
     """
 
     variant: str
@@ -49,14 +49,14 @@ class Conclusion:
 
 
 def conclude(runs: Sequence[FinishedRun], rules: Rules | None = None, reference: str = REFERENCE) -> list[Conclusion]:
-    """A finding for every variant, in the order of the runs.
+    """Draw a conclusion for every variant, in the order of the runs.
 
-    Measures are those of runs trained to their end. Seeds without a result are named: those that failed, that were
-    stopped, and those of which an epoch at the end was not wholly scored.
+    Measures are taken from runs trained to the end. Seeds without a result are named: those that failed or were
+    stopped, and those with an incompletely scored epoch at the end.
 
     Args:
-        runs: of all variants.
-        rules: thresholds.
+        runs: runs of all variants.
+        rules: thresholds of the conclusions.
         reference: the variant that the others are compared with.
     """
     rules = rules or Rules()
@@ -65,7 +65,7 @@ def conclude(runs: Sequence[FinishedRun], rules: Rules | None = None, reference:
 
 
 def better(of: Interval, metric: Scale = PESQ) -> int:
-    """1 or -1 if the interval of a difference lies on the better or worse side of zero, 0 if the seeds do not tell."""
+    """Return 1 or -1 if a difference's interval is on the better or worse side of zero, 0 if it is inconclusive."""
     if of.low is None or of.high is None:
         return 0
     higher = int(of.low > 0) - int(of.high < 0)
@@ -73,7 +73,7 @@ def better(of: Interval, metric: Scale = PESQ) -> int:
 
 
 def by_chance(findings: Sequence[Conclusion]) -> str:
-    """How many differences are to be expected where there are none: 5 % of the intervals lie beside zero."""
+    """Say how many differences are expected by chance if there are none: 5 % of the intervals exclude zero."""
     compared = sum(of.difference.low is not None and of.variant != of.reference for of in findings)
     differing = sum(better(of.difference) != 0 for of in findings)
     return f"{compared} differences at 95 %: {0.05 * compared:.1f} would be found by chance alone; found: {differing}"
@@ -89,7 +89,7 @@ def _finding(name: str, runs: Sequence[FinishedRun], rules: Rules, reference: st
     collapsed = sum(fall > least for fall in falls)
     seeds = len(falls) + failed
     collapses = collapsed >= rules.seeds * seeds
-    # What is not known of a seed might have been a fall.
+    # An unknown result of a seed might have been a fall.
     open_ = not collapses and collapsed + unscored + failed >= rules.seeds * seeds
     known = [fall for fall in falls if math.isfinite(fall)]
     state = (
@@ -112,7 +112,7 @@ def _compared(name: str, reference: str, of: Interval, runs: Sequence[FinishedRu
     both = seeds.keys() & others.keys()
     if not both:
         return f"no seed in common with {reference}"
-    # Those of the variant itself are named beside.
+    # The variant's own failures are listed separately.
     lacking = [f"{reference}'s {others[seed].lacks}" for seed in sorted(both) if others[seed].lacks]
     if of.mean is None:
         return "; ".join([f"not compared with {reference}: no seed of both has a result", *lacking])

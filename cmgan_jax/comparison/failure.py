@@ -1,4 +1,4 @@
-"""Runs of a comparison that ended by an error: what is kept of it beside their checkpoints."""
+"""Runs of a comparison that ended by an error, and the record of the error beside their checkpoints."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from cmgan_jax.system.outputs import write_json
 from cmgan_jax.training.divergence import Diverged
 
 NAME = "failure.json"
-"""The file's name in the run folder."""
+"""Name of the record's file in the run folder."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class RunFailure:
     """Why a run ended before its last epoch.
 
     Attributes:
-        diverged: its losses or gradients were not finite: it would come to the same end again.
-        reason: in words.
+        diverged: whether its losses or gradients became non-finite, in which case a restart would end in the same way.
+        reason: the reason in words.
     """
 
     diverged: bool
@@ -32,10 +32,10 @@ class RunFailure:
 
 
 class RunFailed(Exception):
-    """One run of a comparison could not be trained to its end; the others can.
+    """One run of a comparison could not be trained to the end; the others are unaffected.
 
     Attributes:
-        failure: what is known of it.
+        failure: the record of the error.
     """
 
     def __init__(self, failure: RunFailure):
@@ -45,10 +45,10 @@ class RunFailed(Exception):
 
 @contextmanager
 def one_run(folder: Path) -> Iterator[None]:
-    """Turn every error that may meet one run alone into `RunFailed`.
+    """Convert every error that concerns only one run to `RunFailed`.
 
     Args:
-        folder: the run folder, left out of the reason.
+        folder: the run folder, whose path is omitted from the reason.
 
     Raises:
         RunFailed: damaged or missing files, a disk that is full, scoring processes that do not start, too little
@@ -70,14 +70,14 @@ def one_run(folder: Path) -> Iterator[None]:
 
 
 def write(folder: Path, failure: RunFailure) -> None:
-    """Keep a failure in the run folder. Where the run did not begin, or the disk refuses, a restart tries it again."""
+    """Save a failure in the run folder. Without a folder yet, or if the disk refuses, a restart tries it again."""
     if is_run(folder):
         with suppress(OSError):
             write_json(folder / NAME, asdict(failure))
 
 
 def read(folder: Path) -> RunFailure | None:
-    """The failure that a run folder holds; None where there is none, or none that can be read."""
+    """Read the failure in a run folder; None if there is none, or it cannot be read."""
     try:
         content = json.loads((folder / NAME).read_text())
         return RunFailure(bool(content["diverged"]), str(content["reason"]))
@@ -86,7 +86,7 @@ def read(folder: Path) -> RunFailure | None:
 
 
 def forget(folder: Path) -> None:
-    """Delete what `write` kept: the run goes on."""
+    """Delete the saved failure, because the run continues."""
     (folder / NAME).unlink(missing_ok=True)
 
 

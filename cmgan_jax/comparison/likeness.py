@@ -1,4 +1,4 @@
-"""What runs of a comparison differ in, beside what their variants are meant to differ in."""
+"""Unintended differences between the runs of a comparison."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,14 +7,14 @@ from cmgan_jax.comparison.outcome import FinishedRun
 from cmgan_jax.training.identity import HOST, data_of, fields_of, start_in_words
 
 _MOST = 6
-"""Runs that a sentence names."""
+"""Maximum number of runs that a sentence names."""
 
 
 def unequal(runs: Sequence[FinishedRun]) -> list[str]:
-    """Name what makes runs no fair comparison, in a sentence each.
+    """List what makes the comparison of runs unfair, in a sentence each.
 
     Args:
-        runs: of all variants.
+        runs: runs of all variants.
 
     Returns:
         Fields of the config in which seeds of one variant differ; then what all runs should share and do not: corpus,
@@ -34,11 +34,11 @@ def unequal(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def changes(runs: Sequence[FinishedRun], reference: str) -> dict[str, dict[str, tuple[Any, Any]]]:
-    """Fields of the config in which a variant's first run differs from the reference's: its value and the reference's.
+    """Return the config fields in which a variant's first run differs from the reference's, with both values.
 
     Args:
-        runs: of all variants.
-        reference: the variant that the others are compared with; without a run of it there is nothing to compare.
+        runs: runs of all variants.
+        reference: the variant that the others are compared with; the result is empty without a run of it.
     """
     first: dict[str, dict[str, Any]] = {}
     for run in runs:
@@ -59,7 +59,7 @@ def changes(runs: Sequence[FinishedRun], reference: str) -> dict[str, dict[str, 
 
 
 def changes_in_words(runs: Sequence[FinishedRun], reference: str) -> list[str]:
-    """`changes`, a line for each variant."""
+    """Format `changes`, one line per variant."""
     return [
         f"{variant}: " + (", ".join(f"{name} {own} (not {base})" for name, (own, base) in of.items()) or "no change")
         for variant, of in changes(runs, reference).items()
@@ -67,7 +67,7 @@ def changes_in_words(runs: Sequence[FinishedRun], reference: str) -> list[str]:
 
 
 def _shared(run: FinishedRun) -> dict[str, Any]:
-    """What all runs of a fair comparison have in common, by its name; what a record does not tell is absent."""
+    """Return what all runs of a fair comparison have in common, by name; missing where a record lacks it."""
     about, origin = run.about, run.about.get("provenance", {})
     facts: dict[str, Any] = {"what they began with": start_in_words(about)}
     if data := data_of(about):
@@ -90,7 +90,7 @@ def _shared(run: FinishedRun) -> dict[str, Any]:
 
 
 def _differing(what: str, runs: Sequence[FinishedRun], values: Iterable[Any]) -> list[str]:
-    """A sentence if the values are not all the same; an absent one is not known and differs from none."""
+    """Return a sentence if the values are not all the same; a missing value is unknown and equal to any."""
     holders: dict[str, list[str]] = {}
     for run, value in zip(runs, values, strict=True):
         if value is not None:

@@ -1,4 +1,4 @@
-"""What the runs of a comparison came to: measures of each, and intervals over seeds."""
+"""Results of a comparison: measures of each run, and confidence intervals over seeds."""
 
 import math
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from cmgan_jax.runs.folder import ABOUT, is_run, read_about
 from cmgan_jax.runs.records import join_ranges
 
 LAST = 3
-"""Epochs, from the end, whose mean is a run's result: one epoch alone is noise."""
+"""Number of final epochs whose mean is a run's result, because a single epoch is noisy."""
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One run as its folder has it.
+    """One run, as recorded in its folder.
 
     Attributes:
         variant: name of its variant.
         seed: its seed.
-        epochs: records of its epochs, in order, one each; of one that is lost, its number alone.
-        planned: epochs that it was to have.
+        epochs: one record per epoch, in order; a lost record has only its number.
+        planned: planned number of epochs.
         config: the run's configuration.
-        about: all of run.json.
-        failure: why it ended before its last epoch; "" where it did not, or was stopped.
+        about: the content of run.json.
+        failure: why it ended before its last epoch; "" if it did not, or was stopped.
         metric: the metric that it trains on.
-        compared: the metric by which it is compared with others: that of all runs, or PESQ where they differ.
+        compared: the metric by which it is compared with others: the common one of all runs, or PESQ if they differ.
     """
 
     variant: str
@@ -48,12 +48,12 @@ class FinishedRun:
 
     @property
     def complete(self) -> bool:
-        """Whether it was trained to its end."""
+        """Whether the run was trained to the end."""
         return not self.failure and len(self.epochs) >= self.planned
 
     @property
     def unscored(self) -> dict[int, str]:
-        """Epochs whose score is not that of all held-out files, by number, and why."""
+        """Epochs whose score does not cover all held-out files, by number, with the reason."""
         return {
             number: run_records.unscored_in_words(record)
             for number, record in enumerate(self.epochs, 1)
@@ -62,12 +62,12 @@ class FinishedRun:
 
     @property
     def unscored_at_end(self) -> dict[int, str]:
-        """Those of the epochs that its result would be the mean of."""
+        """Such epochs among the last ones, whose mean would be the result."""
         return {number: why for number, why in self.unscored.items() if number > len(self.epochs) - LAST}
 
     @property
     def lacks(self) -> str:
-        """Why it has no result, in words; "" where it has one."""
+        """Why the run has no result, in words; "" if it has one."""
         if self.failure:
             return f"seed {self.seed} failed: {self.failure}"
         if not self.complete:
@@ -81,18 +81,18 @@ class FinishedRun:
         return ""
 
     def column(self, path: str) -> np.ndarray:
-        """float64[epochs]: one number of every epoch by its path (``validation.pesq``); NaN where there is none."""
+        """float64[epochs]: a number of every epoch by its path (``validation.pesq``); NaN where it is missing."""
         return np.array([_at(record, path) for record in self.epochs], dtype=np.float64)
 
     @property
     def score(self) -> np.ndarray:
-        """float64[epochs]: validation score by the metric that is compared; NaN if it is not that of all files."""
+        """float64[epochs]: validation score by the compared metric; NaN where it does not cover all files."""
         scored = [self._is_scored(record) for record in self.epochs]
         return np.where(scored, self.column(f"validation.{self.score_name}"), np.nan) if scored else np.empty(0)
 
     @property
     def score_name(self) -> str:
-        """Name of the number in records by which it is compared: `score`, or `pesq` where its own metric is another."""
+        """Name of the compared number in records: `score`, or `pesq` if the run's own metric is another."""
         return "score" if self.compared.name == self.metric.name else "pesq"
 
     def _is_scored(self, record: dict[str, Any]) -> bool:
@@ -103,13 +103,13 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds.
+    """A mean over seeds, with its confidence interval.
 
     Attributes:
-        mean: of the seeds that have the number; None if none has.
+        mean: mean of the seeds that have the number; None if none has.
         low: lower end of the 95 % interval by Student's t; None below two seeds.
         high: its upper end.
-        n: seeds that have it.
+        n: number of seeds that have it.
     """
 
     mean: float | None
@@ -119,10 +119,10 @@ class Interval:
 
 
 def read_runs(out: Path) -> list[FinishedRun]:
-    """Every run below a comparison's folder, by variant and seed.
+    """Read every run in a comparison's folder, ordered by variant and seed.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no run.
     """
     folders = sorted(folder for folder in out.glob("*/seed-*") if is_run(folder))
     if not folders:
@@ -149,7 +149,7 @@ def _read(folder: Path) -> FinishedRun:
 
 
 def measures(run: FinishedRun) -> dict[str, float]:
-    """A run's numbers by name; NaN where it has none, as where one of its last epochs was not wholly scored.
+    """Compute a run's measures by name; NaN if missing, e.g. because a final epoch was not completely scored.
 
     Returns:
         `best`, `last` (mean of the last three epochs) and `fall` (best minus last) of the validation score; `si_sdr` in
@@ -173,7 +173,7 @@ def measures(run: FinishedRun) -> dict[str, float]:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % interval (Student's t) of what is finite among `values`."""
+    """Mean and 95 % interval (Student's t) of the finite values."""
     finite = np.array([value for value in values if math.isfinite(value)])
     if finite.size < 2:
         return Interval(float(finite[0]) if finite.size else None, None, None, finite.size)
@@ -183,7 +183,7 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def summary(runs: Sequence[FinishedRun]) -> dict[str, dict[str, Interval]]:
-    """`measures` over the seeds of each variant that were trained to their end, by variant."""
+    """`measures` by variant, over the seeds that were trained to the end."""
     names = list(dict.fromkeys(run.variant for run in runs))
     measured = {name: [measures(run) for run in runs if run.variant == name and run.complete] for name in names}
     keys = measures(FinishedRun("", 0, [], 0, {}))
@@ -191,9 +191,9 @@ def summary(runs: Sequence[FinishedRun]) -> dict[str, dict[str, Interval]]:
 
 
 def difference(runs: Sequence[FinishedRun], variant: str, reference: str, measure: str = "last") -> Interval:
-    """A measure of one variant minus that of another, in pairs: equal seeds saw the same data.
+    """Difference of a measure between two variants, paired by seed, as equal seeds saw the same data.
 
-    Only runs that were trained to their end count.
+    Only runs trained to the end count.
     """
     values = {(run.variant, run.seed): measures(run)[measure] for run in runs if run.complete}
     seeds = sorted({seed for name, seed in values if name == variant} & {s for name, s in values if name == reference})
@@ -222,5 +222,5 @@ def _tail(values: np.ndarray) -> float:
 
 
 def _last(values: np.ndarray) -> float:
-    """Mean of the last epochs; NaN unless each of them has the number."""
+    """Mean of the last epochs; NaN unless each has the number."""
     return float(np.mean(values[-LAST:])) if values.size else math.nan

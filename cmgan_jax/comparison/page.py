@@ -1,4 +1,4 @@
-"""A comparison as one page: the conclusion, the table, and curves of every variant by what made scores fail."""
+"""A comparison as one page: conclusion, table, and curves of every variant, grouped by what made scores fail."""
 
 from collections.abc import Sequence
 from html import escape
@@ -26,11 +26,11 @@ CURVES = {
     "train.window_error": ("Discriminator's error", "target", "mean absolute, against true scores mapped to 0 to 1"),
     "train.level_db": ("Output level", "dB", "of training crops, against clean"),
 }
-"""Title, unit and explanation of what is drawn by epoch."""
+"""Title, unit and explanation of each curve by epoch."""
 
 
 def build(runs: Sequence[FinishedRun], findings: Sequence[Conclusion]) -> str:
-    """The page; see `webpage.document`."""
+    """Build the page; see `webpage.document`."""
     apart = [("warn", f"Not alike: {line}") for line in unequal(runs)]
     notices = webpage.notices([*apart, *((_tone(of), of.text) for of in findings)])
     reference = findings[0].reference if findings else ""
@@ -66,7 +66,7 @@ def _table(runs: Sequence[FinishedRun]) -> str:
 
 
 def _groups(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
-    """Runs by what was made to fail in them."""
+    """Group runs by the failures injected into them."""
     groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
         samples, batches = _made_to_fail(run)
@@ -76,7 +76,7 @@ def _groups(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
 
 
 def _made_to_fail(run: FinishedRun) -> tuple[float, float]:
-    """Shares of scores and of batches: the environment may have set them beside the config."""
+    """Return the injected failure shares of scores and of batches; the environment may add to the config's."""
     if shares := run.about.get("injected_failures"):
         return shares["samples"], shares["batches"]
     fields = fields_of(run.config)
@@ -99,7 +99,7 @@ def _names(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def mean_curve(name: str, runs: Sequence[FinishedRun], path: str) -> Series:
-    """Mean over seeds of one column by epoch, with the lowest and the highest seed as its band."""
+    """Mean over seeds of one column by epoch, with the range of seeds as its band."""
     columns = [run.score if path == "score" else run.column(path) for run in runs]
     stacked = np.full((len(columns), max(map(len, columns))), np.nan)
     for row, column in zip(stacked, columns, strict=True):

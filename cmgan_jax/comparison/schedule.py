@@ -1,4 +1,4 @@
-"""Runs of a comparison, one after another; the same command started elsewhere takes those that nobody has."""
+"""Execution of the runs of a comparison; the same command, started elsewhere, takes the runs that nobody has begun."""
 
 import fcntl
 import signal
@@ -26,11 +26,11 @@ from cmgan_jax.training.start import Start, refuse_misfit
 
 @dataclass(frozen=True)
 class Ended:
-    """How the training of a comparison ended.
+    """The end of a comparison's training.
 
     Attributes:
-        interrupted: the signal that ended it, or None.
-        failed: the runs that did not get to their end, by folder; the others were trained all the same.
+        interrupted: the signal that interrupted it, or None.
+        failed: the failures of runs that did not reach their end, by folder; they do not affect the others.
     """
 
     interrupted: signal.Signals | None
@@ -46,20 +46,21 @@ def train_all(
     start: Start | None = None,
     retry: bool = False,
 ) -> Ended:
-    """Train what is not trained yet, and go on with what was interrupted. A run that fails does not stop the others.
+    """Train unfinished runs, and resume interrupted ones; a failing run does not stop the others.
 
     Args:
-        items: the runs, in their order.
-        open_corpus: the checked corpus of a config; asked once for all runs that divide the same files the same way.
-        display: what a person sees.
-        devices: of each run; 0: all that the batch divides over.
-        source: the command line's words for the corpus, for the runs' records.
-        start: what every run begins with; None: random weights.
-        retry: go on with runs that diverged, too.
+        items: the runs, in order.
+        open_corpus: opens and checks the corpus of a config; called once for all runs that divide the same files the
+            same way.
+        display: shows the progress to the user.
+        devices: devices per run; 0 uses as many as divide the batch.
+        source: the command line's arguments for the corpus, for the runs' records.
+        start: initial weights of every run; None for random ones.
+        retry: also resume runs that diverged.
 
     Raises:
-        UserError: before anything is trained: the weights to begin with do not fit the runs, a batch does not
-            split over the devices, a variant's corpus cannot be used, or a folder holds another run.
+        UserError: raised before any training: the initial weights do not fit the runs, a batch does not split over the
+            devices, a variant's corpus cannot be used, or a folder holds another run.
     """
     for item in items:
         if start is not None:
@@ -69,7 +70,7 @@ def train_all(
     corpora = _corpora(items, open_corpus)
     refuse_others(items, corpora, start)
     failed: dict[Path, failure.RunFailure] = {}
-    # What ended without a word, as a process that the system killed does, may end so again: after the others.
+    # A run that ended without a word, e.g. because the system killed its process, may end so again; it is run last.
     for place, item in enumerate(sorted(items, key=lambda item: _died(item.folder)), 1):
         with _claimed(item.folder) as mine:
             if not mine or is_complete(item):
@@ -91,7 +92,7 @@ def train_all(
                 display.note(f"{item.folder} failed: {error}; the comparison goes on without it")
                 continue
             finally:
-                # Each run compiles its own programs; kept, they would take half a gigabyte a run.
+                # Each run compiles its own programs; keeping them would take half a gigabyte per run.
                 jax.clear_caches()
             if outcome.interrupted:
                 return Ended(outcome.interrupted, failed)
@@ -99,23 +100,23 @@ def train_all(
 
 
 def refuse_others(items: Sequence[PlannedRun], corpora: Mapping[Any, Corpus], start: Start | None) -> None:
-    """Check that what the folders hold, finished or not, are the runs that are asked for.
+    """Check that the runs in the folders, finished or not, are the requested ones.
 
     Args:
         items: the runs.
-        corpora: theirs, by division.
-        start: what they begin with; None: random weights.
+        corpora: the runs' corpora, by division.
+        start: their initial weights; None for random ones.
 
     Raises:
-        UserError: every difference, with the runs that have it.
+        UserError: there are differences; the message lists each with its runs.
     """
     others: dict[tuple[str, ...], list[str]] = {}
     for item in items:
-        # One that cannot be read is for `launch` to mend or refuse.
+        # `launch` repairs or refuses a folder that cannot be read.
         if (saved := _record(item.folder)) is None:
             continue
         wanted = asked(item.config, corpora[_division(item)], start, saved)
-        # More epochs go on from where it ended.
+        # With more epochs, a run continues from its end.
         longer = {"epochs"} if saved["config"].get("epochs", 0) <= item.config.epochs else set()
         if lines := differences(wanted, saved, HOST | longer):
             others.setdefault(tuple(lines), []).append(f"{item.variant}/{item.folder.name}")
@@ -128,7 +129,7 @@ def refuse_others(items: Sequence[PlannedRun], corpora: Mapping[Any, Corpus], st
 
 
 def is_complete(item: PlannedRun) -> bool:
-    """Whether every epoch of a run is recorded; `refuse_others` tells whether it is the right run."""
+    """Whether every epoch of a run is recorded; `refuse_others` checks that it is the right run."""
     records, _ = run_records.read(item.folder)
     return len(run_records.epochs_of(records)) >= item.config.epochs
 
@@ -144,7 +145,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
 
 
 def _division(item: PlannedRun) -> Any:
-    """What of a config decides which files a corpus has, and which of them validate."""
+    """Return what in a config decides which files a corpus has, and which of them are for validation."""
     return item.config.data, item.config.spectral
 
 
@@ -159,7 +160,7 @@ def _corpora(items: Sequence[PlannedRun], open_corpus: Callable[[Config], Corpus
 
 @contextmanager
 def _named(item: PlannedRun) -> Iterator[None]:
-    """Say whose error it is."""
+    """Add the run's name to its errors."""
     try:
         yield
     except UserError as error:
@@ -171,16 +172,16 @@ def _lock(folder: Path) -> Path:
 
 
 def _died(folder: Path) -> bool:
-    """Whether the last process that had the run ended without a word."""
+    """Whether the last process that had the run ended without a word, e.g. was killed."""
     path = _lock(folder)
     return path.exists() and path.stat().st_size > 0
 
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process has the run now; the system gives it up when the process ends, however it ends.
+    """Try to lock the run for this process, and yield whether that succeeded; the lock ends with the process.
 
-    The file holds a word as long as the run is had: it stays where the process is killed.
+    The lock file contains a word while the run is locked, which remains if the process is killed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _lock(folder).open("a") as file:

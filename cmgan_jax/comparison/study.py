@@ -1,4 +1,4 @@
-"""What a comparison trains: variants of one config, each with several seeds."""
+"""The plan of a comparison: variants of one config, each with several seeds."""
 
 import json
 import re
@@ -18,19 +18,19 @@ FAILURES: dict[str, dict[str, float]] = {
     "samples-56": {"targets.inject_failures": 0.56},
     "batches-56": {"targets.inject_batch_failures": 0.56},
 }
-"""Failures made on purpose: a share of all scores, or one score in a share of the batches."""
+"""Injected failures: a share of all scores, or one score in a share of the batches."""
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of training.
+    """One way of training to be compared.
 
     Attributes:
-        name: unique, and fit for a folder.
-        recipe: what it starts from.
-        values: what it changes, by dotted path.
+        name: a unique name, valid as a folder name.
+        recipe: the recipe it starts from.
+        values: the values it changes, by dotted path.
     """
 
     name: str
@@ -44,8 +44,8 @@ class PlannedRun:
 
     Attributes:
         variant: its variant's name.
-        config: every number, its seed among them.
-        folder: its run folder below the comparison's.
+        config: the complete configuration, including the seed.
+        folder: its run folder in the comparison's folder.
     """
 
     variant: str
@@ -53,7 +53,7 @@ class PlannedRun:
     folder: Path
 
 
-# Without a failed score `skip`, `mean_fill` and `mask` compute the same: `recommended` stands for the three.
+# Without failed scores, `skip`, `mean_fill` and `mask` compute the same, so `recommended` stands for all three.
 _POLICIES = (
     Variant("recommended"),
     Variant("no_adversarial", values={"loss.adversarial": 0.0}),
@@ -82,10 +82,10 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
 
 
 def parse_variant(words: str) -> Variant:
-    """A variant from ``NAME: recipe=published_head targets.policy=skip loss.adversarial=0.1``.
+    """Parse a variant such as ``NAME: recipe=published_head targets.policy=skip loss.adversarial=0.1``.
 
     Raises:
-        UserError: it is not of that form.
+        UserError: the words do not have that form.
     """
     name, colon, rest = words.partition(":")
     pairs = [word.partition("=") for word in rest.split()]
@@ -98,17 +98,17 @@ def parse_variant(words: str) -> Variant:
 
 
 def plan(variants: Sequence[Variant], seeds: Sequence[int], base: Config, out: Path) -> list[PlannedRun]:
-    """Every run, one seed of all variants after the other, so that a part of the work is a comparison too.
+    """List all runs, seed by seed for all variants, so that a partly finished comparison is useful too.
 
     Args:
-        variants: in the order of the report.
-        seeds: of each variant; equal seeds see the same data in the same order.
-        base: preset and values that all share; what it changes beside `recommended` holds for every recipe.
+        variants: the variants, in the order of the report.
+        seeds: seeds of each variant; equal seeds see the same data in the same order.
+        base: preset and values that all runs share; its differences from `recommended` apply to every recipe.
         out: the comparison's folder.
 
     Raises:
-        UserError: no variant or no seed, a name or a seed given twice, a recipe or number that is not known or cannot
-            work.
+        UserError: there is no variant or no seed, a name or seed occurs twice, or a recipe or number is unknown or
+            invalid.
     """
     for kind, given in (("variant", [v.name for v in variants]), ("seed", [str(seed) for seed in seeds])):
         twice = sorted({one for one in given if given.count(one) > 1})
@@ -148,7 +148,7 @@ def _config(variant: Variant, preset: str, changed: dict[str, Any], seed: int) -
 
 
 def _as_field(value: Any, field: Any) -> Any:
-    """What JSON has no type of its own for: a tuple written as a list, a float written as a whole number."""
+    """Convert what JSON has no type for: a tuple written as a list, a float written as an integer."""
     if isinstance(field, tuple) and isinstance(value, list):
         return tuple(value)
     return float(value) if isinstance(field, float) and type(value) is int else value

@@ -25,11 +25,11 @@ COLUMNS = {
     "valid": ("scores valid", ".0%"),
     "level": ("level dB", "+.1f"),
 }
-"""Label and format of each measure, in the order of the table; `headings` puts in the metric that is compared."""
+"""Label and format of each measure, in the order of the table; `headings` inserts the compared metric."""
 
 
 def terminal(runs: Sequence[FinishedRun], findings: Sequence[Conclusion]) -> RenderableType:
-    """One table of all variants, means over seeds with their intervals, and the conclusion."""
+    """Make a table of all variants, with means over seeds and their intervals, and the conclusion."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("variant", no_wrap=True)
     for label in headings(runs):
@@ -45,19 +45,19 @@ def terminal(runs: Sequence[FinishedRun], findings: Sequence[Conclusion]) -> Ren
 
 
 def headings(runs: Sequence[FinishedRun]) -> list[str]:
-    """Labels of the measures, with the metric that the runs are compared by."""
+    """Return the labels of the measures, with the compared metric inserted."""
     metric = compared(runs)
     name = metric.label + (f" {metric.unit}" if metric.unit not in ("", "MOS") else "")
     return [label.format(metric=name) for label, _ in COLUMNS.values()]
 
 
 def compared(runs: Sequence[FinishedRun]) -> Scale:
-    """The metric that the runs are compared by."""
+    """Return the metric by which the runs are compared."""
     return runs[0].compared if runs else PESQ
 
 
 def rows(runs: Sequence[FinishedRun]) -> list[list[str]]:
-    """A row of the table for each variant: its name, and a cell for each of `COLUMNS`."""
+    """Make the table's row of each variant: its name, and a cell for each of `COLUMNS`."""
     seeds = {name: sum(run.variant == name for run in runs) for name in (run.variant for run in runs)}
     return [
         [name, *(cell(of[key], form, seeds[name]) for key, (_, form) in COLUMNS.items())]
@@ -66,7 +66,7 @@ def rows(runs: Sequence[FinishedRun]) -> list[list[str]]:
 
 
 def cell(of: Interval, form: str, seeds: int = 0) -> str:
-    """A mean, half the width of its interval where there is one, and how many of the seeds have it if not all do."""
+    """Format a mean, half the width of its interval if there is one, and the number of seeds if some lack it."""
     if of.mean is None:
         return "–"
     half = "" if of.high is None else f" ±{format(of.high - of.mean, form.lstrip('+'))}"
@@ -74,7 +74,7 @@ def cell(of: Interval, form: str, seeds: int = 0) -> str:
 
 
 def as_json(runs: Sequence[FinishedRun], findings: Sequence[Conclusion], rules: Rules) -> dict[str, Any]:
-    """Everything that the tables and plots are made of."""
+    """Collect everything that the tables and plots are made from."""
     return {
         "rules": asdict(rules),
         "compared_metric": compared(runs).to_dict(),
@@ -103,7 +103,7 @@ def as_json(runs: Sequence[FinishedRun], findings: Sequence[Conclusion], rules: 
 
 
 def counted(runs: Sequence[FinishedRun]) -> str:
-    """How the values of the table are meant, and what is missing from it."""
+    """Explain how the table's values are computed, and what is missing from it."""
     away = [run for run in runs if not run.complete]
     listed = "; ".join(f"{run.variant}: {run.lacks}" for run in away)
     part = f". {len(away)} of {len(runs)} runs are not at their end and have no part in it ({listed})" if away else ""

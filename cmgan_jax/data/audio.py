@@ -1,4 +1,4 @@
-"""Audio files in and out: what they hold, the part of them that is asked for, and a write that is whole or absent."""
+"""Reading and writing of audio files: length, rate and channels, partial decoding, and atomic writes."""
 
 import io
 import os
@@ -23,38 +23,38 @@ __all__ = (
 )  # fmt: skip
 
 LOUDEST = 2.0**31
-"""Largest magnitude that is believed: that of 32-bit integers stored as floats. Squares of more may overflow."""
+"""Largest magnitude accepted: that of 32-bit integers stored as floats. Squares of larger values may overflow."""
 
 _SUBTYPES = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG"}
-# Without a header there is nothing that tells how to read them.
+# Files without a header: nothing in them tells how to decode them.
 _HEADERLESS = (".g722", ".raw", ".pcm")
-# A block of all channels at once, so that memory follows what is there and not what a header claims.
+# Samples in a block, all channels together, so that memory depends on the real content and not on the header's claim.
 _BLOCK_SAMPLES = 2**22
 
 
 class AudioInfo(NamedTuple):
-    """What a file says of itself."""
+    """Length, rate and channels of an audio file."""
 
     frames: int
     """Samples in each channel."""
     sample_rate: int
     """Samples per second."""
     channels: int
-    """Channels."""
+    """Number of channels."""
 
 
 def probe(path: Path) -> AudioInfo:
-    """Look through a file, decoding nothing.
+    """Find a file's length, rate and channels without decoding it.
 
     Args:
         path: a file with one of `RECORDINGS`.
 
     Returns:
-        Its length, rate and channels: of what is there, whatever its header says. A .g722 file has no header: two
-        samples a byte at 16 kHz (ITU-T G.722).
+        Length, rate and channels of the real content, even where the header says otherwise. A .g722 file has no header;
+        it is taken to have two samples per byte at 16 kHz (ITU-T G.722).
 
     Raises:
-        AudioError: the file is missing, not audio, cut short, damaged, or holds what cannot be read as one recording.
+        AudioError: the file is missing, not audio, cut short, damaged, or cannot be read as one recording.
     """
     if path.suffix.lower() == ".g722":
         with open_regular(path) as file:
@@ -69,11 +69,11 @@ def read(path: Path, start: int = 0, frames: int | None = None) -> np.ndarray:
     Args:
         path: a file with one of `RECORDINGS`.
         start: first sample.
-        frames: samples to decode; None: all that follow.
+        frames: number of samples to decode; None decodes all that follow.
 
     Returns:
-        float32 [S], nominally in [-1, 1] (float files may exceed it); channels are averaged. S is less than
-        `frames` where the file ends before, 0 where it ends before `start`.
+        float32 [S], nominally in [-1, 1] (float files may exceed it); channels are averaged. S is less than `frames`
+        where the file ends early, and 0 where it ends before `start`.
 
     Raises:
         AudioError: the file is missing, not audio, or damaged in the part asked for.
@@ -97,19 +97,19 @@ def read(path: Path, start: int = 0, frames: int | None = None) -> np.ndarray:
 
 
 def blocks(path: Path, file: Recording, frames: int, most: int = _BLOCK_SAMPLES) -> Iterator[np.ndarray]:
-    """Decode from where a file stands, in blocks: memory follows what it holds and not what its header claims.
+    """Decode in blocks from the current position, so that memory depends on the content and not on the header.
 
     Args:
-        path: what errors name.
-        file: open for reading.
-        frames: how many to decode.
-        most: samples of each channel in a block, at most.
+        path: the path that errors name.
+        file: the recording, open for reading.
+        frames: number of samples to decode.
+        most: maximum number of samples per channel in a block.
 
     Yields:
-        float32 [S, channels], S of at least 1, `frames` in all.
+        float32 [S, channels], S at least 1, `frames` samples in total.
 
     Raises:
-        AudioError: the file is damaged, or ends before.
+        AudioError: the file is damaged, or ends early.
     """
     size = max(1, min(most, _BLOCK_SAMPLES // file.channels))
     done = 0
@@ -122,16 +122,16 @@ def blocks(path: Path, file: Recording, frames: int, most: int = _BLOCK_SAMPLES)
 
 
 def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
-    """Write a mono file whole or not at all: a temporary neighbour takes the file's name when it is complete.
+    """Write a mono file atomically: a temporary file beside it is renamed when it is complete.
 
     Args:
-        path: .wav, .flac or .ogg (always Vorbis); missing folders are made.
+        path: a .wav, .flac or .ogg file (always Vorbis); missing folders are created.
         audio: float [S]; values beyond [-1, 1] are clipped by integer subtypes.
         sample_rate: samples per second.
         subtype: libsndfile's name of the sample format.
 
     Raises:
-        AudioError: the suffix cannot be written, or the file system refuses.
+        AudioError: the suffix is not supported, or the file system refuses.
         ValueError: the audio is not one-dimensional and finite.
     """
     suffix = path.suffix.lower()
@@ -142,7 +142,7 @@ def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_1
     temporary = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Encoded in memory: the library prints a traceback of its own where a file refuses a write.
+        # Encoded in memory first: libsndfile prints a traceback of its own where a file refuses a write.
         encoded = io.BytesIO()
         kind = "VORBIS" if suffix == ".ogg" else subtype
         soundfile.write(encoded, audio, sample_rate, subtype=kind, format=_SUBTYPES[suffix])
@@ -157,13 +157,13 @@ def write(path: Path, audio: np.ndarray, sample_rate: int, subtype: str = "PCM_1
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to be read, and nothing that may never answer.
+    """Open a regular file for reading; anything that could block forever is refused.
 
     Raises:
-        AudioError: the file system refuses, or this is a folder, a pipe or a device.
+        AudioError: the file system refuses, or the path is a folder, a pipe or a device.
     """
     try:
-        # A pipe that nobody writes into would be waited for.
+        # Opening a pipe without a writer would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise system_error(path, error) from error
@@ -193,14 +193,14 @@ def open_recording(path: Path) -> Recording:
 
 
 def open_stream(path: Path, stream: BinaryIO) -> Recording:
-    """Open a recording that may lie within an archive or in memory.
+    """Open a recording from a stream, e.g. within an archive or in memory.
 
     Args:
-        path: what errors name.
-        stream: seekable; it is closed with the recording.
+        path: the path that errors name.
+        stream: a seekable stream; it is closed with the recording.
 
     Raises:
-        AudioError: as `open_recording`.
+        AudioError: see `open_recording`.
     """
     return Recording(path, stream)
 

@@ -1,7 +1,7 @@
-"""What recordings suffer beside noise: narrow bands, clipping, rooms and low levels, applied to training mixtures.
+"""Augmentations of training mixtures: band limits, clipping, early reflections and low levels.
 
-Pure functions of arrays and a random generator. The clean side keeps what a listener would not call damage (the band
-of the recording, its room), so that the network learns to leave it alone.
+Pure functions of arrays and a random generator. The clean target keeps properties that a listener would not call damage
+(the recording's bandwidth, its room), so that the network learns to leave them alone.
 """
 
 import numpy as np
@@ -10,25 +10,25 @@ from scipy import signal
 from cmgan_jax.config import AugmentationConfig
 
 _CUTOFFS = (3400.0, 7000.0)
-"""Lowest and highest upper limit of a narrow band, in Hz: from telephones to wide-band speech."""
+"""Lowest and highest cutoff of the band limit in Hz, from telephone to wide-band speech."""
 _FILTER_ORDER = 8
 _DRIVE = (1.0, 4.0)
-"""Softest and hardest drive of the soft clipping: the peak is driven to tanh(drive)."""
+"""Lowest and highest drive of the soft clipping, which maps the peak to tanh(drive)."""
 _REFLECTIONS = (3, 12)
-"""Fewest and most early reflections."""
+"""Minimum and maximum number of early reflections."""
 _DELAYS = (0.003, 0.05)
-"""Seconds after the direct sound: what comes later is heard as reverberation and not as colour."""
+"""Shortest and longest delay of a reflection in seconds; later ones are heard as reverberation, not as colouration."""
 _REFLECTED = 0.6
-"""Largest gain of a reflection beside the direct sound."""
+"""Largest gain of a reflection relative to the direct sound."""
 _STEP = 2.0**-15
-"""One step of 16-bit audio."""
+"""One quantisation step of 16-bit audio."""
 
 Pair = tuple[np.ndarray, np.ndarray]
 """Clean and noisy, float32 [S] in [-1, 1]."""
 
 
 def reflect(clean: np.ndarray, rng: np.random.Generator, sample_rate: int) -> np.ndarray:
-    """Add early reflections of a room that is drawn at random.
+    """Add early reflections of a random room.
 
     Args:
         clean: float32 [S].
@@ -36,7 +36,8 @@ def reflect(clean: np.ndarray, rng: np.random.Generator, sample_rate: int) -> np
         sample_rate: in Hz.
 
     Returns:
-        float32 [S]: the signal and 3 to 12 copies of it, 3 to 50 ms late and quieter the later, with random signs.
+        float32 [S]: the signal plus 3 to 12 copies of it, delayed by 3 to 50 ms, quieter the later they are, with
+        random signs.
     """
     count = int(rng.integers(_REFLECTIONS[0], _REFLECTIONS[1] + 1))
     delays = rng.uniform(*_DELAYS, count)
@@ -48,7 +49,7 @@ def reflect(clean: np.ndarray, rng: np.random.Generator, sample_rate: int) -> np
 
 
 def limit_band(pair: Pair, rng: np.random.Generator, sample_rate: int) -> Pair:
-    """Take what lies above a random frequency (3.4 to 7 kHz) from both sides, as a narrow-band recording lacks it.
+    """Remove frequencies above a random cutoff (3.4 to 7 kHz) from both signals, as in a narrow-band recording.
 
     Args:
         pair: clean and noisy.
@@ -56,7 +57,7 @@ def limit_band(pair: Pair, rng: np.random.Generator, sample_rate: int) -> Pair:
         sample_rate: in Hz.
 
     Returns:
-        Both through the same low-pass filter, without delay.
+        Both signals after the same zero-delay low-pass filter.
     """
     sections = signal.butter(_FILTER_ORDER, rng.uniform(*_CUTOFFS), fs=sample_rate, output="sos")
     clean, noisy = (signal.sosfiltfilt(sections, side).astype(np.float32) for side in pair)
@@ -64,7 +65,7 @@ def limit_band(pair: Pair, rng: np.random.Generator, sample_rate: int) -> Pair:
 
 
 def clip_softly(noisy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Saturate a recording as an overdriven microphone does.
+    """Saturate a recording like an overdriven microphone.
 
     Args:
         noisy: float32 [S].
@@ -81,17 +82,17 @@ def clip_softly(noisy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def set_level(pair: Pair, rng: np.random.Generator, low_db: float, high_db: float) -> Pair:
-    """Bring the noisy side to a random level and round it to 16 bits there, as a quiet recording is.
+    """Scale the noisy signal to a random level and round it to 16 bits there, as in a quiet recording.
 
     Args:
         pair: clean and noisy.
         rng: source of the draw.
-        low_db: lowest level, root mean square in dB of full scale.
+        low_db: lowest level, as root mean square in dB relative to full scale.
         high_db: highest level.
 
     Returns:
-        Both scaled by the same factor, which never takes either beyond full scale; the noisy side in steps of
-        2 ** -15.
+        Both scaled by the same factor, which never takes either beyond full scale; the noisy signal is quantised in
+        steps of 2 ** -15.
     """
     clean, noisy = pair
     power = float(np.mean(np.square(noisy, dtype=np.float64)))
@@ -101,12 +102,12 @@ def set_level(pair: Pair, rng: np.random.Generator, low_db: float, high_db: floa
 
 
 def spoil(pair: Pair, rng: np.random.Generator, config: AugmentationConfig, sample_rate: int) -> Pair:
-    """Apply to a mixture what the config asks for, each with its own probability.
+    """Apply the configured augmentations to a mixture, each with its own probability.
 
     Args:
         pair: clean and noisy, float32 [S] in [-1, 1].
-        rng: source of the draws; a kind whose share is 0 draws nothing.
-        config: shares and levels.
+        rng: source of the draws; an augmentation with probability 0 draws nothing.
+        config: probabilities and levels.
         sample_rate: in Hz.
 
     Returns:
@@ -122,15 +123,15 @@ def spoil(pair: Pair, rng: np.random.Generator, config: AugmentationConfig, samp
 
 
 def room(clean: np.ndarray, rng: np.random.Generator, config: AugmentationConfig, sample_rate: int) -> np.ndarray:
-    """Put clean speech into a room, with the probability that the config asks for. Arguments as in `spoil`."""
+    """Add a room to clean speech, with the configured probability. The arguments are those of `spoil`."""
     return reflect(clean, rng, sample_rate) if _drawn(rng, config.reflection_share) else clean
 
 
 def without_noise(rng: np.random.Generator, config: AugmentationConfig) -> bool:
-    """Whether the next mixture is to have no noise. Arguments as in `spoil`."""
+    """Draw whether the next mixture has no noise. The arguments are those of `spoil`."""
     return _drawn(rng, config.clean_share)
 
 
 def _drawn(rng: np.random.Generator, share: float) -> bool:
-    """True with a probability of `share`; nothing is drawn for 0, so that other runs see what they always saw."""
+    """Return True with probability `share`; 0 draws nothing, so that other runs keep their random stream."""
     return share > 0 and rng.random() < share

@@ -1,8 +1,8 @@
-"""One recording of any rate, kind and channel count as a mono WAV file at 16 kHz, in bounded memory.
+"""Conversion of a recording of any rate, format and channel count to a mono WAV file at 16 kHz, in bounded memory.
 
-No level is changed and nothing is clipped: a file has 16 bits where they hold its samples, and 32-bit floats where it
-goes beyond full scale or is so quiet that rounding to 16 bits would be heard. Channels are averaged; other rates are
-resampled by soxr (VHQ). A file that has 16 bits, one channel and 16 kHz already keeps its samples bit for bit.
+Levels are kept and nothing is clipped: a file is stored in 16 bits where these hold its samples, and as 32-bit floats
+where it exceeds full scale or is so quiet that rounding to 16 bits would be audible. Channels are averaged; other rates
+are resampled by soxr (VHQ). A file that already has 16 bits, one channel and 16 kHz keeps its samples bit for bit.
 """
 
 import math
@@ -21,29 +21,30 @@ from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.manifest import SAMPLE_RATE, to_pcm16
 
 BLOCK_SECONDS = 10.0
-"""Decoded at a time."""
+"""Seconds of audio decoded at a time."""
 QUIET = 10 ** (-50 / 20)
-"""Root mean square below which 16 bits are too coarse: their rounding lies at -101 dB of full scale, 50 dB below."""
+"""Root mean square below which 16 bits are too coarse: their rounding noise lies at -101 dB of full scale, 50 dB
+below."""
 SILENT_SPAN = 4 / 32_768
-"""A file whose samples span at most four 16-bit steps holds nothing but an offset and dither."""
+"""A file whose samples span at most four 16-bit steps contains only an offset and dither."""
 LEVELS_APART = 40.0
-"""Decibels by which a noisy file may be louder or quieter than its clean partner."""
+"""Maximum level difference in decibels between a noisy file and its clean partner, either way."""
 LAG_SECONDS = 30.0
-"""How much of a pair is compared to find a shift between the two."""
+"""Seconds of a pair that are compared to find a time shift between its files."""
 
-_SMALLEST_LAG = SAMPLE_RATE // 100  # 10 ms: less can be the way of the sound to a second microphone, 3.4 m
-_ALIKE = 0.5  # correlation at a shift from which on it is believed
-_LESS = 0.7  # of it, at most, without the shift
-_LARGEST = 2**32 - 2**12  # bytes of a WAV file's samples
+_SMALLEST_LAG = SAMPLE_RATE // 100  # 10 ms: a shorter lag may be the sound's path of 3.4 m to a second microphone
+_ALIKE = 0.5  # minimum correlation at which a time shift is believed
+_LESS = 0.7  # the correlation without the shift must be at most this share of it
+_LARGEST = 2**32 - 2**12  # maximum bytes of samples in a WAV file
 
 
 @dataclass(frozen=True)
 class Signal:
-    """What a recording turned out to be.
+    """Properties of a decoded recording.
 
     Attributes:
         rate: samples per second of the source.
-        channels: of the source.
+        channels: number of channels of the source.
         source_frames: samples of each channel of the source.
         frames: samples at 16 kHz.
         peak: largest magnitude at 16 kHz.
@@ -61,7 +62,7 @@ class Signal:
 
     @property
     def floats(self) -> bool:
-        """Whether 16 bits cannot hold it."""
+        """Whether it must be stored as floats, because 16 bits cannot hold it."""
         return self.peak > 1.0 or (self.rms < QUIET and not self.exact)
 
 
@@ -69,7 +70,7 @@ def decode(source: Path, raw: Path) -> Signal:
     """Decode a recording, average its channels and resample it to 16 kHz.
 
     Args:
-        source: a file of any kind that is read here.
+        source: a file of any supported format.
         raw: the file to write, of 32-bit floats without a header.
 
     Raises:
@@ -91,7 +92,7 @@ def decode(source: Path, raw: Path) -> Signal:
                 file.write(samples.astype("<f4").tobytes())
 
         for block in blocks:
-            # Not above: NaN is neither.
+            # Not written as `>`, so that NaN is refused too.
             bad = np.argwhere(~(np.abs(block) <= audio.LOUDEST))
             if bad.size:
                 raise AudioError(
@@ -112,7 +113,7 @@ def decode(source: Path, raw: Path) -> Signal:
 
 
 def mismatch(clean: Signal, noisy: Signal, clean_raw: Path, noisy_raw: Path) -> str | None:
-    """Why two decoded files cannot be a pair, in words about the noisy one; None where nothing speaks against it."""
+    """Say why two decoded files cannot be a pair, in words about the noisy one; None where they can."""
     if clean.frames != noisy.frames:
         reason = f"{noisy.frames} samples at 16 kHz, but its clean partner has {clean.frames}"
         if clean.source_frames == noisy.source_frames:
@@ -129,7 +130,7 @@ def mismatch(clean: Signal, noisy: Signal, clean_raw: Path, noisy_raw: Path) -> 
 
 
 def lag(clean: np.ndarray, noisy: np.ndarray) -> int:
-    """By how many samples a noisy signal lags its clean one, where their correlation tells beyond doubt; 0 elsewhere.
+    """Return by how many samples a noisy signal lags its clean one; 0 unless their correlation is unambiguous.
 
     Args:
         clean: float [S].
@@ -150,9 +151,9 @@ def write_wav(raw: Path, target: Path, signal: Signal) -> None:
     """Write decoded samples as a WAV file.
 
     Args:
-        raw: what `decode` wrote.
+        raw: the file that `decode` wrote.
         target: the file to write; it is on the disk when this returns.
-        signal: what `decode` returned.
+        signal: the result of `decode`.
 
     Raises:
         AudioError: the recording is too long for a WAV file.
@@ -164,7 +165,7 @@ def write_wav(raw: Path, target: Path, signal: Signal) -> None:
         hours = _LARGEST / width / SAMPLE_RATE / 3600
         raise AudioError(target, f"longer than a WAV file can be ({hours:.0f} h): split the recording")
     kind = struct.pack("<HHIIHH", 3 if signal.floats else 1, 1, SAMPLE_RATE, width * SAMPLE_RATE, width, 8 * width)
-    # Floats have to state how many samples there are a second time.
+    # WAV files of floats have to state the number of samples a second time.
     fact = b"fact" + struct.pack("<II", 4, signal.frames) if signal.floats else b""
     content = b"WAVEfmt " + struct.pack("<I", len(kind)) + kind + fact + b"data" + struct.pack("<I", size)
     with _named(target), open(raw, "rb") as source, open(target, "wb") as file:
@@ -178,7 +179,7 @@ def write_wav(raw: Path, target: Path, signal: Signal) -> None:
 
 @contextmanager
 def _open(source: Path) -> Iterator[tuple[int, int, bool, Iterator[np.ndarray]]]:
-    """A recording's rate and channels, whether it has 16 bits, and its blocks, float32 [S, channels]."""
+    """Open a recording; yield its rate, channels, whether it has 16 bits, and its blocks, float32 [S, channels]."""
     if source.suffix.lower() == ".g722":
         info = audio.probe(source)
         yield info.sample_rate, info.channels, True, iter([audio.read(source)[:, None]])
@@ -191,7 +192,7 @@ def _open(source: Path) -> Iterator[tuple[int, int, bool, Iterator[np.ndarray]]]
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Name the file in errors of a full disk, which do not tell."""
+    """Add the file's name to errors of a full disk, which lack it."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a corpus is: its clips and pairs, which of them train and which validate, and the digest that identifies it."""
+"""A corpus: its clips and pairs, their division into training and validation, and its identifying fingerprint."""
 
 import hashlib
 from collections import Counter
@@ -13,14 +13,14 @@ from cmgan_jax.data.folders import count_text
 from cmgan_jax.errors import UserError, printable
 
 _SHOWN_SPEAKERS = 5
-"""So many speakers are named to people."""
+"""Number of speakers that are named in messages."""
 
 Kind = Literal["paired", "mixed"]
 
 
 @dataclass(frozen=True)
 class CorpusSource:
-    """What a person pointed at: one folder, or lists of folders of speech and of noise."""
+    """The corpus that the user named: one folder, or lists of folders of speech and of noise."""
 
     data: Path | None = None
     """A folder in one of the layouts of `layout.py`."""
@@ -38,20 +38,20 @@ class Clip:
     """A file of clean speech or of noise."""
 
     name: str
-    """Path below the folder that was pointed at, without the suffix."""
+    """Path below the source folder, without the suffix."""
     path: Path
     frames: int
-    """Samples; 0 until the file has been measured."""
+    """Number of samples; 0 until the file has been measured."""
     speaker: str
-    """Who speaks: clips of one speaker train or validate together."""
+    """The speaker; clips of one speaker are all in training or all in validation."""
     finer: tuple[str, ...] = ()
-    """Finer labels of the speaker (`speakers.labels`), for a corpus in which `speaker` tells too few apart."""
+    """Finer speaker labels (`sources.labels`), for a corpus in which `speaker` distinguishes too few speakers."""
     contents: tuple[str, ...] = ()
-    """What its samples are known by (`identity.content`); empty until the file has been read."""
+    """Identifiers of the samples (`identity.content`); empty until the file has been read."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Its file."""
+        """The clip's file."""
         return (self.path,)
 
 
@@ -60,17 +60,17 @@ class Pair:
     """A clean file and its noisy version, of equal length."""
 
     name: str
-    """Path below the clean folder, without the suffix; the noisy file has the same."""
+    """Path below the clean folder, without the suffix; the noisy file has the same path below its folder."""
     clean: Path
     noisy: Path
     frames: int
-    """Samples of each; 0 until the files have been measured."""
+    """Number of samples in each file; 0 until the files have been measured."""
     speaker: str
-    """Who speaks: pairs of one speaker train or validate together."""
+    """The speaker; pairs of one speaker are all in training or all in validation."""
     finer: tuple[str, ...] = ()
-    """Finer labels of the speaker (`speakers.labels`), for a corpus in which `speaker` tells too few apart."""
+    """Finer speaker labels (`sources.labels`), for a corpus in which `speaker` distinguishes too few speakers."""
     contents: tuple[str, ...] = ()
-    """What the samples of each are known by (`identity.content`); empty until the files have been read."""
+    """Identifiers of the samples of each file (`identity.content`); empty until the files have been read."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -79,14 +79,14 @@ class Pair:
 
 
 class Stamp(NamedTuple):
-    """What changes when a file is written: its size in bytes, and when it was last written, in nanoseconds."""
+    """File attributes that change when a file is written: size in bytes, modification time in nanoseconds."""
 
     size: int
     written: int
 
 
 class Problem(NamedTuple):
-    """Why a file cannot be used."""
+    """A reason why a file cannot be used."""
 
     path: Path
     reason: str
@@ -97,25 +97,24 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Checked files, divided into those that train and those that validate; the two share no file.
+    """Checked files, divided into disjoint training and validation parts.
 
     Attributes:
         kind: `paired`: `train` holds pairs. `mixed`: `speech` and `noise` are mixed on the fly.
         sample_rate: samples per second of every file.
-        train: pairs that train.
-        speech: speech clips that train.
-        noise: noise clips that train.
+        train: training pairs.
+        speech: training speech clips.
+        noise: training noise clips.
         validation: held-out pairs, or held-out speech that is mixed with `validation_noise`.
         validation_noise: held-out noise; empty where `validation` holds pairs.
         test: pairs of the test set, never trained on.
-        skipped: what was left out because of a problem.
+        skipped: files left out because of a problem.
         fingerprint: SHA-256 in hex over every file's relative path, content and samples, and over the manifest.
-        earlier_fingerprint: the same with the number of a file's bytes in place of its content, as runs recorded it
-            before its content counted.
+        earlier_fingerprint: the same with each file's size in place of its content, as earlier versions recorded it.
         hold_out: how the held-out part was chosen.
-        notes: what people should know of the division.
-        stamps: `stamp` of files that train or validate, when they had been checked.
-        passed_over: how many files beside them are no recordings, by suffix (see `folders.Found`).
+        notes: remarks for the user on the division.
+        stamps: `stamp` of each training and validation file at the time of the check.
+        passed_over: number of other files that are not recordings, by suffix (see `folders.FolderListing`).
     """
 
     kind: Kind
@@ -136,29 +135,29 @@ class Corpus:
 
     @property
     def division(self) -> str:
-        """SHA-256 in hex over the names of what trains and of what validates, each part in its order."""
+        """SHA-256 in hex over the names of the training and validation files, each part in its order."""
         parts = (self.train, self.speech, self.noise, self.validation, self.validation_noise)
         names = "\n\n".join("\n".join(item.name for item in part) for part in parts)
         return hashlib.sha256(normalize("NFC", names).encode(errors="surrogateescape")).hexdigest()
 
     @property
     def sizes(self) -> tuple[str, ...]:
-        """Number and duration of each part, as people are told them: the first words of lines of `describe`."""
+        """Number and duration of each part, as shown to the user: the first words of lines of `describe`."""
         return sizes(self.describe())
 
     @property
     def items(self) -> tuple[Pair, ...] | tuple[Clip, ...]:
-        """What one pass of training goes through: pairs, or speech clips."""
+        """The items of one training epoch: pairs, or speech clips."""
         return self.train if self.kind == "paired" else self.speech
 
     @property
     def train_hours(self) -> float:
-        """Hours of clean speech that train."""
+        """Hours of clean speech for training."""
         return self._hours(self.items)
 
     @property
     def noise_hours(self) -> float:
-        """Hours of noise that train; 0 for a paired corpus."""
+        """Hours of noise for training; 0 for a paired corpus."""
         return self._hours(self.noise)
 
     @property
@@ -170,7 +169,7 @@ class Corpus:
         return sum(item.frames for item in items) / self.sample_rate / 3600
 
     def describe(self) -> str:
-        """The corpus in a few lines for people."""
+        """Describe the corpus in a few lines for the user."""
         lines = [f"training:   {_summary(self.items, self.train_hours)}"]
         if self.noise:
             lines.append(f"noise:      {plural(len(self.noise), 'file')}, {_duration(self.noise_hours)}")
@@ -186,7 +185,7 @@ class Corpus:
         return "\n".join([*lines, f"fingerprint {self.fingerprint[:16]}"])
 
     def summary(self) -> dict[str, str | int | float]:
-        """Counts, hours and the fingerprint as plain values, for a run's record."""
+        """Counts, hours and the fingerprint as plain values, for the run's record."""
         return {
             "kind": self.kind,
             "fingerprint": self.fingerprint,
@@ -201,16 +200,16 @@ class Corpus:
 
 
 def sizes(description: str) -> tuple[str, ...]:
-    """Number and duration of each part of a corpus, from what `Corpus.describe` told of it."""
+    """Extract number and duration of each part of a corpus from the text of `Corpus.describe`."""
     parts = ("training:", "noise:", "validation:")
     return tuple(", ".join(line.split(", ")[:2]) for line in description.splitlines() if line.startswith(parts))
 
 
 def stamp(path: Path) -> Stamp:
-    """The present stamp of a file.
+    """Return the current stamp of a file.
 
     Raises:
-        AudioError: it is not there.
+        AudioError: the file does not exist.
     """
     try:
         status = path.stat()
@@ -220,14 +219,15 @@ def stamp(path: Path) -> Stamp:
 
 
 def fingerprint(files: Iterable[tuple[str, str | int, int]], manifest: Path | None) -> str:
-    """Identify a corpus wherever it lies.
+    """Compute an identifier of a corpus that does not depend on its location.
 
     Args:
-        files: for each file its path below the corpus, with forward slashes; the SHA-256 of its bytes; its samples.
-        manifest: a file whose bytes count too; None or absent: none.
+        files: for each file: its path below the corpus, with forward slashes; the SHA-256 of its bytes; its number of
+            samples.
+        manifest: a file whose bytes are included too; it may be None or absent.
 
     Returns:
-        SHA-256 in hex; it changes when a file is added, removed, renamed, or changes its content.
+        SHA-256 in hex; it changes when a file is added, removed, renamed or modified.
 
     Raises:
         UserError: the manifest cannot be read.
@@ -251,7 +251,7 @@ def _summary(items: tuple[Pair, ...] | tuple[Clip, ...], hours: float) -> str:
 
 
 def _told(*items: Pair | Clip) -> str:
-    """What was taken for a speaker, those with the most files first."""
+    """Name what was taken for speakers, those with the most files first."""
     files = Counter(item.speaker for item in items).most_common()
     shown = [f"{speaker} ({plural(count, 'file')})" for speaker, count in files[:_SHOWN_SPEAKERS]]
     more = len(files) - len(shown)
@@ -263,5 +263,5 @@ def _duration(hours: float) -> str:
 
 
 def plural(count: int, thing: str) -> str:
-    """A number of things, for people: "1 file", "2,761 files"."""
+    """Format a count for the user: "1 file", "2,761 files"."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -1,9 +1,9 @@
-"""The files below a folder that somebody else filled: links, loops, pipes and all, and the names that they have.
+"""Search for audio files below a user's folder, which may hold links, loops and pipes; and the naming of files.
 
-The kinds of audio files, by their suffix: the one table of what a folder is searched for.
+This module also has the only table of the suffixes of audio files that folders are searched for.
 
-libsndfile knows a file by its content, so that a suffix only tells whether it is opened at all. MATLAB files are not
-in the table: libsndfile reads some of them, but most hold anything but audio.
+libsndfile identifies a file by its content, so a suffix only decides whether the file is opened at all. MATLAB files
+are not in the table: libsndfile reads some of them, but most do not hold audio.
 """
 
 import os
@@ -22,34 +22,34 @@ LOSSLESS = (
     ".nist", ".wv1", ".wv2", ".voc", ".ircam", ".sf", ".avr", ".paf", ".pvf", ".sds", ".sd2", ".iff", ".svx",
     ".8svx", ".htk",
 )  # fmt: skip
-"""Kinds that keep what was recorded (a few can also hold codes of telephony)."""
+"""Lossless formats (a few can also hold telephony codecs)."""
 LOSSY = (".ogg", ".oga", ".ogx", ".opus", ".mp3", ".mp2", ".mp1", ".mpga", ".wve", ".xi", ".g722")
-"""Kinds that compress with loss."""
+"""Lossy formats."""
 RECORDINGS = (*LOSSLESS, *LOSSY)
-"""Files that are read: enhanced, scored, trained on."""
+"""Suffixes of the files that can be read, i.e. enhanced, scored and trained on."""
 FOREIGN = (
     # Compressed audio.
     ".m4a", ".m4b", ".m4r", ".mp4a", ".aac", ".adts", ".wma", ".amr", ".awb", ".3ga", ".ac3", ".eac3", ".dts", ".ape",
     ".wv", ".tta", ".tak", ".shn", ".ofr", ".mpc", ".mka", ".weba", ".spx", ".ra", ".dsf", ".dff", ".dss", ".ds2",
     ".qcp", ".aa", ".aax", ".alac",
-    # Videos, which hold sound.
+    # Videos, which have an audio track.
     ".mp4", ".m4v", ".webm", ".mkv", ".mov", ".qt", ".avi", ".wmv", ".asf", ".flv", ".f4v", ".f4a", ".ogv", ".ogm",
     ".mpg", ".mpeg", ".vob", ".mts", ".m2ts", ".3gp", ".3g2", ".rm", ".rmvb", ".mxf",
-    # No header tells how to read them.
+    # Files without a header that tells how to read them.
     ".raw", ".pcm", ".vox",
 )  # fmt: skip
-"""Recordings of kinds that are not read here: they are named, and never left out without a word."""
+"""Suffixes of recordings that cannot be read; such files are named in messages, never silently left out."""
 NAMED = (*RECORDINGS, *FOREIGN)
-"""Files of a folder that are taken up."""
+"""Suffixes that a search of a folder collects."""
 
 
 def by_quality(paths: list[Path]) -> list[Path]:
-    """Files of one name in the order of preference: lossless, lossy, not read; each by path."""
+    """Sort files of one name by preference: lossless, lossy, not readable; within each by path."""
     return sorted(paths, key=lambda path: (_rank(path), path))
 
 
 def lossless(paths: list[Path]) -> Iterator[Path]:
-    """Those of a lossless kind."""
+    """Yield the files of lossless formats."""
     return (path for path in paths if _rank(path) == 0)
 
 
@@ -63,7 +63,7 @@ _SHOWN = 8
 
 
 class Unreadable(NamedTuple):
-    """A folder that cannot be listed, or a link that leads nowhere and may have led to one."""
+    """A folder that cannot be listed, or a broken link that may have led to a folder."""
 
     path: Path
     reason: str
@@ -74,13 +74,13 @@ class Unreadable(NamedTuple):
 
 @dataclass(frozen=True)
 class FolderListing:
-    """What lies below a folder; nothing of it has been opened.
+    """The files below a folder, none of which has been opened.
 
     Attributes:
-        files: everything with one of the suffixes that is not a folder, sorted; also links that lead nowhere, and
-            pipes, for whoever opens them has a reason to tell.
-        unreadable: what may hold more files, and cannot be looked into.
-        passed_over: how many files have other suffixes, by lower-case suffix, and how many are hidden.
+        files: everything with one of the suffixes that is not a folder, sorted; broken links and pipes are included, so
+            that opening them reports the reason.
+        unreadable: places that may hold more files but cannot be read.
+        passed_over: number of files with other suffixes, by lower-case suffix, and of hidden files.
     """
 
     files: tuple[Path, ...]
@@ -88,12 +88,12 @@ class FolderListing:
     passed_over: Mapping[str, int]
 
     def passed_over_text(self) -> str:
-        """What was passed over, for people; empty where there is nothing."""
+        """Describe the ignored files for the user; empty where there are none."""
         return count_text(self.passed_over)
 
 
 def count_text(passed_over: Mapping[str, int]) -> str:
-    """Numbers by suffix in words, such as ``12 .txt, 3 .json, 1 without a suffix``."""
+    """Format numbers by suffix, such as ``12 .txt, 3 .json, 1 without a suffix``."""
     ordered = sorted(passed_over.items(), key=lambda item: (-item[1], item[0] or "~"))
     words = [f"{count} {printable(suffix) or 'without a suffix'}" for suffix, count in ordered[:_SHOWN]]
     rest = sum(count for _, count in ordered[_SHOWN:])
@@ -101,13 +101,13 @@ def count_text(passed_over: Mapping[str, int]) -> str:
 
 
 def walk(folder: Path, suffixes: Collection[str] = NAMED) -> FolderListing:
-    """Find files by suffix, opening none.
+    """Find files by suffix without opening them.
 
-    Linked folders are followed, under each of their names; only a folder that lies inside of itself is cut there.
-    What is hidden, or in a hidden folder, is left out.
+    Linked folders are followed under each of their names, except a link to a folder that contains it. Hidden files and
+    folders are left out.
 
     Args:
-        folder: where to look.
+        folder: the folder to search.
         suffixes: lower-case; names match in any case.
 
     Raises:
@@ -142,7 +142,8 @@ def walk(folder: Path, suffixes: Collection[str] = NAMED) -> FolderListing:
             path = here / entry.name
             suffix = path.suffix.lower()
             if entry.name.startswith("."):
-                passed_over["hidden"] += suffix in suffixes and not entry.name.startswith("._")  # Those of a Mac.
+                # The `._` files of macOS are not counted.
+                passed_over["hidden"] += suffix in suffixes and not entry.name.startswith("._")
                 continue
             try:
                 is_folder = _is_folder(entry)
@@ -162,10 +163,10 @@ def walk(folder: Path, suffixes: Collection[str] = NAMED) -> FolderListing:
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files of `walk`, where every folder has to be readable.
+    """Return the files of `walk`; every folder has to be readable.
 
     Raises:
-        UserError: as `walk`, and where anything cannot be looked into; all of it is named.
+        UserError: see `walk`; also where something cannot be read, all of which is named.
     """
     found = walk(folder, suffixes)
     refuse_unreadable(found)
@@ -173,30 +174,30 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
 
 
 def refuse_unreadable(found: FolderListing) -> None:
-    """Refuse to go on without what could not be looked into.
+    """Raise an error if parts of a folder could not be read.
 
     Raises:
-        UserError: there is any; all of it is named.
+        UserError: there are such parts; all of them are named.
     """
     if found.unreadable:
         raise UserError("\n".join(map(str, found.unreadable)))
 
 
 def name_below(folder: Path, path: Path) -> str:
-    """How a file is called: its path below a folder, with forward slashes, without the suffix, in Unicode's NFC.
+    """Return a file's name: its path below a folder, with forward slashes, without the suffix, in Unicode's NFC.
 
-    A letter with an accent can be one character or two, and systems differ in which they write.
+    NFC is needed because an accented letter can be one character or two, and operating systems differ in this.
     """
     return composed(path.relative_to(folder).with_suffix("").as_posix())
 
 
 def composed(name: str) -> str:
-    """A name in Unicode's NFC, in which names are compared."""
+    """Convert a name to Unicode's NFC, in which names are compared."""
     return unicodedata.normalize("NFC", name)
 
 
 def by_name(folder: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
-    """Files by their name (`name_below`), in order; under each name the lossless ones first."""
+    """Group files by name (`name_below`), in order; under each name the lossless ones come first."""
     names: dict[str, list[Path]] = {}
     for path in files:
         names.setdefault(name_below(folder, path), []).append(path)
@@ -205,14 +206,14 @@ def by_name(folder: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
 
 def _identity(folder: Path) -> object:
     status = os.stat(folder)
-    # Some network file systems number nothing.
+    # Some network file systems have no inode numbers.
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or leads to one.
+    """Whether the entry is a folder or a link to one.
 
     Raises:
-        OSError: it is a link that leads nowhere.
+        OSError: it is a broken link.
     """
     return stat.S_ISDIR(entry.stat().st_mode) if entry.is_symlink() else entry.is_dir()

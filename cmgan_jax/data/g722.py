@@ -1,4 +1,4 @@
-"""G.722 without a header, as prompts of telephone systems are: 16 kHz, two samples a byte (ITU-T G.722)."""
+"""G.722 files without a header, as telephone systems' prompts are: 16 kHz, two samples per byte (ITU-T G.722)."""
 
 import os
 import threading
@@ -9,14 +9,14 @@ from typing import BinaryIO
 import numpy as np
 
 RATE = 16_000
-"""Samples per second."""
+"""Sample rate in Hz."""
 _BITS = 64_000
-# About 140 minutes: a corpus of prompts is decoded once, in its first pass.
+# About 140 minutes of audio, so that a corpus of prompts is decoded once, in the first epoch.
 _CACHE_BYTES = 256 * 2**20
 
 
 class ByteBoundedCache:
-    """The most recently used decoded files, up to a number of bytes; safe to share between threads."""
+    """A thread-safe cache of the most recently used decoded files, limited by their total size in bytes."""
 
     def __init__(self, limit: int):
         self._limit = limit
@@ -25,14 +25,14 @@ class ByteBoundedCache:
         self._bytes = 0
 
     def get(self, key: tuple[Path, int, int]) -> np.ndarray | None:
-        """A file that is held."""
+        """Return a cached file, or None."""
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
             return self._held.get(key)
 
     def put(self, key: tuple[Path, int, int], audio: np.ndarray) -> None:
-        """Hold a file, and let go of those that were used longest ago."""
+        """Cache a file, and evict those least recently used."""
         with self._lock:
             if key in self._held or audio.nbytes > self._limit:
                 return
@@ -46,26 +46,26 @@ _cache = ByteBoundedCache(_CACHE_BYTES)
 
 
 def samples(file: BinaryIO) -> int:
-    """How many samples an open file holds."""
+    """Return the number of samples in an open file."""
     return 2 * os.fstat(file.fileno()).st_size
 
 
 def decode(path: Path, file: BinaryIO) -> np.ndarray:
-    """The whole file as int16 [S]: the decoder adapts as it goes, so that no part stands alone.
+    """Decode the whole file to int16 [S]; the decoder is adaptive, so no part can be decoded by itself.
 
     Args:
-        path: under which the cache holds it.
+        path: the path, which is part of the cache's key.
         file: open for reading, at its beginning.
 
     Raises:
         OSError: the file system refuses.
     """
     found = os.fstat(file.fileno())
-    # The modification time is part of the key: a file that was replaced is decoded anew.
+    # The modification time is part of the key, so that a replaced file is decoded again.
     key = (path, found.st_mtime_ns, found.st_size)
     audio = _cache.get(key)
     if audio is None:
-        from G722 import G722  # Here alone: few have such files.
+        from G722 import G722  # Imported lazily, as few users have such files.
 
         audio = np.asarray(G722(RATE, _BITS).decode(file.read()), np.int16)
         _cache.put(key, audio)

@@ -1,4 +1,4 @@
-"""Who validates: held-out speakers or files and recordings of noise, or a set of its own; never what also trains."""
+"""The division into training and validation data: by speaker, file or noise recording, never with a file in both."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -16,16 +16,16 @@ from cmgan_jax.errors import UserError
 ItemT = TypeVar("ItemT", Pair, Clip)
 
 _SHARE = 10
-"""One in so many speakers or files is held out."""
+"""One in this many speakers or files is held out."""
 _ENOUGH_SPEAKERS = 4
-"""With fewer voices of clean speech than this, files are held out: a whole voice would be missed in training."""
+"""With fewer speakers than this, files are held out instead, as training would miss a whole voice too much."""
 _LONG_SECONDS = 2.0
-"""Clips at least this long are preferred for validation: scores of shorter ones are unsteady."""
+"""Clips at least this long are preferred for validation, because scores of shorter ones are unreliable."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A listing, divided; the fields are those of `Corpus`."""
+    """A divided listing; the fields are those of `Corpus`."""
 
     hold_out: str
     train: tuple[Pair, ...] = ()
@@ -38,7 +38,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class _Part(Generic[ItemT]):
-    """Items of one kind, divided: how, those that train, those held out, and what people should know."""
+    """Items of one kind, divided: the method, the training items, those held out, and remarks for the user."""
 
     how: str
     train: tuple[ItemT, ...]
@@ -47,20 +47,20 @@ class _Part(Generic[ItemT]):
 
 
 def hold_out(listing: Listing, config: Config) -> HeldOut:
-    """Divide the files of a corpus into those that train and those that validate.
+    """Divide the files of a corpus into training and validation data.
 
-    DIR/validation validates where it is; otherwise whole speakers are held out, or, where there are too few of
-    them, files. Speech clips that are held out but too short to score neither train nor validate.
+    DIR/validation is the validation set where it exists; otherwise whole speakers are held out, or files where there
+    are too few speakers. Held-out speech clips that are too short to score are used for neither.
 
     Args:
         listing: the measured files.
-        config: `data.validation_speakers` and `data.validate_on_test`.
+        config: gives `data.validation_speakers` and `data.validate_on_test`.
 
     Returns:
-        The division; it depends on names and lengths only, so it is the same wherever the corpus lies.
+        The division; it depends on names and lengths only, so it does not change with the corpus's location.
 
     Raises:
-        UserError: what the configuration asks for is not there, or too little is left on one side.
+        UserError: what the configuration asks for does not exist, or one part gets too little.
     """
     data = config.data
     own = None
@@ -95,10 +95,10 @@ def hold_out(listing: Listing, config: Config) -> HeldOut:
 
 
 def _by_speaker(items: tuple[ItemT, ...], chosen: tuple[str, ...], enough: int) -> _Part[ItemT] | None:
-    """Hold out the chosen speakers, else the last tenth of them; None where fewer than `enough` are told apart."""
+    """Hold out the chosen speakers, else the last tenth of them; None with fewer than `enough` speakers."""
     levels = [_labelled(items, level) for level in range(1 + max((len(item.finer) for item in items), default=0))]
     if chosen:
-        # The finer labels may be chosen too, also where the coarse ones would do.
+        # The finer labels may be chosen too, even where the coarse ones would do.
         named = next((level for level in levels if set(chosen) <= _speakers(level)), levels[0])
     else:
         named = next((level for level in levels if _tells(level, items, enough)), None)
@@ -122,7 +122,7 @@ def _by_speaker(items: tuple[ItemT, ...], chosen: tuple[str, ...], enough: int) 
 
 
 def _labelled(items: tuple[ItemT, ...], level: int) -> tuple[ItemT, ...]:
-    """The items with their labels of a level, 0 being the coarsest; the finest where an item has no more."""
+    """Relabel items at a level of detail, 0 being the coarsest; an item without that many gets its finest label."""
     return tuple(
         replace(item, speaker=names[min(level, len(names) - 1)], finer=names[level + 1 :])
         for item in items
@@ -131,7 +131,7 @@ def _labelled(items: tuple[ItemT, ...], level: int) -> tuple[ItemT, ...]:
 
 
 def _tells(named: tuple[ItemT, ...], items: tuple[ItemT, ...], enough: int) -> bool:
-    """Whether labels tell enough speakers apart; finer ones that name nearly every file alone tell files apart."""
+    """Whether labels tell enough speakers apart; labels that differ for nearly every file only identify files."""
     coarsest = len(_speakers(named)) == len(_speakers(items))
     return len(together(named, _speaker)) >= enough and (coarsest or 2 * len(_speakers(named)) <= len(items))
 
@@ -145,7 +145,7 @@ def _speakers(items: Iterable[Pair | Clip]) -> set[str]:
 
 
 def _doubts(items: Sequence[Pair | Clip], voices: Sequence[Sequence[Pair | Clip]]) -> tuple[str, ...]:
-    """What suggests that the labels are not those of speakers."""
+    """Collect signs that the labels are not those of speakers."""
     count = len(_speakers(items))
     doubts = []
     if count == len(items) > _ENOUGH_SPEAKERS:
@@ -177,13 +177,13 @@ def _last(items: tuple[Pair, ...]) -> _Part[Pair]:
 
 
 def _by_hash(items: tuple[Clip, ...], shortest: int) -> _Part[Clip]:
-    """Hold out a tenth of the files that are long enough, as a hash of the name has it."""
+    """Hold out a tenth of the files that are long enough, chosen by a hash of the name."""
     candidates = [item for item in items if item.frames >= shortest] or list(items)
     return _by_file(items, sorted(together(candidates, _name), key=_hash), "speech file", _tenth(len(candidates)))
 
 
 def _by_recording(items: tuple[Clip, ...]) -> _Part[Clip]:
-    """Hold out recordings of noise that make about a tenth of the files, as a hash of the name has it."""
+    """Hold out recordings of noise that make up about a tenth of the files, chosen by a hash of the name."""
     recordings = sorted(together(items, lambda item: recording(item.name)), key=_hash)
     if len(recordings) > 1:
         held = _about(recordings, _tenth(len(items)))
@@ -201,7 +201,7 @@ def _by_recording(items: tuple[Clip, ...]) -> _Part[Clip]:
 
 
 def noise_held_out_before(noise: Sequence[Clip]) -> set[str]:
-    """Names of the noise that runs held out before recordings counted: a tenth of the files, takes or not."""
+    """Names of the noise that earlier versions held out: a tenth of the files, even if takes of one recording."""
     names = sorted(clip.name for clip in noise)
     names.sort(key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())
     return set(names[: _tenth(len(names))])
@@ -220,7 +220,7 @@ def _by_file(items: tuple[ItemT, ...], groups: list[list[ItemT]], what: str, cou
 
 
 def _about(groups: list[list[ItemT]], count: int) -> list[list[ItemT]]:
-    """The first groups that together have at most so many items, passing over larger ones; else the smallest group."""
+    """Take the first groups that total at most `count` items, skipping larger ones; else the smallest group."""
     chosen = []
     for group in groups:
         if len(group) <= count:
@@ -230,7 +230,7 @@ def _about(groups: list[list[ItemT]], count: int) -> list[list[ItemT]]:
 
 
 def _split(items: tuple[ItemT, ...], held: list[list[ItemT]]) -> tuple[tuple[ItemT, ...], tuple[ItemT, ...]]:
-    """The items that are in none of the groups, and those that are."""
+    """Split items into those in none of the groups, and those in one."""
     names = {item.name for group in held for item in group}
     return (
         tuple(item for item in items if item.name not in names),
@@ -243,7 +243,7 @@ def _name(item: Pair | Clip) -> str:
 
 
 def _hash(group: list[Clip]) -> bytes:
-    """Neighbours by name often come from one session or one kind of noise; an order by hash takes some of each."""
+    """A sort key by hash: neighbours by name often share a session or a kind of noise, and a hash mixes them."""
     return hashlib.sha256(min(map(_name, group)).encode(errors="surrogateescape")).digest()
 
 

@@ -1,4 +1,4 @@
-"""Files that hold the same samples, whatever they are called: links, copies, and other kinds of the same audio."""
+"""Detection of files that hold the same samples under different names: links, copies, and other formats."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,19 +16,19 @@ ItemT = TypeVar("ItemT", Pair, Clip)
 
 
 def content(samples: np.ndarray) -> str:
-    """Name samples by what they are: the SHA-256 in hex of float [S], rounded to 16 bits, the same in every format."""
+    """Return the SHA-256 in hex of float [S] rounded to 16 bits, which is the same for every file format."""
     return hashlib.sha256(to_pcm16(samples).astype("<i2").tobytes()).hexdigest()
 
 
 def together(items: Sequence[ItemT], name: Callable[[ItemT], str]) -> list[list[ItemT]]:
-    """Group items of which any two share a name or the samples of a file, directly or by way of others.
+    """Group items that share a name or the samples of a file, directly or through other items.
 
     Args:
         items: pairs or clips.
-        name: what items share beside samples, such as their speaker.
+        name: gives the name that items of a group share, such as the speaker.
 
     Returns:
-        The groups in the order of their first items, and the items in theirs.
+        The groups in the order of their first items; items keep their order within a group.
     """
     leader: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -47,13 +47,13 @@ def together(items: Sequence[ItemT], name: Callable[[ItemT], str]) -> list[list[
 
 
 def leaks(listing: Listing) -> list[Problem]:
-    """Find files that train although they also validate or test, and noise that is also speech.
+    """Find training files that are also in validation or test, and noise files that are also speech.
 
     Args:
         listing: files whose contents are known.
 
     Returns:
-        A problem of every such training file. The other one stays, so that scores can be compared.
+        A problem for every such training file. Its counterpart is kept, so that scores stay comparable.
     """
     elsewhere = {
         content: f"{printable(path)}, which {use}"
@@ -74,7 +74,7 @@ def leaks(listing: Listing) -> list[Problem]:
 
 
 def notes(listing: Listing) -> list[str]:
-    """What people should know of files with the same samples that can be used."""
+    """Remarks for the user on usable files with the same samples."""
     found = []
     tested = {content for content, _ in _files(listing.test)}
     if both := sum(not tested.isdisjoint(pair.contents) for pair in listing.validation):

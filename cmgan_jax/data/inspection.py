@@ -1,4 +1,4 @@
-"""The check before anything trains: every file is decoded wholly, and everything that is wrong is listed."""
+"""The check before training: every file is fully decoded, and every problem is listed."""
 
 import hashlib
 import os
@@ -22,20 +22,20 @@ from cmgan_jax.errors import UserError
 ItemT = TypeVar("ItemT", Pair, Clip)
 
 Progress = Callable[[int, int], None]
-"""Called with the number of files that are done, and of all files."""
+"""Called with the number of files done, and the total number."""
 
 _FULL_SCALE = 16.0
-"""Mixing may exceed 1, the full scale, but not by 24 dB: larger samples are integers that were stored as floats."""
+"""Mixing may exceed full scale, 1, but not by 24 dB; larger samples are integers stored as floats."""
 
 _CONVERT = "convert the corpus with `cmgan prepare pairs DIR --out DIR` (or `speech …`)"
 
 
 @dataclass(frozen=True)
 class FileMeasurement:
-    """What reading a file showed: its samples and every reason not to use it.
+    """The result of reading a file: its number of samples and every reason not to use it.
 
-    `digest` is the SHA-256 of its bytes in hex, `content` what its samples are known by (`identity.content`), and
-    `power` their variance.
+    `digest` is the SHA-256 of its bytes in hex, `content` the identifier of its samples (`identity.content`), and
+    `power` the samples' variance.
     """
 
     frames: int
@@ -50,29 +50,29 @@ class Inspection:
     """A listing whose files have been read."""
 
     listing: Listing
-    """The files that can be used, with their lengths."""
+    """The usable files, with their lengths."""
     problems: list[Problem]
     """Every problem, by path."""
     measured: Mapping[Path, FileMeasurement]
-    """What each file showed, also those that cannot be used."""
+    """The measurement of each file, including unusable ones."""
 
 
 def open_corpus(
     source: CorpusSource, config: Config, skip_bad: bool = False, progress: Progress | None = None
 ) -> Corpus:
-    """Find, check and divide a corpus: the one call that training needs.
+    """Find, check and divide a corpus; training needs only this call.
 
     Args:
-        source: what the person pointed at.
-        config: its sample rate, and who is held out for validation.
-        skip_bad: go on without bad files (`Corpus.skipped` tells which) instead of refusing.
-        progress: told of every file that has been decoded.
+        source: the folders that the user named.
+        config: gives the sample rate, and what is held out for validation.
+        skip_bad: leave out bad files (listed in `Corpus.skipped`) instead of raising an error.
+        progress: called after every decoded file.
 
     Returns:
-        The corpus of the files that can be used.
+        The corpus of the usable files.
 
     Raises:
-        UserError: no corpus is there; files are bad (all are listed); or too few are left to train and validate.
+        UserError: there is no corpus; files are bad (all are listed); or too few are left to train and validate.
     """
     checked = inspect(layout.find(source), config.spectral.sample_rate, progress)
     listing, problems = checked.listing, checked.problems
@@ -113,12 +113,12 @@ def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None
     """Decode every file of a listing.
 
     Args:
-        listing: what `layout.find` found.
+        listing: the result of `layout.find`.
         sample_rate: samples per second that every file must have.
-        progress: told of every file that has been decoded.
+        progress: called after every decoded file.
 
     Returns:
-        What was found.
+        The usable files, the problems, and the measurement of each file.
     """
     pairs = (*listing.train, *listing.validation, *listing.test)
     paths = [path for item in (*pairs, *listing.speech, *listing.noise) for path in item.paths]
@@ -127,7 +127,8 @@ def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None
     problems += [Problem(path, reason) for path in measured for reason in measured[path].reasons]
     for pair in pairs:
         clean, noisy = measured[pair.clean], measured[pair.noisy]
-        # Lengths and levels of broken files, or of files at different rates, say nothing: those have their own problem.
+        # Lengths and levels are not compared for broken files or files at different rates: these have their own
+        # problem.
         if clean.reasons or noisy.reasons:
             continue
         if clean.frames != noisy.frames:
@@ -145,10 +146,10 @@ def inspect(listing: Listing, sample_rate: int, progress: Progress | None = None
 
 
 def require_sound(source: CorpusSource, problems: list[Problem]) -> None:
-    """Refuse a corpus with problems.
+    """Raise an error if a corpus has problems.
 
     Raises:
-        UserError: there are any; the message lists all of them with the remedy.
+        UserError: there are problems; the message lists all of them with the remedy.
     """
     if problems:
         raise UserError(
@@ -157,20 +158,20 @@ def require_sound(source: CorpusSource, problems: list[Problem]) -> None:
 
 
 def report(problems: list[Problem]) -> str:
-    """All problems, one a line under their number."""
+    """Format all problems, one per line, below their number."""
     files = len({problem.path for problem in problems})
     return "\n  ".join([f"{files} file{'' if files == 1 else 's'} cannot be used:", *map(str, problems)])
 
 
 def measure(path: Path, sample_rate: int) -> FileMeasurement:
-    """Decode a file wholly.
+    """Decode a whole file.
 
     Args:
         path: an audio file.
         sample_rate: samples per second that it must have.
 
     Returns:
-        Its length, everything that is wrong with it, and what its content is known by.
+        Its length, every problem, and the identifier of its content.
     """
     try:
         info = audio.probe(path)
@@ -204,7 +205,7 @@ def measure(path: Path, sample_rate: int) -> FileMeasurement:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file's bytes: those of the samples would change with the version of a lossy decoder."""
+    """SHA-256 of a file's bytes, as a hash of the samples would change with the version of a lossy decoder."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -222,13 +223,13 @@ def _measure_all(paths: list[Path], sample_rate: int, progress: Progress | None)
             if progress:
                 progress(done, len(paths))
     finally:
-        # Ctrl-C in the middle does not wait for the files that were still to come.
+        # Ctrl-C does not wait for the files that have not begun.
         pool.shutdown(cancel_futures=True)
     return measured
 
 
 def _without(listing: Listing, measured: Mapping[Path, FileMeasurement], bad: set[Path]) -> Listing:
-    """The files of a listing that are not bad, with what they showed."""
+    """Return the files of a listing that are not bad, with their measurements."""
 
     def sound(items: tuple[ItemT, ...]) -> tuple[ItemT, ...]:
         return tuple(

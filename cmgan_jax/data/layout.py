@@ -1,4 +1,4 @@
-"""Which files a folder holds, without opening any: the layouts that are understood, and partners matched by name.
+"""The supported folder layouts, and the listing of a folder's files with partners matched by name; none is opened.
 
 paired   DIR/train/{clean,noisy}, DIR/test/{clean,noisy}       (VoiceBank+DEMAND as it is prepared for 16 kHz)
 mixed    DIR/speech/**, DIR/noise/**                           or lists of such folders
@@ -29,15 +29,15 @@ class Listing:
     """The files of a corpus.
 
     Attributes:
-        kind: which layout it is.
-        manifest: where the corpus's own description lies, if it has one.
+        kind: name of the layout.
+        manifest: path of the corpus's own manifest, if it has one.
         train: pairs of DIR/train.
         speech: clean speech of a mixed corpus.
         noise: noise of a mixed corpus.
         validation: pairs of DIR/validation.
         test: pairs of DIR/test.
         problems: files without a partner, or with two, and folders that cannot be read.
-        passed_over: how many files are no sources, by suffix (see `folders.Found`).
+        passed_over: number of files that are not recordings, by suffix (see `folders.FolderListing`).
     """
 
     kind: Kind
@@ -58,7 +58,7 @@ def find(source: CorpusSource) -> Listing:
         source: a folder in one of the layouts, or lists of folders.
 
     Returns:
-        The listing; nothing in it is measured.
+        The listing; its files are not measured yet.
 
     Raises:
         UserError: a folder is missing or unreadable, has none of the layouts, or holds no audio.
@@ -102,7 +102,7 @@ def find(source: CorpusSource) -> Listing:
 
 
 def relative_paths(listing: Listing) -> Iterator[tuple[str, Path, int]]:
-    """Each file's path within the corpus, which is the same wherever the corpus lies; its path; its samples."""
+    """Yield each file's path within the corpus (independent of the corpus's location), its path, and its samples."""
     parts = (("train", listing.train), ("validation", listing.validation), ("test", listing.test))
     for part, pairs in parts:
         for pair in pairs:
@@ -167,14 +167,14 @@ def _pairs(folder: Path, passed_over: Counter[str]) -> tuple[tuple[Pair, ...], t
 
 
 def _clips(folders: tuple[Path, ...], passed_over: Counter[str]) -> tuple[tuple[Clip, ...], tuple[Problem, ...]]:
-    """All clips below the folders, sorted by name; a file that is reached twice counts once."""
+    """List all clips below the folders, sorted by name; a file that is reached twice counts once."""
     own_names = [os.path.basename(os.path.realpath(folder)) for folder in folders]
     distinct = len(set(own_names)) == len(folders)
     clips: dict[str, Clip] = {}
     problems: list[Problem] = []
     seen: set[str] = set()
     for number, (folder, own) in enumerate(zip(folders, own_names, strict=True), 1):
-        # Names stay unique when several folders are given, also where those have the same name.
+        # Names stay unique when several folders are given, even where those folders have the same name.
         prefix = "" if len(folders) == 1 else f"{own}/" if distinct else f"{number}-{own}/"
         found = by_name(folder, _recordings(folder, problems, passed_over))
         if not found:
@@ -190,7 +190,7 @@ def _clips(folders: tuple[Path, ...], passed_over: Counter[str]) -> tuple[tuple[
 
 
 def _recordings(folder: Path, problems: list[Problem], passed_over: Counter[str]) -> tuple[Path, ...]:
-    """The recordings below a folder; what cannot be read is added to the problems, what is no recording counted."""
+    """List the recordings below a folder; unreadable places are added to `problems`, other files are counted."""
     found = walk(folder)
     problems += [Problem(path, reason) for path, reason in found.unreadable]
     passed_over.update(found.passed_over)

@@ -1,4 +1,4 @@
-"""The manifest of a prepared corpus: which files belong to it, what they hold, and how it was made."""
+"""The manifest of a prepared corpus: its files, their contents, and how they were made."""
 
 import hashlib
 import importlib.metadata
@@ -29,14 +29,14 @@ class ManifestEntry:
     """One file of a corpus."""
 
     path: str
-    """Where it is, from the corpus's folder, with forward slashes, in Unicode's NFC."""
+    """Path below the corpus's folder, with forward slashes, in Unicode's NFC."""
     frames: int
-    """Samples."""
+    """Number of samples."""
     bytes: int
-    """Size of the file."""
+    """Size of the file in bytes."""
     sha256: str
-    """Hash of the samples, little-endian, 16-bit or, of a file of floats, 32-bit: the same whatever encoder or version
-    wrote the file."""
+    """Hash of the samples, little-endian: 16-bit integers, or 32-bit floats for a file of floats. It does not depend on
+    the encoder or the version that wrote the file."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,22 @@ class Manifest:
     """A whole corpus."""
 
     corpus: str
-    """What it is, such as ``voicebank``."""
+    """Name of the corpus, such as ``voicebank``."""
     files: tuple[ManifestEntry, ...]
     """All of its files, ordered by path."""
     source: dict[str, Any] = field(default_factory=dict)
-    """What it was made of."""
+    """What the corpus was made from."""
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """More about single files, by path."""
+    """Additional information on single files, by path."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all paths and samples: equal where the data are."""
+        """Hash of all paths and samples: equal for equal data."""
         lines = "".join(f"{entry.path} {entry.sha256}\n" for entry in self.files)
         return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
     def totals(self) -> dict[str, dict[str, float]]:
-        """Files and hours of each folder."""
+        """Number and hours of files in each folder."""
         folders: dict[str, list[int]] = defaultdict(list)
         for entry in self.files:
             folders[os.path.dirname(entry.path)].append(entry.frames)
@@ -70,19 +70,19 @@ class Manifest:
 
 
 def to_pcm16(wave: np.ndarray) -> np.ndarray:
-    """Round a waveform in [-1, 1] to 16 bits, clipping what lies beyond: float [S] to int16 [S]."""
+    """Round a waveform in [-1, 1] to 16 bits, float [S] to int16 [S]; values outside are clipped."""
     return np.clip(np.rint(wave * 32_768.0), -32_768, 32_767).astype(np.int16)
 
 
 def describe(path: Path, root: Path) -> ManifestEntry:
-    """Read a file and describe it.
+    """Read a file and make its manifest entry.
 
     Args:
-        path: a mono file of 16 bits or of floats.
+        path: a mono file of 16-bit integers or of floats.
         root: folder of the corpus.
 
     Raises:
-        AudioError: it cannot be read.
+        AudioError: the file cannot be read.
     """
     digest, frames = hashlib.sha256(), 0
     with audio.open_recording(path) as file:
@@ -100,7 +100,7 @@ def build(
     source: dict[str, Any],
     details: dict[str, dict[str, Any]] | None = None,
 ) -> Manifest:
-    """A manifest with its files in order."""
+    """Make a manifest, with its files in order."""
     return Manifest(corpus, tuple(sorted(files, key=lambda entry: entry.path)), source, details or {})
 
 
@@ -112,7 +112,7 @@ def _version(package: str) -> str:
 
 
 def write(root: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` into a corpus's folder, whole or not at all."""
+    """Write ``manifest.json`` into a corpus's folder atomically."""
     versions = {name: _version(name) for name in ("numpy", "soundfile", "soxr", "G722")}
     content = {
         "format": FORMAT,
@@ -142,7 +142,7 @@ def read(root: Path) -> Manifest | None:
         The manifest, or None where the folder has none.
 
     Raises:
-        UserError: there is one, and it is damaged or of another format.
+        UserError: the manifest is damaged or has another format.
     """
     path = root / NAME
     known = set(ManifestEntry.__dataclass_fields__)
@@ -166,15 +166,15 @@ def read(root: Path) -> Manifest | None:
 
 
 def differences(root: Path, files: Sequence[ManifestEntry]) -> list[str]:
-    """Compare a corpus's folder with its manifest by presence and size, reading no sample.
+    """Compare a corpus's folder with its manifest by existence and size of files, without reading samples.
 
     Args:
         root: folder of the corpus.
-        files: what should be there.
+        files: the entries of the expected files.
 
     Returns:
-        A line for each file that is missing or of another size; none where the corpus is whole. Names are compared
-        in Unicode's NFC: a copy by way of a Mac may have other characters in them.
+        A line for each file that is missing or has another size; none where the corpus is complete. Names are compared
+        in Unicode's NFC, because copying through macOS may change how accented letters are encoded.
     """
     problems = []
     absent = [entry for entry in files if not (root / entry.path).exists()]

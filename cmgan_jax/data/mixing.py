@@ -5,21 +5,21 @@ from collections.abc import Sequence
 import numpy as np
 
 SILENCE = 1e-9
-"""Mean power below which a signal counts as silent: about one step of 16-bit audio."""
+"""Mean power below which a signal counts as silent: about one quantisation step of 16-bit audio."""
 
 _FRAME = 320
-"""Samples over which power is diagnosed: 20 ms at 16 kHz."""
+"""Frame length in samples for measuring active power: 20 ms at 16 kHz."""
 _ACTIVE_RANGE = 1e-4
 """Frames more than 40 dB below the loudest one are pauses."""
 
 
 def crop_start(rng: np.random.Generator, frames: int, samples: int) -> int:
-    """Where a random crop begins.
+    """Draw the start of a random crop.
 
     Args:
-        rng: source of the draw; one number is drawn whatever the lengths.
-        frames: samples of the file.
-        samples: samples of the crop.
+        rng: source of the draw; exactly one number is drawn, whatever the lengths.
+        frames: number of samples in the file.
+        samples: number of samples in the crop.
 
     Returns:
         A start in [0, frames - samples]; 0 if the file is shorter than the crop.
@@ -28,14 +28,14 @@ def crop_start(rng: np.random.Generator, frames: int, samples: int) -> int:
 
 
 def repeat_to(audio: np.ndarray, samples: int) -> np.ndarray:
-    """Repeat a signal from its beginning until it is long enough, and cut it there.
+    """Repeat a signal until it is long enough, and cut it to length.
 
     Args:
         audio: [S'], not empty.
-        samples: S.
+        samples: number of samples S.
 
     Returns:
-        [S], of the same type.
+        [S], of the same dtype.
     """
     return audio if len(audio) == samples else np.resize(audio, samples)
 
@@ -43,7 +43,8 @@ def repeat_to(audio: np.ndarray, samples: int) -> np.ndarray:
 def active_power(audio: np.ndarray) -> float:
     """Mean power of the frames that are not pauses.
 
-    A prompt with a long pause, or a bark in a silent file, would otherwise be mixed far louder than its SNR says.
+    With the mean over all frames, a prompt with a long pause, or a bark in a silent file, would be mixed far louder
+    than its SNR says.
 
     Args:
         audio: [S]; frames of 20 ms, the last may be shorter.
@@ -72,8 +73,9 @@ def mix(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> tuple[np.ndarray
         snr_db: ratio of the active powers in dB.
 
     Returns:
-        Clean and noisy, float32 [S]. Both are scaled down by one factor if either exceeds 1, so nothing clips and
-        the ratio stays. Where the noise is silent, noisy equals clean; where the speech is, the noise keeps its level.
+        Clean and noisy, float32 [S]. Both are scaled down by one factor if either exceeds 1, so that nothing clips and
+        the ratio is kept. If the noise is silent, noisy equals clean; if the speech is silent, the noise keeps its
+        level.
     """
     speech_power, noise_power = active_power(clean), active_power(noise)
     gain = 1.0
@@ -85,13 +87,13 @@ def mix(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> tuple[np.ndarray
 
 
 def babble(voices: Sequence[np.ndarray]) -> np.ndarray:
-    """Several voices at once, each equally loud.
+    """Mix several voices at equal loudness.
 
     Args:
         voices: at least one signal [S], all of one length.
 
     Returns:
-        Their sum [S], float32; each has active power 1 before it is added, silent ones add nothing.
+        Their sum [S], float32; each is scaled to active power 1 before it is added, and silent ones add nothing.
     """
     total = np.zeros(len(voices[0]), np.float32)
     for voice in voices:

@@ -1,10 +1,10 @@
-"""Crops for training, in an order that is a function of (seed, step) alone, and the fixed ones for validation.
+"""Training crops in an order that depends on (seed, step) alone, and fixed validation crops.
 
-Training is one endless stream of items. Which item stands at an index, and every draw made for it, depend on the
-seed and that index only; batch k holds the items from k · batch on. So a step can be reached without the steps
-before it, and neither the number of threads nor of devices nor of hosts changes what is learnt from.
+Training reads one endless stream of items. The item at an index, and every random draw for it, depend on the seed and
+that index only; batch k holds the items from k · batch on. So a run can start at any step without replaying earlier
+ones, and the numbers of threads, devices and hosts do not change the training data.
 
-Batches of which the next one may be seen before it is taken.
+`Lookahead` shows the next batch before it is taken.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ from cmgan_jax.data.audio import AudioError
 from cmgan_jax.data.corpus import Clip, Corpus, Pair, stamp
 
 _STREAM = 2**40
-"""Items of a stream: more than any run needs, as grain wants a length."""
+"""Length of the stream: more items than any run needs, as grain requires a length."""
 _ORDER, _DRAWS, _FIXED = 1, 2, 3
-"""What a random number is for; each use has numbers of its own."""
+"""Purposes of random numbers; each purpose has its own random stream."""
 _BABBLE_VOICES = (3, 8)
-"""Fewest and most voices of babble."""
+"""Minimum and maximum number of voices in babble."""
 _REMEDY = "mend it and go on with --resume, and with --data where the corpus lies elsewhere now"
 
 
@@ -40,20 +40,20 @@ class Crops(TypedDict):
 def training_batches(
     corpus: Corpus, config: Config, start_step: int = 0, host: int = 0, hosts: int = 1
 ) -> grain.DatasetIterator:
-    """Batches of random crops without end, decoded and mixed in threads ahead of their use.
+    """Iterate endlessly over batches of random crops, decoded and mixed in threads ahead of their use.
 
-    The iterator's `get_state` is a small dictionary ready for JSON: the number of batches taken. `close` ends its
+    The iterator's `get_state` returns a small dictionary for JSON: the number of batches taken. `close` ends its
     threads.
 
     Args:
         corpus: the checked files.
-        config: `seed`, `batch`, the crop and `data`'s numbers.
-        start_step: batches to pass over; nothing is decoded for them.
-        host: which of the hosts that share a batch this is, from 0.
-        hosts: how many share it: this one has the `host`-th part of every batch, and decodes no more.
+        config: gives `seed`, `batch`, the crop length and the numbers of `data`.
+        start_step: batches to skip; nothing is decoded for them.
+        host: index of this host among those that share a batch, from 0.
+        hosts: number of hosts that share a batch; this one decodes only the `host`-th part of every batch.
 
     Returns:
-        An iterator of `Crops` [B / hosts, S]. Its `next` raises AudioError where a file has gone or is damaged.
+        An iterator of `Crops` [B / hosts, S]. Its `next` raises AudioError if a file is missing or damaged.
     """
     options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
     share = config.batch // hosts
@@ -72,30 +72,30 @@ def steps_per_epoch(corpus: Corpus, config: Config) -> int:
 
 
 def stream_position(items: int, seed: int, index: int) -> int:
-    """Which of the items stands at an index of the stream: each pass over them has an order of its own."""
+    """Return which item is at an index of the stream; each pass over the items has its own order."""
     passes, place = divmod(index, items)
     return int(_order(items, seed, passes)[place])
 
 
 def names_of_batch(corpus: Corpus, config: Config, step: int) -> list[str]:
-    """The items, by name, of the batch that a step (counted from 0) trains on."""
+    """Return the names of the items in the batch that a step (counted from 0) trains on."""
     indices = range(step * config.batch, (step + 1) * config.batch)
     return [corpus.items[stream_position(len(corpus.items), config.seed, index)].name for index in indices]
 
 
 def training_item(corpus: Corpus, config: Config, index: int) -> Crops:
-    """The crop at an index of the stream.
+    """Make the crop at an index of the stream.
 
     Args:
         corpus: the checked files.
         config: as for `training_batches`.
-        index: place in the stream.
+        index: index in the stream.
 
     Returns:
         `Crops` [S]; only the crop is decoded, and files shorter than it are repeated.
 
     Raises:
-        AudioError: a file has gone, is damaged, or is not as long as it was when it was checked.
+        AudioError: a file is missing, damaged, or has another length than when it was checked.
     """
     rng = np.random.default_rng((_unsigned(config.seed), _DRAWS, index))
     samples = config.crop_samples
@@ -118,17 +118,17 @@ def training_item(corpus: Corpus, config: Config, index: int) -> Crops:
 
 
 def validation_crops(corpus: Corpus, config: Config) -> Crops:
-    """The crops whose loss is compared from epoch to epoch.
+    """Load the crops whose loss is compared from epoch to epoch.
 
     Args:
         corpus: the checked files.
-        config: `data.validation_crops`: how many, at most one a held-out item.
+        config: `data.validation_crops` is their number, at most one per held-out item.
 
     Returns:
-        `Crops` [B, S]: the middle of held-out items that lie evenly spread; always the same.
+        `Crops` [B, S]: the middles of evenly spaced held-out items; always the same.
 
     Raises:
-        AudioError: a file has gone or is damaged.
+        AudioError: a file is missing or damaged.
     """
     samples = config.crop_samples
     pairs = []
@@ -144,17 +144,17 @@ def validation_crops(corpus: Corpus, config: Config) -> Crops:
 
 
 def validation_files(corpus: Corpus, config: Config) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """The held-out items that are enhanced and scored whole.
+    """Load the held-out items that are enhanced and scored in full length.
 
     Args:
         corpus: the checked files.
-        config: `data.validation_files`: how many; 0: all.
+        config: `data.validation_files` is their number; 0 means all.
 
     Returns:
-        For each its name, clean and noisy, float32 [S] of its own length; evenly spread and always the same.
+        Name, clean and noisy signal of each, float32 [S] of its own length; evenly spaced and always the same.
 
     Raises:
-        AudioError: a file has gone or is damaged.
+        AudioError: a file is missing or damaged.
     """
     files = []
     for item in _spread(corpus.validation, config.data.validation_files):
@@ -167,7 +167,7 @@ def validation_files(corpus: Corpus, config: Config) -> list[tuple[str, np.ndarr
 
 
 def _fixed_mixture(item: Clip, corpus: Corpus, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """A held-out clip with held-out noise: drawn from its name, so neither the seed nor other files change it."""
+    """Mix a held-out clip with held-out noise; the draws depend on its name only, not on the seed or other files."""
     name = int.from_bytes(hashlib.sha256(item.name.encode(errors="surrogateescape")).digest()[:8], "big")
     rng = np.random.default_rng((_FIXED, name))
     clean = _crop(corpus, item.path, item.frames, 0, item.frames)
@@ -186,11 +186,11 @@ def _noise(
     samples: int,
     babble_share: float,
 ) -> np.ndarray:
-    """A crop of a noise file, or babble of other clips than the item."""
+    """Draw a crop of a noise file, or babble of clips other than the item."""
     if rng.random() < babble_share and len(speech) > 1:
         count = int(rng.integers(_BABBLE_VOICES[0], _BABBLE_VOICES[1] + 1))
         chosen = [speech[int(n)] for n in rng.choice(len(speech), min(count + 1, len(speech)), replace=False)]
-        # One more than is wanted was drawn: if the item is among them it steps aside.
+        # One more voice than needed was drawn, so that the item itself can be dropped if it is among them.
         others = [clip for clip in chosen if clip.path != item.path][:count]
         return mixing.babble([_random_crop(corpus, rng, clip, samples) for clip in others])
     return _random_crop(corpus, rng, noises[int(rng.integers(len(noises)))], samples)
@@ -213,7 +213,7 @@ def _crop(corpus: Corpus, path: Path, frames: int, start: int, samples: int) -> 
 
 
 def _spread(items: Sequence[Pair | Clip], count: int) -> list[Pair | Clip]:
-    """So many of the items at even distances; all of them if the count is 0 or larger than their number."""
+    """Choose `count` evenly spaced items; all of them if the count is 0 or larger than their number."""
     count = min(count, len(items)) or len(items)
     return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]
 
@@ -224,15 +224,15 @@ def _order(items: int, seed: int, passes: int) -> np.ndarray:
 
 
 def _unsigned(seed: int) -> int:
-    """Seeds may be negative, numpy's may not."""
+    """Map a seed, which may be negative, to the unsigned integer that numpy needs."""
     return seed % 2**64
 
 
 class Lookahead:
-    """An iterator of batches; its state is that of what was taken, whatever was looked at.
+    """An iterator of batches that can peek at the next one; its state counts only the batches taken.
 
     Args:
-        batches: of `pipeline.training_batches`; nobody else takes from it.
+        batches: the iterator of `training_batches`; nothing else may take from it.
     """
 
     def __init__(self, batches: grain.DatasetIterator):
@@ -240,18 +240,18 @@ class Lookahead:
         self._ahead: tuple[dict[str, Any], Crops] | None = None
 
     def look(self) -> Crops:
-        """The batch that `take` gives next. Raises what the iterator's `next` does."""
+        """Return the batch that `take` gives next. Raises what the iterator's `next` raises."""
         if self._ahead is None:
             self._ahead = self._batches.get_state(), next(self._batches)
         return self._ahead[1]
 
     def take(self) -> Crops:
-        """The next batch. Raises what the iterator's `next` does."""
+        """Return the next batch. Raises what the iterator's `next` raises."""
         batch, self._ahead = self.look(), None
         return batch
 
     def get_state(self) -> dict[str, Any]:
-        """Ready for JSON: the number of batches taken."""
+        """Return the number of batches taken, as a dictionary for JSON."""
         return self._batches.get_state() if self._ahead is None else self._ahead[0]
 
     def close(self) -> None:

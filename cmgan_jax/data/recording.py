@@ -1,6 +1,6 @@
-"""A recording that is open for reading: all that its file holds, however many streams of one kind that are.
+"""Reading of an open recording: all streams of a file as one, provided that they have the same format.
 
-What goes wrong with a file of audio, in words for people.
+It also has the errors of audio files, in words for the user.
 """
 
 import os
@@ -36,63 +36,63 @@ class AudioError(UserError):
 
 
 def system_error(path: Path, error: OSError) -> AudioError:
-    """An error of the file system as one of this file."""
+    """Convert an error of the file system to an error of this file."""
     return AudioError(path, error.strerror or str(error))
 
 
 def library_reason(error: soundfile.SoundFileError) -> str:
-    """What libsndfile says, without the file's name."""
+    """Return libsndfile's error message without the file's name."""
     text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
     return text.removeprefix("Error : ").rstrip(".")
 
 
 RATES = (1_000, 768_000)
-"""Lowest and highest sample rate in Hz that is believed: another one is a damaged header, and costs hours or memory."""
-# libsndfile reports this many frames where a stream's header does not tell.
+"""Lowest and highest sample rate in Hz accepted: others come from a damaged header, and would cost hours or memory."""
+# libsndfile reports this many frames where a stream's header does not tell the number.
 _UNKNOWN_FRAMES = 2**62
-# Of kinds whose structure is not looked through here, in libsndfile's words.
+# libsndfile's messages on truncated files, for formats whose structure is not parsed here.
 _CUT_SHORT = re.compile(r"^\s*(?:data|SSND|BODY|Data \w+|riff|Riff size)\s*:? (\d+) \(?should be (\d+)", re.MULTILINE)
 _STREAMED_BYTES = 0x7FFF_0000
 _LEANING = ("MP3", "OGG")
-"""Formats whose frames need those before: bits of up to 15 frames in MP3, overlapping windows."""
+"""Formats whose frames depend on earlier ones: through bits of up to 15 frames in MP3, and overlapping windows."""
 _PASSED = 20 * 1152
-"""Samples of such a format that are decoded before a place, so that it sounds as if it had been come to from afar."""
+"""Samples of such a format decoded before a seek target, so that the result is the same as without a seek."""
 _BLOCK = 2**16
-"""Samples that are decoded at a time on the way to a place."""
+"""Samples decoded at a time on the way to a seek target."""
 _REMEMBERED_BYTES = 2**20
-"""Files of this size and more are looked through once, and not at every opening."""
+"""Files of at least this size are parsed only once, not at every opening."""
 
 
 class _Stream(soundfile.SoundFile):
-    """One that is read forwards: soundfile would seek after every block, which changes what MP3 and Vorbis give."""
+    """A stream read without seeks: soundfile would seek after every block, which alters what MP3 and Vorbis give."""
 
     def seekable(self) -> bool:
-        """Whether soundfile shall seek by itself."""
+        """Whether soundfile may seek by itself."""
         return False
 
     @property
     def can_seek(self) -> bool:
-        """Whether this kind of file can be sought in."""
+        """Whether this format supports seeking."""
         return super().seekable()
 
 
 class Recording:
-    """One or more streams of the same rate and channels, read as one.
+    """One or more streams of the same rate and channel count, read as one.
 
     Attributes:
         frames: samples of each channel, of all streams together.
         samplerate: samples per second.
-        channels: how many.
+        channels: number of channels.
         format: libsndfile's name of the first stream's format.
-        subtype: libsndfile's name of its coding.
-        endian: libsndfile's name of its order of bytes.
+        subtype: libsndfile's name of its sample format.
+        endian: libsndfile's name of its byte order.
 
     Args:
-        path: what errors name.
+        path: the path that errors name.
         file: the whole file, seekable; it is closed with the recording.
 
     Raises:
-        AudioError: it is not audio, cut short, damaged, or of several rates or numbers of channels.
+        AudioError: the file is not audio, truncated, damaged, or has several sample rates or channel counts.
     """
 
     def __init__(self, path: Path, file: BinaryIO):
@@ -118,11 +118,11 @@ class Recording:
         self.frames = sum(self._lengths)
 
     def copy_metadata(self) -> dict[str, str]:
-        """Title, artist and the like, of the first stream."""
+        """Title, artist and similar tags of the first stream."""
         return self._tags
 
     def seek(self, start: int) -> None:
-        """Go to a sample, of each channel.
+        """Seek to a sample position.
 
         Raises:
             AudioError: the file is damaged.
@@ -133,9 +133,9 @@ class Recording:
             index += 1
         if index != self._index:
             self._open(index)
-        if start == self._at:  # A seek searches a FLAC file, also one to where it stands.
+        if start == self._at:  # A seek in a FLAC file searches it, even to its current position.
             return
-        # What is decoded after a seek differs at first, where frames lean on those before.
+        # After a seek, the first decoded samples are wrong where frames depend on earlier ones.
         before = start if self.format not in _LEANING else max(0, min(start, self._parts[index].sure) - _PASSED)
         assert self._stream is not None
         if self._stream.can_seek and not before <= self._at <= start:
@@ -147,13 +147,13 @@ class Recording:
             pass
 
     def read(self, frames: int) -> np.ndarray:
-        """Decode from where it stands.
+        """Decode from the current position.
 
         Args:
-            frames: samples of each channel to decode, at most.
+            frames: maximum number of samples per channel to decode.
 
         Returns:
-            float32 [S, channels]; S is 0 only at the end, or where the file is damaged.
+            float32 [S, channels]; S is 0 only at the end, or if the file is damaged.
 
         Raises:
             AudioError: the file is damaged, or cannot be read.
@@ -163,7 +163,7 @@ class Recording:
         return self._decode(frames)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._stream is not None:
             self._stream.close()
         self._file.close()
@@ -175,7 +175,7 @@ class Recording:
         self.close()
 
     def _open(self, index: int) -> int:
-        """Open one stream in place of another, and give its length."""
+        """Open one stream instead of the current one, and return its length."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -185,7 +185,7 @@ class Recording:
         self._source = Spliced(self._file, part.pieces) if descriptor is None else None
         try:
             with self._held():
-                # Not by its name, which may hold bytes that are no text.
+                # Not opened by name, because the name may contain bytes that are not valid text.
                 stream = _Stream(cast(Any, self._source if descriptor is None else descriptor))
         except soundfile.SoundFileError as error:
             reason = library_reason(error)
@@ -223,7 +223,7 @@ class Recording:
         return block
 
     def _held(self) -> AbstractContextManager[None]:
-        """Only what libsndfile reads through Python can lose a Ctrl-C."""
+        """Delay Ctrl-C during a read that goes through Python, as libsndfile's callbacks would lose it."""
         return nullcontext() if self._source is None else held()
 
     def _source_error(self) -> AudioError | None:
@@ -232,14 +232,14 @@ class Recording:
 
 
 def _implausible(stream: _Stream, part: Part) -> str | None:
-    """Why what libsndfile says of a stream is not to be believed; None where it is."""
+    """Say why libsndfile's information on a stream is wrong; None where it is plausible."""
     if stream.frames >= _UNKNOWN_FRAMES:
         return f"its header does not state its length: {CONVERT}"
     if not RATES[0] <= stream.samplerate <= RATES[1]:
         return f"sample rate {stream.samplerate} Hz, beyond {RATES[0]} to {RATES[1]} Hz: its header is damaged"
     if stream.frames < part.least:
         return f"{part.least} samples are there, of which libsndfile sees {stream.frames}: {CONVERT}"
-    # libsndfile repairs the header of a file that was cut short, and tells only here.
+    # libsndfile repairs the header of a truncated file, and mentions it only here.
     cut = None if part.is_known else _CUT_SHORT.search(stream.extra_info)
     if cut and int(cut[2]) < int(cut[1]) < _STREAMED_BYTES:
         return f"cut short: {cut[2]} of {cut[1]} bytes of audio are there; {COPY_AGAIN}"
@@ -248,7 +248,7 @@ def _implausible(stream: _Stream, part: Part) -> str | None:
 
 @dataclass(frozen=True)
 class _Looked:
-    """An open file, the same as another one that has the same identity."""
+    """An open file; two of the same file identity are equal, so that a parsed structure can be reused."""
 
     identity: tuple[int, ...]
     file: BinaryIO = field(compare=False)
@@ -257,7 +257,7 @@ class _Looked:
 def _parts(file: BinaryIO) -> tuple[Part, ...]:
     try:
         found = os.fstat(file.fileno())
-    except OSError:  # Not a file of its own: within an archive, or in memory.
+    except OSError:  # Not a file of its own, but within an archive or in memory.
         return containers.parts(Reader(file))
     if found.st_size < _REMEMBERED_BYTES:
         return containers.parts(Reader(file))
@@ -270,7 +270,7 @@ def _remembered_parts(looked: _Looked) -> tuple[Part, ...]:
 
 
 def _descriptor(file: BinaryIO) -> int | None:
-    """A descriptor of its own, at the file's beginning; None where the file is not one of the system's."""
+    """Return a new descriptor at the file's beginning; None if the operating system has no such file."""
     try:
         descriptor = os.dup(file.fileno())
     except OSError:

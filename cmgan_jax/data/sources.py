@@ -1,12 +1,12 @@
-"""Which files of noise are takes, cuts or channels of one recording, as far as their names tell.
+"""The speaker of a file, and the recording that a noise file was cut from, as far as names tell them.
 
-Who speaks in a file, as far as its folders and its name tell.
+Both keep related files on one side of the division into training and validation data.
 """
 
 import re
 
 UNKNOWN = "unknown"
-"""The label of every file whose speaker neither a folder nor the name tells."""
+"""The label of every file whose speaker is identified by neither a folder nor the name."""
 
 _VCTK = re.compile(r"^(p\d+)_")
 # "1034-121119-0000" (LibriSpeech), "FCJF0_SA1" (TIMIT), "s1_003"; and "…_reader_06709_0_seg_0" (DNS challenge).
@@ -17,16 +17,16 @@ _LABELLED_ID = re.compile(r"(?:^|[-_])((?:speaker|reader|spkr?)[-_]?\d+)(?=[-_]|
 def labels(name: str, own: str = UNKNOWN) -> tuple[str, tuple[str, ...]]:
     """Label a file's speaker.
 
-    A name as in VCTK and VoiceBank (`p226_003`) tells the speaker. Otherwise the first folder does: a folder that
-    holds several speakers makes them one, which leaks nothing. The finer labels divide such a folder.
+    A name as in VCTK and VoiceBank (`p226_003`) identifies the speaker. Otherwise the first folder does: several
+    speakers in one folder count as one, which leaks nothing. The finer labels divide such a folder.
 
     Args:
-        name: path below the folder that was pointed at, with forward slashes and without the suffix.
-        own: the label where no folder tells.
+        name: path below the source folder, with forward slashes and without the suffix.
+        own: the label where there is no folder.
 
     Returns:
-        The speaker, and finer labels: the first two folders, the first three and so on, at last an identifier at
-        the name's beginning (`1034-121119-0000`) or one that says so (`reader_06709`).
+        The speaker, and finer labels: the first two folders, the first three and so on, and finally an identifier at
+        the name's beginning (`1034-121119-0000`) or one that is marked as such (`reader_06709`).
     """
     *folders, stem = name.split("/")
     if match := _VCTK.match(stem):
@@ -53,21 +53,21 @@ _GLUED = re.compile(r"(?<=\D)\d{1,4}$")
 def recording(name: str) -> str:
     """Name the recording that a file was cut from.
 
-    Files whose names differ only in what counts takes are of one recording, and so are those in folders that differ
-    only in that. At a name's end, numbers, single letters, durations (`30s`) and words such as `take`, `part`, `ch`,
-    with or without a number, count takes; so do numbers at its beginning, and a number that ends a word (`typing2`)
-    where nothing else counts. A number of five digits or more that does not begin with zero is an identifier, such as
+    Files whose names differ only in a take count are of one recording, and so are those in folders that differ only in
+    that. At a name's end, numbers, single letters, durations (`30s`) and words such as `take`, `part`, `ch`, with or
+    without a number, are take counts; so are numbers at its beginning, and a number that ends a word (`typing2`) if the
+    name has no other count. A number of five digits or more that does not begin with zero is an identifier, such as
     Freesound's: it names the recording wherever the file lies, as does the middle of a name like those of ESC-50
     (`1-211527-B`). Otherwise the folder belongs to the name: `DKITCHEN/ch01` and `PCAFETER/ch01` are two recordings.
 
-    Two recordings that this takes for one train or validate together, which costs variety; one that it took for two
-    would make held-out noise familiar.
+    Two recordings taken for one end up on the same side of the division, which only costs variety; one recording taken
+    for two would leak held-out noise into training.
 
     Args:
-        name: path below the folder that was pointed at, with forward slashes and without the suffix.
+        name: path below the source folder, with forward slashes and without the suffix.
 
     Returns:
-        Equal for files of one recording.
+        A name that is equal for files of one recording.
     """
     *folders, stem = name.split("/")
     if match := _ESC.search(stem):
@@ -79,7 +79,7 @@ def recording(name: str) -> str:
 
 
 def _uncounted(name: str) -> list[str]:
-    """The words of a name, in lower case, without those that count takes."""
+    """Return the words of a name, in lower case, without those that are take counts."""
     words = [word for word in _SEPARATORS.split(name.lower()) if word]
     first, last = 0, len(words)
     while first < last and _COUNTER.match(words[last - 1]) and not _ID.match(words[last - 1]):

@@ -1,1 +1,1 @@
-"""What a training's records say of it: findings in words, from our own runs and from published logs. Imports no JAX."""
+"""Diagnosis of a training from its records: findings in words, for our runs and published logs. It imports no JAX."""

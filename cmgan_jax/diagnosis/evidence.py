@@ -1,4 +1,4 @@
-"""Which defects of the published code the records speak for or against, and what they cannot tell."""
+"""Evidence in a training's records for or against each defect of the published code, and its limits."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,8 @@ Stand = Literal["shown", "compatible", "against", "unknown", "on", "off"]
 
 UNNORMALISED_FLOOR = 0.080
 """Mean generator loss of a perfect enhancer where the time loss compares with the un-normalised clean signal, at the
-gain that suits it best (-3.75 dB): 84 crops of 2 s of 14 VoiceBank+DEMAND files, published weights. 0.114 at 0 dB."""
+gain that minimises it (-3.75 dB): measured on 84 crops of 2 s from 14 VoiceBank+DEMAND files with the published
+weights. At 0 dB it is 0.114."""
 _MARGIN = 0.9
 _SAME_BATCHES = 0.5
 _FEWEST_PAIRS = 12
@@ -23,12 +24,12 @@ _WORSE = 0.05
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where the records stand to a defect of the published code.
+    """What the records say about one defect of the published code.
 
     Attributes:
         defect: a short name.
-        stand: `shown`, `compatible` with it, `against` it, `unknown`; of a run of this project `on` or `off`.
-        text: why, in a sentence.
+        stand: `shown`, `compatible` with it, `against` it, or `unknown`; for a run of this project `on` or `off`.
+        text: the reason, in a sentence.
     """
 
     defect: str
@@ -37,7 +38,7 @@ class Evidence:
 
 
 def findings(history: History) -> tuple[Evidence, ...]:
-    """What the records say of the published code's defects; of a run of this project its values say it."""
+    """Judge each defect of the published code from the records; for a run of this project, from its configuration."""
     if history.source.kind == "run":
         return _configured(history)
     looked = (_skipping(losses_of(history)), _time_loss(history), _same_order(history), _selection(history))
@@ -45,7 +46,7 @@ def findings(history: History) -> tuple[Evidence, ...]:
 
 
 def cannot_tell(history: History) -> tuple[str, ...]:
-    """What stays unknown, whatever is read out of the records."""
+    """List what stays unknown, whatever the records contain."""
     missing = []
     is_log = history.source.kind == "log"
     if is_log:
@@ -78,14 +79,14 @@ def cannot_tell(history: History) -> tuple[str, ...]:
 
 
 def _lost_epochs(history: History) -> set[int]:
-    """Epochs of a run before its last one that have no record."""
+    """Return the epochs of a run before its last one that have no record."""
     values = history.epoch("epoch")
     known = {int(number) for number in values[np.isfinite(values)]}
     return set(range(1, max(known, default=0))) - known
 
 
 def interval(history: History) -> float:
-    """Steps from one record to the next; NaN if unknown."""
+    """Return the number of steps between records; NaN if unknown."""
     steps = history.step("step")
     order = np.lexsort((steps, history.step("device"), history.step("epoch")))
     gaps = np.diff(steps[order])
@@ -103,7 +104,7 @@ def _skipping(losses: Losses) -> Evidence | None:
         return Evidence(
             defect, "unknown", f"{losses.zero:.1%} of the losses are printed as 0, which rounding also does"
         )
-    # Rule of three: none in n leaves at most 3 / n at 95 % confidence.
+    # Rule of three: zero events in n trials bound the rate by 3 / n at 95 % confidence.
     most = min(3 / losses.count, 1.0)
     return Evidence(
         defect, "against", f"none of {losses.count} logged losses is 0: at most {most:.1%} of updates skipped (95 %)"
@@ -128,7 +129,7 @@ def _time_loss(history: History) -> Evidence | None:
 
 
 def _same_order(history: History) -> Evidence | None:
-    """Whether the same step has the same batch in every epoch: then its loss comes again."""
+    """Whether each step sees the same batch in every epoch, in which case its loss recurs."""
     epochs, steps, devices, loss = (history.step(name) for name in ("epoch", "step", "device", "generator_loss"))
     before = dict(zip(zip(devices, epochs, steps, strict=True), loss, strict=True))
     here, there = [], []

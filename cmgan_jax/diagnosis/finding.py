@@ -1,4 +1,4 @@
-"""What a rule says, and the values at which it says it."""
+"""Findings: what a rule reports, and the thresholds at which it does."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -6,56 +6,58 @@ from typing import Literal
 from cmgan_jax.metrics.protocol import PESQ, Scale
 
 Level = Literal["collapse", "fault", "sign", "unknown", "good"]
-"""How grave: the training went wrong; a cause to be mended; worth watching; nothing can be said; nothing is wrong."""
+"""Severity: the training went wrong; a cause to be fixed; worth watching; nothing can be said; nothing is wrong."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Every number that a rule compares with; texts name those that were crossed.
+    """All thresholds of the rules; the texts of findings name those that were crossed.
 
-    Those in MOS are for PESQ; of another target metric a difference counts that is the same share of its range.
+    Thresholds in MOS are for PESQ; for another target metric they are scaled to the same share of its range.
     """
 
     fewest_losses: int = 10
-    """Discriminator losses without which nothing is said of their distribution."""
+    """Minimum number of discriminator losses for a statement on their distribution."""
     fewest_steps: int = 100
-    """Steps of a run before which its discriminator, its targets and its level are not diagnosed."""
+    """Minimum number of steps of a run for a diagnosis of its discriminator, targets and level."""
     fewest_epochs: int = 4
-    """Epochs with a validation score without which a log without steps tells too little."""
+    """Minimum number of epochs with a validation score, for a log without step records."""
     skipped_share: float = 0.02
-    """Share of discriminator updates left out."""
+    """Share of skipped discriminator updates."""
     small_loss: float = 1e-3
-    """A discriminator loss that counts as small: an error of 0.03, a tenth of a MOS."""
+    """A discriminator loss below this is small: an error of 0.03, a tenth of a MOS."""
     converged_share: float = 0.4
-    """Share of small losses among the updates made, over all or over the last third."""
+    """Share of small losses among the updates made, over all of them or over the last third."""
     constant_spread: float = 0.005
-    """Standard deviation of a batch's targets (0 to 1) at which they count as constant."""
+    """Standard deviation of a batch's targets (0 to 1) below which they count as constant."""
     collapse_drops: tuple[float, ...] = (0.4, 0.3, 0.2)
-    """MOS by which the mean of the last 1, 2 and 3 epochs lies below the best (mean of 3 neighbouring epochs)."""
+    """Fall in MOS of the mean of the last 1, 2 and 3 epochs below the best (a mean of 3 neighbouring epochs)."""
     collapse_noises: tuple[float, ...] = (8.0, 6.0, 4.0)
-    """The same in standard deviations of the epoch-to-epoch noise; both must be exceeded."""
+    """The same in standard deviations of the epoch-to-epoch noise; both thresholds must be exceeded."""
     divergence_drop: float = 0.15
-    """MOS by which the last 3 epochs lie below the best while the loss fell."""
+    """Fall in MOS of the last 3 epochs below the best while the loss fell."""
     divergence_noise: float = 4.0
-    """The same in standard deviations of the noise."""
+    """The same in standard deviations of the epoch-to-epoch noise."""
     rising_loss: float = 0.15
-    """Relative rise of the validation loss above its lowest (means of 3 epochs)."""
+    """Relative rise of the validation loss above its minimum (means of 3 epochs)."""
     rising_noise: float = 5.0
-    """The same in standard deviations of the noise."""
+    """The same in standard deviations of the epoch-to-epoch noise."""
     collapsed_loss: float = 1.0
     """Relative rise of the validation loss at which the training counts as collapsed."""
     uninformative_correlation: float = 0.3
-    """Rank correlation of predicted with true scores below which the discriminator tells the generator nothing."""
+    """Rank correlation of predicted with true scores below which the discriminator gives the generator no
+    information."""
     calibration_error: float = 0.15
-    """Mean absolute error of predicted against true targets (0 to 1); of PESQ half a MOS."""
+    """Mean absolute error of predicted against true targets (0 to 1); for PESQ this is half a MOS."""
     clean_score: float = 0.5
-    """Mean of what the discriminator gives clean speech, which it is taught to give 1. Short trainings end above it."""
+    """Mean prediction for clean speech, which the discriminator is trained to score 1. Short trainings end above
+    this."""
     dominant_share: float = 0.5
-    """Share of the generator's gradient that comes from the adversarial term."""
+    """Share of the generator's gradient from the adversarial term."""
     level_db: float = 2.0
-    """Output level against clean, either way."""
+    """Difference in dB of the output level from the clean level, either way."""
     failing_share: float = 0.01
-    """Share of scores that failed."""
+    """Share of scores that fail."""
     pesq_wait_share: float = 0.25
     """Share of a step's time spent waiting for scores."""
     data_wait_share: float = 0.25
@@ -64,12 +66,12 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Code:
-    """A finding's code as it is documented.
+    """The documentation of a finding's code.
 
     Attributes:
-        level: how grave.
-        meaning: what it says, in a line.
-        rule: when it is said, with the threshold.
+        level: severity.
+        meaning: what it means, in a line.
+        rule: when it is reported, with the threshold.
     """
 
     level: Level
@@ -174,12 +176,12 @@ _CODES: dict[str, Code] = {
 
 
 def code_for(code: str, metric: Scale) -> str:
-    """The code of a rule on the target metric: where that is not PESQ, the code says `score` instead of `pesq`."""
+    """Return the code of a rule on the target metric; for a metric other than PESQ, `score` replaces `pesq` in it."""
     return code if metric.name == PESQ.name else code.replace("pesq", "score")
 
 
 def _general(of: Code) -> Code:
-    """What a code of PESQ means for another target metric."""
+    """Generalise a code for PESQ to another target metric."""
     return replace(
         of,
         meaning=of.meaning.replace("validation PESQ fell", "the validation score got worse").replace("PESQ", "scores"),
@@ -194,13 +196,13 @@ CODES: dict[str, Code] = {
     for code, found in _CODES.items()
     for name, of in ((code, found), (code.replace("pesq", "score"), _general(found) if "pesq" in code else found))
 }
-"""Every code with its meaning, gravest first. Those that name PESQ have a second form, in which `score` takes its
-place: for runs whose target metric is another."""
+"""Every code with its meaning, the most severe first. Codes that name PESQ have a second form with `score` in its
+place, for runs with another target metric."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding.
+    """One result of a rule.
 
     Attributes:
         code: one of `CODES`.
@@ -212,5 +214,5 @@ class Finding:
 
     @property
     def level(self) -> Level:
-        """How grave it is."""
+        """Severity of the finding."""
         return CODES[self.code].level

@@ -1,8 +1,8 @@
-"""The history of a training as columns of numbers, whatever recorded it.
+"""The history of a training as columns of numbers, independent of the source.
 
 Names are those of `metrics.jsonl`: a column of steps is called `discriminator_loss`, one of epochs `validation.score`
-or `train.generator_loss`, a count by reason `failures.timeout`. What is not known is NaN. What was recorded, but is no
-finite number, is counted in a column of its own, such as `not_finite.validation.loss`.
+or `train.generator_loss`, a count by reason `failures.timeout`. Unknown values are NaN. Recorded values that are not
+finite are counted in a separate column, such as `not_finite.validation.loss`.
 """
 
 import math
@@ -22,24 +22,25 @@ from cmgan_jax.runs.records import METRICS
 __all__ = ["METRICS", "Columns", "History", "Source", "columns", "flat"]
 
 LOST = "not_finite."
-"""Begins the name of a column that counts what was recorded as no finite number."""
+"""Prefix of the columns that count values recorded as not finite."""
 Kind = Literal["run", "log"]
 Columns = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What the numbers come from, and so what they can tell.
+    """The source of the numbers, which limits what they can tell.
 
     Attributes:
-        kind: `run`: a run of this project, a row of steps being the mean over a window; `log`: a log of the published
-            trainer, a row being one step out of many.
-        names: what was read.
-        resolution: step between neighbouring discriminator losses as they were written; a 0 may be anything below half
-            of it. 0: as computed.
-        settings: the configuration by dotted path, such as `targets.policy`; empty where the source does not tell.
-        notes: what was found while reading: torn lines, several devices, a restart.
-        stopped: steps at which a run stopped because too many in a row were not finite; its last window has no record.
+        kind: `run`, a run of this project, in which a step row is the mean over a window; or `log`, a log of the
+            published trainer, in which a row is one step out of many.
+        names: names of the files read.
+        resolution: spacing of discriminator losses as printed; a printed 0 may be anything below half of it. 0 means
+            full precision.
+        settings: the configuration by dotted path, such as `targets.policy`; empty where the source does not have it.
+        notes: remarks from reading: torn lines, several devices, a restart.
+        stopped: steps at which a run stopped because too many consecutive steps were not finite; its last window has no
+            record.
         metric: name, unit and range of the target metric.
     """
 
@@ -57,7 +58,7 @@ class History:
     """Everything a training has recorded so far.
 
     Attributes:
-        source: where it is from.
+        source: source of the numbers.
         steps: columns of the step records, float64[n] each, in order.
         epochs: columns of the epoch records, float64[m] each, in order.
     """
@@ -67,15 +68,15 @@ class History:
     epochs: Columns = field(default_factory=dict)
 
     def step(self, name: str) -> np.ndarray:
-        """A column of the step records; NaN throughout where it was not recorded."""
+        """Return a column of the step records; all NaN if it was not recorded."""
         return _column(self.steps, name)
 
     def epoch(self, name: str) -> np.ndarray:
-        """A column of the epoch records; NaN throughout where it was not recorded."""
+        """Return a column of the epoch records; all NaN if it was not recorded."""
         return _column(self.epochs, name)
 
     def trained(self, name: str) -> np.ndarray:
-        """A column of the training steps: of the step records, or of the epochs' means where those do not have it."""
+        """Return a column of training steps: from the step records, or from the epochs' means if those lack it."""
         steps = self.step(name)
         return steps if np.isfinite(steps).any() else self.epoch(f"train.{name}")
 
@@ -86,19 +87,19 @@ class History:
 
     @property
     def score(self) -> np.ndarray:
-        """float64[m]: validation score of the epochs; NaN where it is not that of all held-out files."""
+        """float64[m]: validation score of each epoch; NaN where it does not cover all held-out files."""
         return np.where(self.epoch("validation.complete") == 0, np.nan, self.epoch("validation.score"))
 
     def since(self, epoch: float, name: str) -> np.ndarray:
-        """The part of a step column that lies in an epoch or after it."""
+        """Return the part of a step column from the given epoch on."""
         return self.step(name)[self.step("epoch") >= epoch]
 
     @classmethod
     def from_run(cls, folder: Path) -> Self:
-        """Read a run folder of this project, also one that is being written.
+        """Read a run folder of this project, which may still be in use.
 
         Args:
-            folder: holds `metrics.jsonl`, and `run.json` unless that was lost.
+            folder: the folder with `metrics.jsonl`, and `run.json` unless it was lost.
 
         Raises:
             UserError: there are no records, or they are damaged.
@@ -125,11 +126,11 @@ class History:
         notes: tuple[str, ...] = (),
         metric: Scale = PESQ,
     ) -> Self:
-        """Columns out of the records of `metrics.jsonl`.
+        """Make columns from the records of `metrics.jsonl`.
 
         Args:
-            records: of kinds `step` and `epoch`; others have no part in it.
-            numbers: the configuration, nested as `run.json` has it or by dotted path.
+            records: records of kinds `step` and `epoch`; others are ignored.
+            numbers: the configuration, nested as in `run.json` or by dotted path.
             names: see `Source`.
             notes: see `Source`.
             metric: see `Source`.
@@ -143,9 +144,9 @@ class History:
 
 
 def columns(records: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Columns of the numbers in records, nested ones by dotted path; a gap, and whatever is no number, is NaN.
+    """Make columns of the numbers in records, nested ones by dotted path; gaps and non-numbers are NaN.
 
-    A number that was recorded as none, or as infinite, is counted besides, in `not_finite.NAME`.
+    Values recorded as null or infinite are also counted, in `not_finite.NAME`.
     """
     rows = [dict(flat(record)) for record in records]
     for row in rows:
@@ -158,7 +159,7 @@ def columns(records: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def flat(numbers: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Names by dotted path, with their values."""
+    """Yield names by dotted path, with their values."""
     for name, value in numbers.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}.")
@@ -171,17 +172,17 @@ def _is_number(value: Any) -> bool:
 
 
 def _absent(name: str) -> float:
-    """What a record counts as that has no such number."""
+    """Return the value of a record that lacks such a number."""
     return 0.0 if name.startswith(LOST) else math.nan
 
 
 def _is_lost(value: Any) -> bool:
-    """Whether it is what a number that is not finite is recorded as."""
+    """Whether a value is how a number that is not finite is recorded."""
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _marked(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of an epoch that says whether its score is that of all held-out files."""
+    """Mark in an epoch's record whether its score covers all held-out files."""
     validation = record.get("validation")
     if not isinstance(validation, dict) or "score" not in validation:
         return dict(record)
@@ -195,7 +196,7 @@ def _column(columns: Columns, name: str) -> np.ndarray:
 
 
 def _about(path: Path) -> dict[str, Any]:
-    """What run.json says, or a checkpoint where it is damaged; without the file the records alone are diagnosed."""
+    """Read run.json, or a checkpoint's copy if it is damaged; without the file, only the records are diagnosed."""
     if not path.exists():
         return {}
     try:

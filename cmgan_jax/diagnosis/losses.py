@@ -1,8 +1,8 @@
-"""How the discriminator's losses are distributed: left out, small, ordinary.
+"""The distribution of the discriminator's losses: skipped updates, small losses and ordinary ones.
 
-The published code logs exactly 0 for an update that it leaves out. A loss of 0.000003 is no such thing: there the
-discriminator predicts its target. Printed with six decimals both can read 0.000000, so the rest of the losses has to
-tell which it was.
+The published code logs exactly 0 for an update that it skips. A loss of 0.000003 is something else: there the
+discriminator predicts its target. Printed with six decimals both can read 0.000000, so the other losses must show which
+it was.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ class Losses:
     """The discriminator's losses over some steps.
 
     Attributes:
-        count: losses seen; windows of steps where a run recorded means.
-        zero: share that is 0 as written; NaN if unknown, as all that follow.
-        small: share under the threshold, those that are 0 included.
-        small_of_made: share under the threshold among those that are not 0.
-        lowest: the smallest that is not 0.
-        highest: the largest.
-        quantiles: of those that are not 0, at `QUANTILES`; () if unknown.
-        zeros: whether what is written as 0 was left out: `unclear` where rounding may have made it.
+        count: number of losses; of windows of steps where a run recorded means.
+        zero: share that is printed as 0; NaN if unknown, as for all that follow.
+        small: share below the threshold, zeros included.
+        small_of_made: share below the threshold among the non-zero losses.
+        lowest: the smallest non-zero loss.
+        highest: the largest loss.
+        quantiles: quantiles of the non-zero losses at `QUANTILES`; () if unknown.
+        zeros: whether printed zeros are skipped updates; `unclear` where they may come from rounding.
     """
 
     count: int
@@ -43,7 +43,7 @@ class Losses:
     zeros: Zeros
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Convert to plain values for JSON."""
         return {
             "disc_loss_zero": self.zero,
             "disc_loss_under_1e-3": self.small,
@@ -57,12 +57,12 @@ class Losses:
 
 
 def losses_of(history: History, rows: np.ndarray | None = None, thresholds: Thresholds | None = None) -> Losses:
-    """Take stock of a history's discriminator losses.
+    """Summarise a history's discriminator losses.
 
     Args:
-        history: a run's or a log's.
-        rows: bool[n], the step records to look at; None: all.
-        thresholds: what counts as small.
+        history: the history of a run or a log.
+        rows: bool[n] selects step records; None selects all.
+        thresholds: define a small loss.
     """
     small = (thresholds or Thresholds()).small_loss
     if history.source.kind == "run":
@@ -90,20 +90,20 @@ def _of_values(history: History, values: np.ndarray, small: float) -> Losses:
 
 
 def _zeros(zero: int, made: np.ndarray, resolution: float) -> Zeros:
-    """Left out, if there are more zeros than the neighbouring decade makes likely to have been rounded to 0."""
+    """Zeros are skipped updates if there are more than rounding explains, given the neighbouring decade of losses."""
     if zero == 0:
         return "none"
     if resolution == 0:
         return "skipped"
-    # Losses spread over decades with one hump. Where it lies above 10 resolutions, the tail below half a resolution
-    # holds less than the decade above it; where it lies lower, rounding may have made any number of zeros.
+    # Losses spread over decades with one mode. If it lies above 10 resolutions, fewer losses lie below half a
+    # resolution than in the decade above; if it lies lower, rounding may have made any number of zeros.
     decade = int(np.sum(made < 10 * resolution))
     hump_above = made.size > 0 and float(np.median(made)) > 100 * resolution
     return "skipped" if zero > max(2 * decade, 1) and (hump_above or not made.size) else "unclear"
 
 
 def _of_windows(column: Callable[[str], np.ndarray]) -> Losses:
-    """Of a run: each record is the mean over a window or an epoch, and carries the shares itself."""
+    """Summarise the losses of a run, whose records are means over a window or an epoch and hold the shares."""
     means, made = column("discriminator_loss"), column("discriminator_update")
     zero, small = (_mean(column(f"discriminator_loss_{name}")) for name in ("zero", "small"))
     zero = zero if np.isfinite(zero) else 1 - _mean(made)
@@ -122,7 +122,7 @@ def _of_windows(column: Callable[[str], np.ndarray]) -> Losses:
 
 
 def failing_samples(skipped: float, batch: int) -> float:
-    """Share of failing samples that makes this share of batches hold at least one: 1 - (1 - skipped) ^ (1 / batch)."""
+    """Share of failing samples for which this share of batches has at least one: 1 - (1 - skipped) ^ (1 / batch)."""
     return float(1 - (1 - skipped) ** (1 / batch))
 
 

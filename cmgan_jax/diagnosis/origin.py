@@ -1,4 +1,4 @@
-"""Where a run or a checkpoint of ours is from: its recipe and what departs from it, code, data, devices, scores."""
+"""The origin of our runs and checkpoints: recipe and deviations from it, code, data, devices and scores."""
 
 import math
 from pathlib import Path
@@ -21,13 +21,13 @@ _SCORES = ("score", "pesq", "si_sdr", "loss", "scored", "files")
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Everything that is recorded of a run, or of one checkpoint, ready for JSON.
+    """Collect everything recorded about a run or a checkpoint, as plain values for JSON.
 
     Args:
-        path: a run folder, its `latest` or `best`, or one checkpoint, also one that was copied out of its run.
+        path: a run folder, its `latest` or `best`, or one checkpoint, which may have been copied out of its run.
 
     Raises:
-        UserError: nothing of the kind is there, or its record is damaged.
+        UserError: there is no such thing at the path, or its record is damaged.
     """
     run, checkpoint = locate(path)
     about = _read(checkpoint / "run" / "metadata") if checkpoint else read_about(run)
@@ -65,10 +65,10 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def locate(path: Path) -> tuple[Path, Path | None]:
-    """A run folder and a checkpoint out of what a person names; None: the run as a whole.
+    """Resolve a path to a run folder and a checkpoint; None instead of a checkpoint means the whole run.
 
     Raises:
-        UserError: neither is there.
+        UserError: the path has neither.
     """
     path = path.expanduser().resolve()
     if (path / "run").is_dir() and (path / "state").is_dir():
@@ -78,21 +78,20 @@ def locate(path: Path) -> tuple[Path, Path | None]:
     if (path / ABOUT).is_file():
         return path, None
     if steps := [path / kind / str(step) for kind in (LATEST, BEST) for step in steps_in(path / kind)[-1:]]:
-        return path, steps[0]  # a run whose run.json was lost
+        return path, steps[0]  # a run that lost its run.json
     hint = foreign.described_folder(path) or "Name a run folder, a checkpoint in it, or a weights file."
     raise UserError(f"{path}: no run, no checkpoint there. {hint}")
 
 
 def numbers_of(config: dict[str, Any]) -> dict[str, Any]:
-    """A config as `run.json` has it, by dotted path."""
+    """Flatten a config as in `run.json` to dotted paths."""
     return {name: _plain(value) for name, value in flat(config)}
 
 
 def differences(numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every number that is not that of the recipe and preset it started from: `recipe` and `here` by dotted path.
+    """Return every number that differs from its recipe and preset: values `recipe` and `here`, by dotted path.
 
-    A field that one side does not have is None there; where the recipe or the preset is unknown, all are compared with
-    the default ones.
+    A field that one side lacks is None there. If the recipe or the preset is unknown, the default ones are compared.
     """
     recipe, preset = (
         numbers.get(name) if numbers.get(name) in known else default
@@ -107,9 +106,9 @@ def differences(numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def likeness(numbers: dict[str, Any]) -> str:
-    """Whose training code the numbers are those of: `published_2022`, `published_head` or `ours`.
+    """Return which training code the numbers correspond to: `published_2022`, `published_head` or `ours`.
 
-    Sizes, seeds and lengths do not matter to it, only what the recipes decide.
+    Only fields that the recipes set are compared, not sizes, seeds and lengths.
     """
     decided = sorted({name for recipe in RECIPES.values() for name in recipe})
     for name in (OLD, HEAD):
@@ -120,7 +119,7 @@ def likeness(numbers: dict[str, Any]) -> str:
 
 
 def sentence(like: str, numbers: dict[str, Any], differing: dict[str, Any], provenance: dict[str, Any]) -> str:
-    """Whether it is from the old code or the new, in a sentence."""
+    """Say in a sentence whether a training is from the old code or the new."""
     if provenance.get("imported"):
         return (
             "Its weights are imported: unless this project exported the file, which code trained them it does not "
@@ -143,7 +142,7 @@ def sentence(like: str, numbers: dict[str, Any], differing: dict[str, Any], prov
 
 
 def _progress(run: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Steps, epochs, best and last scores: of a checkpoint as it was written, of a run by its records."""
+    """Collect steps, epochs, best and last scores: a checkpoint's at the time of writing, a run's from its records."""
     metric = Scale.of_run(about)
     position = about.get("position")
     if isinstance(position, dict):
@@ -166,7 +165,7 @@ def _progress(run: Path, about: dict[str, Any]) -> dict[str, Any]:
         | {name: value for name in _SCORES if math.isfinite(value := history.epoch(f"validation.{name}")[i])}
         for i, number in enumerate(history.epoch("epoch"))
     ]
-    # What `best` holds; a record may name an epoch whose checkpoint could not be written.
+    # The epoch that `best` holds; a record may name one whose checkpoint could not be written.
     kept = np.isin(history.epoch("step"), steps_in(run / BEST)[-1:]) if steps_in(run / BEST) else np.isfinite(scores)
     chosen = np.flatnonzero(kept & np.isfinite(scores))
     return {
@@ -184,7 +183,7 @@ def _latest(values: np.ndarray) -> float | None:
 
 
 def _scores(row: dict[str, Any], metric: Scale) -> dict[str, Any]:
-    """Numbers of an epoch; where the target metric is PESQ, its score is named so alone."""
+    """Collect an epoch's numbers; if the target metric is PESQ, its score is only listed under that name."""
     whole = ("epoch", "scored", "files")
     names = [name for name in ("epoch", *_SCORES) if name in row and (name != "score" or metric.name != PESQ.name)]
     return {name: int(row[name]) if name in whole else row[name] for name in names}

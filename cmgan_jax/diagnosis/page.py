@@ -1,4 +1,4 @@
-"""A diagnosis as one page that works from disk, with nothing to fetch."""
+"""A diagnosis as a self-contained HTML page that works from disk."""
 
 from collections.abc import Iterable
 from html import escape
@@ -19,8 +19,8 @@ def build(history: History, content: dict[str, Any]) -> str:
     """Make the page.
 
     Args:
-        history: for the curves.
-        content: of `report.document`, for everything else.
+        history: provides the curves.
+        content: the result of `report.document`, which provides everything else.
 
     Returns:
         HTML.
@@ -49,7 +49,7 @@ def _list(title: str, lines: Iterable[str]) -> str:
 
 
 def _charts(history: History) -> Iterable[str]:
-    """Curves of what is known: by epoch, then by step."""
+    """Yield charts of the known columns: by epoch, then by step."""
     at, metric = history.epoch("epoch"), history.metric
     epoch = Axis("epoch", whole=True)
 
@@ -57,7 +57,7 @@ def _charts(history: History) -> Iterable[str]:
         series = [
             Series(label.replace("_", " "), at, values, dots=at.size < 60)
             for label, name in named.items()
-            # A mean over some of the held-out files is no point of the curve.
+            # A mean over only some of the held-out files is left out of the curve.
             if np.isfinite(values := history.score if name == "validation.score" else history.epoch(name)).any()
         ]
         return line_chart(title, series, epoch, axis, about) if series else None

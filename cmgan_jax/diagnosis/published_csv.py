@@ -1,7 +1,7 @@
-"""CSV logs of trainers made of the published one.
+"""CSV logs of trainers derived from the published one.
 
-Steps: timestamp, epoch, step, gen_loss, disc_loss, lr_gen, lr_disc. Epochs: timestamp, epoch, train_gen_loss_avg,
-train_disc_loss_avg, test_gen_loss, test_disc_loss, test_pesq, lr_gen, lr_disc, is_best.
+Columns of step logs: timestamp, epoch, step, gen_loss, disc_loss, lr_gen, lr_disc. Columns of epoch logs: timestamp,
+epoch, train_gen_loss_avg, train_disc_loss_avg, test_gen_loss, test_disc_loss, test_pesq, lr_gen, lr_disc, is_best.
 """
 
 import csv
@@ -58,7 +58,7 @@ def parse_csv(text: str) -> Parsed | None:
         text: the whole file.
 
     Returns:
-        Its records, the later one where an epoch or a step comes twice; None where it is no such log.
+        Its records (the later one if an epoch or a step occurs twice); None if it is not such a log.
     """
     lines = [line for line in text.replace("\x00", "").splitlines(keepends=True) if line.strip()]
     header, delimiter = _header(lines)
@@ -69,8 +69,8 @@ def parse_csv(text: str) -> Parsed | None:
     for line in lines:
         fields = [field.strip() for field in next(csv.reader([line], delimiter=delimiter), [])]
         if [field.lower() for field in fields] == header:
-            continue  # once more, after a restart
-        # The last field of a cut line is cut itself; one that another follows is whole.
+            continue  # repeated after a restart
+        # The last field of a truncated line may be truncated itself; one that is followed by another is complete.
         ended = line.endswith(("\n", "\r"))
         row = dict(zip(names, fields if ended and len(fields) >= len(header) else fields[:-1], strict=False))
         row.pop("", None)
@@ -93,7 +93,7 @@ def parse_csv(text: str) -> Parsed | None:
 
 
 def _header(lines: list[str]) -> tuple[list[str] | None, str]:
-    """Names of the columns, and what separates them; without a header a log is known by its width and its times."""
+    """Return the columns' names and the separator; a log without header is recognised by its width and time stamps."""
     for line in lines[:1]:
         for delimiter in ",;\t":
             fields = [field.strip().strip('"').lower() for field in line.split(delimiter)]

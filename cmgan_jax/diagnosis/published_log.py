@@ -1,10 +1,10 @@
-"""The text log of the published PyTorch trainer and of what was made of it.
+"""Text logs of the published PyTorch trainer and of its derivatives.
 
     INFO:root:GPU: 0, Epoch 16, Step 1500, loss: 0.109, disc_loss: 0.000004
     INFO:root:GPU: 0, Generator loss: 0.1086, Discriminator loss: 0.0068
 
-The second kind names no epoch: it is that of the steps before it on the same device. Around these lines stand progress
-bars, warnings, other prefixes; lines of several processes interleave, and any may be torn.
+The second kind of line names no epoch: it belongs to that of the preceding steps on the same device. Logs also contain
+progress bars, warnings and other prefixes; lines of several processes interleave, and any may be torn.
 """
 
 import re
@@ -42,15 +42,15 @@ COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @dataclass
 class Parsed:
-    """Records of one file.
+    """The records of one log file.
 
     Attributes:
         steps: `epoch`, `step`, `device`, `generator_loss`, `discriminator_loss`.
-        epochs: `epoch`, `device`, and what is known of `validation.*`, `train.*`, `best`.
-        style: how discriminator losses are printed.
-        batch: crops a device and step, where the log tells.
-        torn: lines that begin like a record and are none.
-        runs: trainings that the file holds one after another.
+        epochs: `epoch`, `device`, and the known ones of `validation.*`, `train.*`, `best`.
+        style: print format of discriminator losses.
+        batch: crops per device and step, if the log tells.
+        torn: number of lines that begin like a record but are not complete.
+        runs: number of consecutive trainings in the file.
     """
 
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Parsed:
 
 @dataclass
 class _Run:
-    """One training while it is read: where each device stands."""
+    """One training while its log is read: the current position of each device."""
 
     steps: dict[tuple[str, int, int], dict[str, Any]] = field(default_factory=dict)
     epochs: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class _Run:
         return len(self.steps) + len(self.epochs)
 
     def current(self, device: str) -> int:
-        """The epoch that a device is in; of a device that has logged no step, the furthest of any."""
+        """Return a device's current epoch; for a device without logged steps, the latest of any device."""
         return self.last.get(device, max(self.last.values(), default=-1))
 
     def test(self, device: str, epoch: int | None, values: dict[str, Any]) -> None:
@@ -83,9 +83,9 @@ class _Run:
             epoch = max(self.current(device), 0)
             done = self.tested.get(device, -1)
             if epoch <= done and self.epochs[device, done].items() >= values.items():
-                return  # the same line once more, from a second handler
+                return  # the same line again, from a second log handler
             if epoch <= done:
-                epoch = done + 1  # an epoch so short that no step of it was logged
+                epoch = done + 1  # an epoch so short that none of its steps was logged
         self.tested[device] = epoch
         self.epochs.setdefault((device, epoch), {"device": device, "epoch": epoch}).update(values)
 
@@ -97,7 +97,7 @@ def parse_log(text: str) -> Parsed:
         text: the whole file.
 
     Returns:
-        Its records; empty where it is no such log. Of several trainings one after another, the longest.
+        Its records; empty if it is not such a log. Of several consecutive trainings, the longest is taken.
     """
     text = COLOURS.sub("", text.replace("\x00", ""))
     lines = text.splitlines(keepends=True)
@@ -128,7 +128,7 @@ def parse_log(text: str) -> Parsed:
 
 def _take_step(runs: list[_Run], match: re.Match[str]) -> None:
     run, device = runs[-1], match["device"] or ""
-    # A line whose epoch was lost stands in that of the line before.
+    # A line whose epoch was lost gets that of the line before.
     epoch = int(match["epoch"]) if match["epoch"] else max(run.current(device), 0)
     if epoch < run.last.get(device, epoch) and epoch <= run.first[device]:
         run = _Run()
@@ -146,7 +146,7 @@ def _take_step(runs: list[_Run], match: re.Match[str]) -> None:
 
 
 def _take_other(run: _Run, line: str, heading: int | None) -> tuple[int | None, int]:
-    """Take in a line that holds no step; the epoch that a heading names, and how many records were found."""
+    """Parse a line that is not a step; return the epoch that a heading names, and how many records were found."""
     taken = 0
     named = HEADING.search(line)
     if "summary" in line.lower() and named:
@@ -178,5 +178,5 @@ def _take_other(run: _Run, line: str, heading: int | None) -> tuple[int | None, 
 
 
 def _closed(match: re.Match[str], line: str) -> bool:
-    """Whether something stands after a record, so that its last number is not cut off by the end of the file."""
+    """Whether something follows a record, so that its last number is not truncated by the end of the file."""
     return match.end() < len(line) and not re.match(r"[\w.]", line[match.end() :])

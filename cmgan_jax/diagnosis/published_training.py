@@ -1,4 +1,4 @@
-"""Logs of the published trainer, one file or many, as one history."""
+"""Logs of the published trainer, in one or more files, combined into one history."""
 
 import math
 import zlib
@@ -15,11 +15,11 @@ from cmgan_jax.errors import UserError
 from cmgan_jax.system.inputs import TooLargeError, gunzip, read_limited
 
 SUFFIXES = (".log", ".txt", ".out", ".err", ".csv", ".gz", "")
-"""Files of a folder that are looked into."""
+"""Suffixes of the files in a folder that are searched for logs."""
 _LOSSES = ("generator_loss", "discriminator_loss")
 _LARGEST = 64 * 2**20
 LARGEST_TEXT = 256 << 20
-"""Bytes that a log may have, unpacked: ten times those of the longest training that was published."""
+"""Maximum size of an unpacked log in bytes: ten times that of the longest training published."""
 _PESQ = (0.5, 5.0)
 
 
@@ -27,10 +27,10 @@ def read_history(paths: Sequence[Path]) -> History:
     """Read a run of this project, or logs of the published trainer.
 
     Args:
-        paths: one run folder, or log files and folders of them, which belong to one training.
+        paths: one run folder, or log files and folders of log files, all of one training.
 
     Raises:
-        UserError: nothing of the kind is there, or it cannot be read.
+        UserError: there is neither, or it cannot be read.
     """
     for path in paths:
         if not path.exists():
@@ -43,10 +43,10 @@ def read_history(paths: Sequence[Path]) -> History:
 
 
 def read_logs(paths: Sequence[Path]) -> History:
-    """Read log files, and those in folders, as one history.
+    """Read log files and folders of log files as one history.
 
     Raises:
-        UserError: none of them holds a line that is known.
+        UserError: none of them has a line in a known format.
     """
     files = list(dict.fromkeys(file for path in paths for file in _files(path)))
     parsed = {file: found for file in files if (found := parse(read_text(file))).steps or found.epochs}
@@ -61,15 +61,15 @@ def read_logs(paths: Sequence[Path]) -> History:
 
 
 def parse(text: str) -> Parsed:
-    """The records of a log, CSV or text."""
+    """Parse a log, CSV or text."""
     return parse_csv(text) or parse_log(text)
 
 
 def read_text(path: Path) -> str:
-    """A text file, gzipped or not, in whatever encoding its first bytes tell; what cannot be decoded is replaced.
+    """Read a text file, gzipped or not, in the encoding that its first bytes tell; invalid bytes are replaced.
 
     Raises:
-        UserError: it is compressed and damaged from its beginning, or larger than any log.
+        UserError: the file is compressed but damaged from its beginning, or larger than any log.
     """
     try:
         content = read_limited(path, LARGEST_TEXT)
@@ -88,13 +88,13 @@ def read_text(path: Path) -> str:
 
 
 def merge(parsed: dict[Path, Parsed]) -> History:
-    """Join the records of files that belong to one training."""
+    """Combine the records of files that belong to one training."""
     steps = _steps(parsed)
     epochs = _epochs(parsed, steps)
     notes = _notes(parsed, steps, epochs)
     for row in epochs:
         if "validation.pesq" in row:
-            # The published trainer has one target metric.
+            # The published trainer has only one target metric.
             row["validation.score"] = row["validation.pesq"] = _plausible(row["validation.pesq"])
     batch = next((found.batch for found in parsed.values() if found.batch), None)
     source = Source(
@@ -117,7 +117,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _steps(parsed: dict[Path, Parsed]) -> list[dict[str, Any]]:
-    """Step records in order; one that a text log and a CSV log both have counts once."""
+    """Merge step records in order; a step in both a text log and a CSV log counts once."""
     seen: dict[tuple[Any, ...], Path] = {}
     rows = []
     for path, found in parsed.items():
@@ -129,12 +129,12 @@ def _steps(parsed: dict[Path, Parsed]) -> list[dict[str, Any]]:
 
 
 def _epochs(parsed: dict[Path, Parsed], steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """An epoch record for each epoch that any file names: means over devices, CSV logs before text logs."""
+    """Merge epoch records: one per epoch, with means over devices, CSV logs before text logs."""
     numbers = sorted({row["epoch"] for row in steps} | {row["epoch"] for f in parsed.values() for row in f.epochs})
     merged = []
     for number in numbers:
         rows = [row for found in parsed.values() for row in found.epochs if row["epoch"] == number]
-        # What rank 0 says of itself without naming a device, its own line says too.
+        # Rank 0's summary without a device name repeats what its own line says.
         devices = [row for row in rows if row["device"] != ""] or rows
         merged_row: dict[str, Any] = {"epoch": float(number)}
         for name in dict.fromkeys(name for row in rows for name in row if name not in ("epoch", "device")):
@@ -149,7 +149,7 @@ def _epochs(parsed: dict[Path, Parsed], steps: list[dict[str, Any]]) -> list[dic
 
 
 def _plausible(pesq: float) -> float:
-    """PESQ, or NaN for what cannot be one: some trainers write 0 where nothing could be scored."""
+    """Return PESQ, or NaN for an impossible value: some trainers write 0 if nothing could be scored."""
     return pesq if _PESQ[0] < pesq < _PESQ[1] else math.nan
 
 

@@ -1,4 +1,4 @@
-"""A diagnosis as one document: findings, shares, epochs, evidence. Terminal, JSON and page show this alone."""
+"""A diagnosis as one document: findings, shares, epochs and evidence. Terminal, JSON and page show only this."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from cmgan_jax.metrics.protocol import PESQ
 from cmgan_jax.system.outputs import plain
 
 BATCHES = (1, 2, 4, 8, 16)
-"""Batches for which a share of skipped updates is turned into one of failing samples."""
+"""Batch sizes for which a share of skipped updates is converted to a share of failing samples."""
 
 _OF_EPOCH = {
     "generator_loss": "train.generator_loss",
@@ -26,7 +26,7 @@ _OF_STEPS = {"updates_made": "discriminator_update", "valid_share": "valid_share
 
 
 def document(history: History) -> dict[str, Any]:
-    """Everything that is said of a history, ready for JSON.
+    """Diagnose a history; the result is made of plain values for JSON.
 
     Returns:
         `findings`, `shares`, `failing_samples_if_batch`, `epochs`, `published_defects`, `cannot_tell`, `source`.
@@ -57,12 +57,12 @@ def document(history: History) -> dict[str, Any]:
 
 
 def collapsed(content: dict[str, Any]) -> bool:
-    """Whether a document names a collapse."""
+    """Whether a document reports a collapse."""
     return any(CODES[finding["code"]].level == "collapse" for finding in content["findings"])
 
 
 def epochs(history: History) -> list[dict[str, Any]]:
-    """A row for each epoch: how its discriminator losses are distributed, and how it was validated."""
+    """Make a row for each epoch: the distribution of its discriminator losses, and its validation."""
     at, of_steps = history.epoch("epoch"), history.step("epoch")
     numbers = np.unique(np.concatenate([at, of_steps]))
     return [_row(history, number) for number in numbers[np.isfinite(numbers)]]
@@ -84,7 +84,7 @@ def _row(history: History, number: float) -> dict[str, Any]:
     chosen = history.epoch("epoch") == number
     row |= {name: _mean(history.epoch(column)[chosen]) for name, column in _OF_EPOCH.items()}
     scored, files = (_mean(history.epoch(f"validation.{name}")[chosen]) for name in ("scored", "files"))
-    # Of every file is what is expected, and no news.
+    # A complete score is expected, and not reported.
     name = "pesq" if history.metric.name == PESQ.name else "score"
     return row | {name: _mean(history.score[chosen]), "files_scored": scored / files if scored < files else math.nan}
 

@@ -1,4 +1,4 @@
-"""The rules: each looks at a history and says what it found, or nothing. Codes and thresholds are in `finding`."""
+"""The rules: each examines a history and returns a finding, or None. Codes and thresholds are in `finding`."""
 
 from collections.abc import Callable
 
@@ -21,12 +21,12 @@ def apply_rules(history: History, thresholds: Thresholds | None = None) -> tuple
     """Apply every rule.
 
     Args:
-        history: what was recorded so far.
-        thresholds: the values to compare with; None: the documented ones.
+        history: the records so far.
+        thresholds: thresholds of the rules; None uses the documented ones.
 
     Returns:
-        What was found, gravest first; `too_little_data` joins or stands for it where records are few; `healthy` alone
-        if nothing was found.
+        The findings, most severe first. If records are few, `too_little_data` is added; if there are no findings,
+        `healthy` is the only one.
     """
     t = thresholds or Thresholds()
     found = [finding for rule in RULES if (finding := rule(history, t))]
@@ -36,7 +36,7 @@ def apply_rules(history: History, thresholds: Thresholds | None = None) -> tuple
 
 
 def too_little_data(history: History, t: Thresholds) -> Finding | None:
-    """Whether there is enough to say that nothing is wrong."""
+    """Report if there are too few records to say that nothing is wrong."""
     losses, epochs = losses_of(history).count, known_scores(history)[1].size
     if (losses >= t.fewest_losses and not is_early(history, t)) or epochs >= t.fewest_epochs:
         return None
@@ -54,7 +54,7 @@ def too_little_data(history: History, t: Thresholds) -> Finding | None:
 
 
 def healthy(history: History) -> Finding:
-    """What is said when no rule found anything, with what it does not cover."""
+    """Report that no rule found anything, and what the rules do not cover."""
     epochs, scores = known_scores(history)
     label = history.metric.label
     if not scores.size:

@@ -1,4 +1,4 @@
-"""A diagnosis on the terminal: findings first, in words; then how the losses are distributed, by epoch; then limits."""
+"""A diagnosis on the terminal: first the findings, then the losses' distribution by epoch, then the limits."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ STANDS = {
     "off": "not in this run",
 }
 MOST_EPOCHS = 40
-"""Epochs that the table shows; of more, the first and the last."""
+"""Maximum number of epochs in the table; of more, the first and the last are shown."""
 _UNKNOWN = "–"
 
 
 def show(content: dict[str, Any], console: Console) -> None:
-    """Print a document of `report.document`."""
+    """Print the result of `report.document`."""
     for finding in content["findings"]:
         colour = COLOURS[CODES[finding["code"]].level]
         console.print(f"[{colour}]{finding['code']}[/]")
@@ -48,7 +48,7 @@ def show(content: dict[str, Any], console: Console) -> None:
 
 
 def sentences(content: dict[str, Any]) -> list[str]:
-    """The shares in words."""
+    """Describe the shares in sentences."""
     shares, failing = content["shares"], content["failing_samples_if_batch"]
     if not shares["disc_loss_count"]:
         return ["No discriminator loss of a step is recorded."]
@@ -79,12 +79,12 @@ def sentences(content: dict[str, Any]) -> list[str]:
 
 
 def share(value: float | None) -> str:
-    """A share in percent."""
+    """Format a share in percent."""
     return _UNKNOWN if value is None else f"{value:.1%}"
 
 
 def columns(content: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Columns of the table of epochs that hold anything: key, heading, format."""
+    """Return the non-empty columns of the table of epochs: key, heading, format."""
     possible = (
         ("disc_losses", "losses", "d"),
         ("zero", "exactly 0", ".1%"),
@@ -107,12 +107,12 @@ def columns(content: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def cell(value: float | None, form: str) -> str:
-    """A number in its column's format."""
+    """Format a number as its column requires."""
     return _UNKNOWN if value is None else format(value, form)
 
 
 def finding_line(finding: dict[str, str]) -> str:
-    """Where the records stand to a defect of the published code."""
+    """Format the evidence on one defect of the published code."""
     return f"{STANDS[finding['stand']]}: {finding['defect']}: {finding['text']}"
 
 

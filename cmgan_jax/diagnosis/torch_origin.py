@@ -1,6 +1,6 @@
-"""What can be known of a file of weights: which network, how large, how many batches.
+"""Information in a file of weights: the network, its sizes, and the number of training batches.
 
-By which code it was trained only a file tells that this project exported.
+Only files exported by this project tell which code trained them.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ from cmgan_jax.interop.weights_file import WeightsFile, read_weights_file
 from cmgan_jax.recipes import to_dict
 
 FILES = 11_572
-"""Training files of VoiceBank+DEMAND."""
+"""Number of training files of VoiceBank+DEMAND."""
 UNTOLD = "not told; those of the published code are assumed"
 BATCH = 4
-"""Crops of a device and step in the published code."""
+"""Crops per device and step in the published code."""
 _NAME = re.compile(r"CMGAN_epoch_(\d+)_(?:loss_)?(\d\.\d+)")
 _MENTIONED = ("epoch", "gen_loss", "pesq_score", "best_loss")
 
 
 def describe_torch(path: Path) -> dict[str, Any]:
-    """Everything that a file of weights tells, ready for JSON.
+    """Describe a file of weights, as plain values for JSON.
 
     Args:
         path: a file of PyTorch or of safetensors.
@@ -68,7 +68,7 @@ def describe_torch(path: Path) -> dict[str, Any]:
 
 
 def _recorded(file: WeightsFile) -> dict[str, Any]:
-    """What this project noted in a file that it exported."""
+    """Return the record that this project stored in a file that it exported."""
     values = origin.numbers_of(file.note["config"])
     like, differing = origin.likeness(values), origin.differences(values)
     return {
@@ -84,7 +84,7 @@ def _recorded(file: WeightsFile) -> dict[str, Any]:
 
 
 def _network(path: Path, file: WeightsFile) -> tuple[str, dict[str, Any], int | None]:
-    """Which network a file holds; of one with both the generator, which is what people ask about."""
+    """Return which network a file holds; of a file with both the generator, which is what users ask about."""
     content, config = file.content, file.config or Config()
     try:
         sizes, variables = generator_from_torch(content, config.generator)

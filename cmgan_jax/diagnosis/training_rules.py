@@ -1,4 +1,4 @@
-"""Rules on what the steps say: updates, targets, scores, level, time."""
+"""Rules on step records: updates, targets, scores, level and waiting times."""
 
 import numpy as np
 
@@ -13,14 +13,14 @@ POLICY = "targets.policy"
 
 
 def _few(losses: int, history: History, t: Thresholds) -> bool:
-    """Whether there are too few losses to speak of their distribution; a run's records are means over many steps."""
+    """Whether there are too few losses for a distribution; a run's records are means over many steps."""
     if history.source.kind == "run":
         return not losses or (losses < t.fewest_losses and is_early(history, t))
     return losses < t.fewest_losses
 
 
 def skipped_updates(history: History, t: Thresholds) -> Finding | None:
-    """Discriminator updates were left out."""
+    """Report skipped discriminator updates."""
     losses = losses_of(history, thresholds=t)
     if _few(losses.count, history, t) or losses.zeros != "skipped" or losses.zero < t.skipped_share:
         return None
@@ -41,7 +41,7 @@ def skipped_updates(history: History, t: Thresholds) -> Finding | None:
 
 
 def discriminator_converged(history: History, t: Thresholds) -> Finding | None:
-    """Many losses are small, but are no skipped updates."""
+    """Report many small discriminator losses that are not skipped updates."""
     place = np.arange(len(history.step("discriminator_loss")))
     late = place >= len(place) - -(-len(place) // 3)
     whole, last = (losses_of(history, rows, t) for rows in (None, late))
@@ -70,12 +70,12 @@ def discriminator_converged(history: History, t: Thresholds) -> Finding | None:
 
 
 def targets_constant(history: History, t: Thresholds) -> Finding | None:
-    """The targets of a batch do not differ."""
+    """Report that the targets within a batch do not differ."""
     spread = last_third(history, "target_spread")
     if not spread < t.constant_spread or history.source.settings.get("batch") == 1:
         return None
     policy = history.source.settings.get(POLICY)
-    # A generator that has learnt nothing yet gives every crop the lowest score.
+    # An untrained generator gives every crop the lowest score.
     if is_early(history, t) and policy != "batch_mean":
         return None
     why = "batch-mean policy" if policy == "batch_mean" else "every crop of a batch has the same target"
@@ -83,7 +83,7 @@ def targets_constant(history: History, t: Thresholds) -> Finding | None:
 
 
 def scores_failing(history: History, t: Thresholds) -> Finding | None:
-    """Scores fail on training crops, or on held-out files."""
+    """Report failing scores of training crops or of held-out files."""
     said = [text for text in (_crops_failing(history, t), _files_failing(history)) if text]
     return Finding("scores_failing", "; ".join(said)) if said else None
 
@@ -97,7 +97,7 @@ def _crops_failing(history: History, t: Thresholds) -> str:
     if known.size:
         share = 1 - float(np.mean(known))
     else:
-        # Where the share is not recorded, the counts tell it.
+        # If the share is not recorded, it is computed from the counts.
         scores = steps_made(history) * history.source.settings.get("batch", 0)
         share = failed / scores if scores else 0.0
         if failed and not scores:
@@ -109,7 +109,7 @@ def _crops_failing(history: History, t: Thresholds) -> str:
 
 
 def _reasons(history: History) -> dict[str, int]:
-    """Failed scores of training crops by reason: of the step records, or of the epochs' where those have none."""
+    """Count failed scores of training crops by reason, from the step records, or from the epochs' without those."""
     for columns, prefix in ((history.steps, "failures."), (history.epochs, "train.failures.")):
         counts = {
             name.removeprefix(prefix): int(np.nansum(values))
@@ -142,7 +142,7 @@ def _files_failing(history: History) -> str:
 
 
 def output_level(history: History, t: Thresholds) -> Finding | None:
-    """The output is too quiet or too loud."""
+    """Report output that is too quiet or too loud."""
     level = last_third(history, "level_db")
     if is_early(history, t) or not abs(level) > t.level_db:
         return None
@@ -152,7 +152,7 @@ def output_level(history: History, t: Thresholds) -> Finding | None:
 
 
 def adversarial_dominates(history: History, t: Thresholds) -> Finding | None:
-    """Most of the generator's gradient comes from the discriminator."""
+    """Report that most of the generator's gradient comes from the discriminator."""
     share = last_third(history, "adversarial_share")
     if not share > t.dominant_share:
         return None
@@ -171,7 +171,7 @@ _ROUNDING = 1e-6
 
 
 def non_finite(history: History, t: Thresholds) -> Finding | None:
-    """Losses that are not finite, or updates left out because their gradient was not, of either network."""
+    """Report losses that are not finite, or updates of either network skipped because their gradient was not."""
     said = []
     if steps := _steps_not_finite(history):
         said.append(f"{steps} steps had a loss or a gradient that is not finite, and made no update")
@@ -184,7 +184,7 @@ def non_finite(history: History, t: Thresholds) -> Finding | None:
     for name, words in _OF_EPOCHS.items():
         lost = history.epoch(f"not_finite.{name}") > 0
         if name == "validation.si_sdr":
-            # Of no file there is none.
+            # Without validation files there is no SI-SDR.
             lost &= history.epoch("validation.files") != 0
         if lost.any():
             numbers = join_ranges(map(int, history.epoch("epoch")[lost]))
@@ -193,9 +193,9 @@ def non_finite(history: History, t: Thresholds) -> Finding | None:
 
 
 def _steps_not_finite(history: History) -> int:
-    """Steps so far; the record of a step or of an epoch holds their number from the beginning on."""
+    """Count steps that were not finite; each record holds the number since the start."""
     counted = np.concatenate([history.step("not_finite"), history.epoch("train.not_finite")])
-    # As an earlier revision recorded them, of each window.
+    # Earlier versions recorded the number for each window.
     windows = np.nansum(history.trained("nonfinite_count"))
     return int(max(np.nanmax(counted) if np.isfinite(counted).any() else 0, windows))
 
@@ -208,10 +208,10 @@ def _left_out(history: History) -> float:
 
 
 def _left_out_unskipped(history: History) -> float:
-    """Share of the discriminator's updates that were not made, but for those that the policy skipped.
+    """Share of the discriminator's updates that were not made, except those that the policy skipped.
 
-    A skipped update is recorded with a loss of exactly 0. Without that share (records of an early revision) all count
-    as skipped, unless the policy skips none.
+    A skipped update is recorded with a loss of exactly 0. If that share is missing (records of an early revision), all
+    count as skipped, unless the policy never skips.
     """
     names = ("discriminator_update", "discriminator_loss_zero")
     made, zero = map(history.step, names)
@@ -224,7 +224,7 @@ def _left_out_unskipped(history: History) -> float:
 
 
 def _losses_not_finite(history: History) -> str:
-    """Losses of single steps, as logs and some records have them."""
+    """Describe non-finite losses of single steps, which logs and some records have."""
     lost = {name: np.nan_to_num(history.step(f"not_finite.{name}")) for name in _LOSSES}
     listed = [f"{of.sum():.0f} of the {name.removesuffix('_loss')}'s" for name, of in lost.items() if of.any()]
     if not listed:
@@ -235,7 +235,7 @@ def _losses_not_finite(history: History) -> str:
 
 
 def pesq_wait(history: History, t: Thresholds) -> Finding | None:
-    """Steps wait for scores."""
+    """Report that steps wait for scores."""
     waited, step = last_third(history, "score_wait_ms"), last_third(history, "step_ms")
     if not waited > t.pesq_wait_share * step:
         return None
@@ -247,7 +247,7 @@ def pesq_wait(history: History, t: Thresholds) -> Finding | None:
 
 
 def data_wait(history: History, t: Thresholds) -> Finding | None:
-    """Steps wait for data."""
+    """Report that steps wait for data."""
     waited, step = last_third(history, "data_wait_ms"), last_third(history, "step_ms")
     if not waited > t.data_wait_share * step:
         return None

@@ -1,27 +1,27 @@
-"""A validation curve's fall below its best, and the noise that it must be told from."""
+"""The fall of a validation curve below its best, compared with the noise."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 SPAN = 3
-"""Neighbouring epochs that a best is the mean of: a single lucky epoch is no best."""
+"""Number of neighbouring epochs that a best is the mean of, as a single epoch may be lucky."""
 
 
 @dataclass(frozen=True)
 class Fall:
-    """How far a curve that should rise lies below its best at its end.
+    """The difference between the best and the end of a curve that should rise.
 
     Attributes:
-        span: epochs at the end whose mean is compared.
-        drop: best mean of `SPAN` neighbouring epochs, less that mean; negative where the end is the best.
+        span: number of epochs at the end whose mean is compared.
+        drop: best mean of `SPAN` neighbouring epochs minus the mean at the end; negative if the end is the best.
         noise: standard deviation of a single epoch's noise.
         best: the best single value among those epochs.
-        best_at: its place in the curve.
-        since: place of the first value after it from which on all lie in the lower half of the drop.
+        best_at: index of that value in the curve.
+        since: index of the first value after it from which on all values lie in the lower half of the drop.
         last: the last value.
-        lowest: the lowest value since.
-        highest: the highest value since.
+        lowest: the lowest value from there on.
+        highest: the highest value from there on.
     """
 
     span: int
@@ -36,10 +36,10 @@ class Fall:
 
 
 def noise_of(values: np.ndarray) -> float:
-    """Standard deviation of the noise of a single epoch, robust against a trend and against one step.
+    """Estimate the standard deviation of a single epoch's noise, robust to a trend and to a single jump.
 
-    The median distance of a value from the mean of its neighbours, scaled as for a normal distribution; 0 for fewer
-    than 3 values.
+    It is the median distance of a value from the mean of its neighbours, scaled as for a normal distribution; 0 for
+    fewer than 3 values.
     """
     if values.size < 3:
         return 0.0
@@ -51,11 +51,11 @@ def fall_of(values: np.ndarray, span: int = SPAN) -> Fall | None:
     """Compare a curve's end with its best.
 
     Args:
-        values: float[m], finite, one an epoch; higher is better.
-        span: epochs at the end.
+        values: float[m], finite, one per epoch; higher is better.
+        span: number of epochs at the end.
 
     Returns:
-        The fall, or None where the curve is too short to have a best before its end.
+        The fall, or None if the curve is too short to have a best before its end.
     """
     before = values[: values.size - span]
     if before.size < 2:
@@ -72,7 +72,8 @@ def fall_of(values: np.ndarray, span: int = SPAN) -> Fall | None:
     return Fall(
         span=span,
         drop=drop,
-        # Up to the best, and at least half of what is there: a training that collapsed is no measure of a healthy one.
+        # The noise is that of the values up to the best, and at least half of all: a collapsed training has other
+        # noise.
         noise=noise_of(values[: max(first + width, values.size // 2)]),
         best=float(values[best_at]),
         best_at=best_at,
@@ -84,11 +85,11 @@ def fall_of(values: np.ndarray, span: int = SPAN) -> Fall | None:
 
 
 def deepest(values: np.ndarray, drops: tuple[float, ...], noises: tuple[float, ...]) -> Fall | None:
-    """The fall over the longest span whose drop exceeds both its thresholds, or None.
+    """Return the fall over the longest span whose drop exceeds both thresholds, or None.
 
     Args:
         values: float[m], finite.
-        drops: least drop for the mean of the last 1, 2, … values.
+        drops: minimum drop for the mean of the last 1, 2, … values.
         noises: the same in standard deviations of the noise.
     """
     for span in range(len(drops), 0, -1):

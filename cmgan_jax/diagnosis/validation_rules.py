@@ -1,6 +1,6 @@
-"""Rules on what validation says: the target metric, loss, and the discriminator's judgement of held-out files.
+"""Rules on validation: the target metric, the loss, and the discriminator's predictions for held-out files.
 
-Thresholds in MOS are those of PESQ; another metric has the same share of its range.
+Thresholds in MOS are for PESQ; for another metric they are scaled to the same share of its range.
 """
 
 import numpy as np
@@ -14,25 +14,25 @@ NEW_LOW = "since epoch {} it lies between {:.2f} and {:.2f}"
 
 
 def known_scores(history: History) -> tuple[np.ndarray, np.ndarray]:
-    """Epoch numbers and validation scores of the epochs in which all held-out files were scored."""
+    """Return epoch numbers and validation scores of the epochs in which all held-out files were scored."""
     scores = history.score
     known = np.isfinite(scores)
     return history.epoch("epoch")[known], scores[known]
 
 
 def in_units(history: History, mos: float) -> float:
-    """A threshold in MOS of PESQ as a difference of the target metric: the same share of its range."""
+    """Convert a threshold from MOS of PESQ to the target metric: the same share of its range."""
     return mos * (history.metric.span / PESQ.span)
 
 
 def _deepest(history: History, t: Thresholds) -> Fall | None:
-    """The fall of the target metric, oriented so that higher is better."""
+    """Return the fall of the target metric, oriented so that higher is better."""
     drops = tuple(in_units(history, drop) for drop in t.collapse_drops)
     return deepest(history.metric.oriented(known_scores(history)[1]), drops, t.collapse_noises)
 
 
 def pesq_collapse(history: History, t: Thresholds) -> Finding | None:
-    """The target metric, PESQ by default, got worse in validation and stayed so."""
+    """Report that the target metric, by default PESQ, got worse in validation and stayed so."""
     epochs, scores = known_scores(history)
     fall, metric = _deepest(history, t), history.metric
     if fall is None:
@@ -50,7 +50,7 @@ def pesq_collapse(history: History, t: Thresholds) -> Finding | None:
 
 
 def loss_pesq_divergence(history: History, t: Thresholds) -> Finding | None:
-    """The target metric got worse in validation while the loss fell."""
+    """Report that the target metric got worse in validation while the loss fell."""
     epochs, scores = known_scores(history)
     metric = history.metric
     fall = _deepest(history, t) or _divergence(history, t)
@@ -83,7 +83,7 @@ def _divergence(history: History, t: Thresholds) -> Fall | None:
 
 
 def _change(history: History, name: str, best: float, span: int) -> tuple[float, float] | None:
-    """Means of a loss over the epochs around the best, and over the last."""
+    """Return means of a loss over the epochs around the best, and over the last epochs."""
     epochs, loss = history.epoch("epoch"), history.epoch(name)
     before = loss[np.abs(epochs - best) <= SPAN // 2]
     before, after = (part[np.isfinite(part)] for part in (before, loss[-span:]))
@@ -91,7 +91,7 @@ def _change(history: History, name: str, best: float, span: int) -> tuple[float,
 
 
 def loss_collapse(history: History, t: Thresholds) -> Finding | None:
-    """The loss rose to a multiple of its lowest and stayed there."""
+    """Report that the loss rose to a multiple of its minimum and stayed there."""
     label, rise = _rise(history, t)
     if rise is None or rise.drop < t.collapsed_loss * abs(rise.best):
         return None
@@ -99,7 +99,7 @@ def loss_collapse(history: History, t: Thresholds) -> Finding | None:
 
 
 def validation_loss_rising(history: History, t: Thresholds) -> Finding | None:
-    """The loss lies well above its lowest, but is no multiple of it."""
+    """Report that the loss is well above its minimum, but not a multiple of it."""
     label, rise = _rise(history, t)
     if rise is None or rise.drop >= t.collapsed_loss * abs(rise.best):
         return None
@@ -107,7 +107,7 @@ def validation_loss_rising(history: History, t: Thresholds) -> Finding | None:
 
 
 def _rise(history: History, t: Thresholds) -> tuple[str, Fall | None]:
-    """The validation loss's rise, or the training loss's where there is no validation."""
+    """Return the rise of the validation loss, or of the training loss without validation."""
     name = "validation.loss" if np.isfinite(history.epoch("validation.loss")).any() else "train.generator_loss"
     loss = history.epoch(name)
     fall = fall_of(-loss[np.isfinite(loss)])
@@ -127,7 +127,7 @@ def _risen(history: History, name: str, rise: Fall) -> str:
 
 
 def discriminator_uninformative(history: History, t: Thresholds) -> Finding | None:
-    """The discriminator's order of estimates is not that of the target metric."""
+    """Report that the discriminator does not rank estimates as the target metric does."""
     metric = history.metric.label
     value, where = recent(history, "validation.rank_correlation", "rank_correlation")
     if is_early(history, t):
@@ -148,7 +148,7 @@ def discriminator_uninformative(history: History, t: Thresholds) -> Finding | No
 
 
 def _without_order(history: History) -> str:
-    """Where no rank correlation could be computed though there were predictions; "" where one could."""
+    """Say where predictions have no computable rank correlation; "" where they have one."""
     known = np.flatnonzero(np.isfinite(history.epoch("validation.calibration_error")))[-SPAN:]
     if known.size:
         lost = history.epoch("not_finite.validation.rank_correlation")[known] > 0
@@ -158,7 +158,7 @@ def _without_order(history: History) -> str:
 
 
 def worse_than_noisy(history: History, t: Thresholds) -> Finding | None:
-    """The enhanced files score worse than the noisy ones."""
+    """Report that the enhanced files score worse than the noisy ones."""
     scores, noisy, metric = history.score, history.epoch("noisy.score"), history.metric
     both = np.flatnonzero(np.isfinite(scores) & np.isfinite(noisy))[-SPAN:]
     if (
@@ -175,7 +175,7 @@ def worse_than_noisy(history: History, t: Thresholds) -> Finding | None:
 
 
 def discriminator_miscalibrated(history: History, t: Thresholds) -> Finding | None:
-    """Predicted scores are far from true ones, or the score of clean speech from 1."""
+    """Report that predicted scores are far from true ones, or the prediction for clean speech far from 1."""
     metric = history.metric
     value, where = recent(history, "validation.calibration_error", "calibration_error")
     clean = last_third(history, "clean_score")
@@ -199,18 +199,18 @@ def discriminator_miscalibrated(history: History, t: Thresholds) -> Finding | No
 
 
 def steps_made(history: History) -> float:
-    """Steps behind the last record."""
+    """Number of steps behind the last record."""
     known = [steps[np.isfinite(steps)] for steps in (history.step("step"), history.epoch("step"))]
     return float(max((steps.max() for steps in known if steps.size), default=0.0))
 
 
 def is_early(history: History, t: Thresholds) -> bool:
-    """Whether a run has hardly begun: what it does then is no sign of anything."""
+    """Whether a run has hardly begun, so that its behaviour is not yet a symptom."""
     return history.source.kind == "run" and steps_made(history) < t.fewest_steps
 
 
 def recent(history: History, validated: str, stepped: str) -> tuple[float, str]:
-    """The mean of the last validations, or of the last third of the steps where there were none; and which it is."""
+    """Return the mean of the last validations, or of the last third of the steps without any; and which it is."""
     epochs = history.epoch(validated)
     if np.isfinite(epochs).any():
         known = epochs[np.isfinite(epochs)][-SPAN:]
@@ -220,7 +220,7 @@ def recent(history: History, validated: str, stepped: str) -> tuple[float, str]:
 
 
 def last_third(history: History, name: str) -> float:
-    """Mean of a column of the training steps over the last third of its records; NaN where it is unknown."""
+    """Mean of a column of training steps over the last third of its records; NaN if unknown."""
     values = history.trained(name)
     values = values[len(values) - -(-len(values) // 3) :]
     known = values[np.isfinite(values)]

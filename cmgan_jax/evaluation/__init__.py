@@ -1,1 +1,1 @@
-"""Scores and the enhancement of whole files."""
+"""Evaluation: scores of enhanced files, and their summaries."""

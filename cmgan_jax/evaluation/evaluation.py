@@ -1,7 +1,7 @@
-"""Evaluation of whole folders: which files belong together, the scores of each system, and groups of files.
+"""Evaluation of folders: matching of files by name, scores of each system, and groups of files.
 
-A *system* is what made a version of the files: `noisy` (nothing did), `enhanced`, or any other folder. Every system
-is scored against `clean`, file by file. No jax here.
+A *system* is the source of a version of the files: `noisy` (unprocessed), `enhanced`, or any other folder. Every system
+is scored against `clean`, file by file. This module does not import jax.
 """
 
 import math
@@ -19,9 +19,9 @@ from cmgan_jax.evaluation.summary import Summary, summarise
 from cmgan_jax.metrics.scoring_pool import ScorePool
 
 CLEAN, NOISY, ENHANCED = "clean", "noisy", "enhanced"
-"""The reference, and the two systems that have a place of their own."""
+"""The reference, and the two systems with a special role."""
 SNR_EDGES = (0, 5, 10, 15)
-"""Input SNRs in dB between which files are grouped: VoiceBank+DEMAND's 2.5, 7.5, 12.5 and 17.5 dB fall apart."""
+"""Boundaries of the groups by input SNR in dB; they separate VoiceBank+DEMAND's 2.5, 7.5, 12.5 and 17.5 dB."""
 
 _SPEAKER = re.compile(r"^(p\d+)_")
 
@@ -31,10 +31,10 @@ class Case:
     """The versions of one recording.
 
     Attributes:
-        name: path below each folder, without the suffix.
-        paths: its file by system, and under `clean`.
-        problems: why there is none, for those that have none.
-        notes: what else is to be known of a system's file.
+        name: path of the file below each folder, without the suffix.
+        paths: its file by system, including `clean`.
+        problems: the reason, for each system without a file.
+        notes: other remarks on a system's file.
     """
 
     name: str
@@ -44,20 +44,20 @@ class Case:
 
     @property
     def speaker(self) -> str | None:
-        """The p### before the first underscore of the file's name, None where there is none."""
+        """The p### before the first underscore of the file's name; None if there is none."""
         match = _SPEAKER.match(self.name.rpartition("/")[2])
         return match.group(1) if match else None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Files that have something in common.
+    """A group of files with a common property.
 
     Attributes:
         kind: `input_snr` or `speaker`.
-        label: what they have in common, for people.
-        summaries: by system.
-        gain: of `enhanced` over `noisy`, file by file; None without both.
+        label: the common property, as shown to the user.
+        summaries: the summary of each system.
+        gain: summary of `enhanced` minus `noisy`, file by file; None without both.
     """
 
     kind: str
@@ -68,13 +68,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of every system for every file, and what they say.
+    """Scores of every system for every file, with their summaries.
 
     Attributes:
-        cases: the files, by name.
-        scores: of each system, one of each case, in their order.
-        whole: all files as a group.
-        groups: by input SNR and by speaker, where there are two or more.
+        cases: the files, ordered by name.
+        scores: scores of each system, one for each case, in the order of `cases`.
+        whole: the group of all files.
+        groups: groups by input SNR and by speaker, if there are at least two.
     """
 
     cases: tuple[Case, ...]
@@ -84,7 +84,7 @@ class Evaluation:
 
     @property
     def systems(self) -> tuple[str, ...]:
-        """Their names, in the order of tables."""
+        """Names of the systems, in the order of tables."""
         return tuple(self.scores)
 
     @property
@@ -94,22 +94,22 @@ class Evaluation:
 
 
 def match_files(folders: Mapping[str, Path], made: str | None = None) -> tuple[Case, ...]:
-    """Find the versions of each recording by name; suffixes may differ, and so may the spelling of accents.
+    """Match the versions of each recording by name; suffixes and the Unicode form of accents may differ.
 
-    Of one name in a folder the only lossless file goes before compressed copies, which are noted. A file that links
-    give several names is one recording under each of them.
+    If a name has one lossless file and lossy copies in a folder, the lossless one is used, and the copies are noted. A
+    file with several names through links counts as one recording for each name.
 
     Args:
-        folders: by system, and `clean`.
-        made: a system that has no folder yet, because its files will be made of the noisy ones.
+        folders: the folder of each system, and of `clean`.
+        made: a system without a folder, because its files will be made from the noisy ones.
 
     Returns:
-        Every name that is clean or to be scored, in order, with what is missing. To be scored are the enhanced
-        files, or the noisy ones where `made` is named; folders beside these may hold more.
+        Every name in the clean folder or to be scored, in order, with what is missing. The files to be scored are the
+        enhanced ones, or the noisy ones if `made` is given; other folders may hold more files.
 
     Raises:
-        UserError: a folder is missing, holds no audio or has a folder in it that cannot be read, or the folders
-            have no name in common.
+        UserError: a folder is missing, holds no audio or has an unreadable folder in it, or the folders have no name in
+            common.
     """
     found = {system: _audio_by_name(system, folder) for system, folder in folders.items()}
     common = set.intersection(*(set(names) for names in found.values()))
@@ -145,7 +145,7 @@ def match_files(folders: Mapping[str, Path], made: str | None = None) -> tuple[C
 
 
 def passed_over(folders: Mapping[str, Path]) -> tuple[str, ...]:
-    """A line for each folder that holds files which are no recordings, with their number by suffix."""
+    """Return a line for each folder with files that are not recordings, with their number by suffix."""
     found = {system: walk(folder).passed_over for system, folder in folders.items() if folder.is_dir()}
     return tuple(f"{system}: {count_text(counts)} passed over" for system, counts in found.items() if counts)
 
@@ -160,23 +160,23 @@ def evaluate(
     narrow: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Score every system on every file, side by side.
+    """Score every system on every file, in parallel.
 
     Args:
-        cases: the files.
-        systems: which to score, in the order of tables.
-        pool: for PESQ, at 16 kHz.
-        make: enhances a case's noisy file, and gives the file it wrote; called in this thread, as scoring asks for
-            it. A `UserError` of it is the reason that this file has no score.
+        cases: the files to score.
+        systems: the systems to score, in the order of tables.
+        pool: processes that compute PESQ, at 16 kHz.
+        make: enhances a case's noisy file, and returns the file it wrote; called in this thread, when scoring needs it.
+            If it raises a `UserError`, that is the reason for this file's missing score.
         published_scale: see `scores.score_pair`.
         narrow: see `scores.score_pair`.
-        progress: receives how many scores are there, and of how many.
+        progress: called with the number of finished scores, and the total.
 
     Returns:
         The scores and their summaries.
 
     Raises:
-        UserError: no PESQ process can be started any more.
+        UserError: PESQ processes can no longer be started.
     """
     wanted = (*METRICS, NARROW) if narrow else METRICS
     found: dict[tuple[str, str], FileScores] = {}
@@ -219,7 +219,7 @@ def assemble(cases: Sequence[Case], scores: Mapping[str, Sequence[FileScores]]) 
 
     Args:
         cases: the files.
-        scores: of each system, one of each case, in their order.
+        scores: scores of each system, one for each case, in the order of `cases`.
     """
     kept = {system: tuple(of) for system, of in scores.items()}
     members: dict[tuple[str, str], list[int]] = {}
@@ -240,16 +240,16 @@ def assemble(cases: Sequence[Case], scores: Mapping[str, Sequence[FileScores]]) 
 
 
 def input_snr(noisy: FileScores) -> float | None:
-    """Signal-to-noise ratio in dB of a noisy file as it was measured, None where it has none.
+    """Return a noisy file's measured signal-to-noise ratio in dB; None if it has none.
 
-    It is the SI-SDR, so that a noisy file that was recorded or stored at another level than the clean one has the
-    SNR of its mixture. For noise that is independent of the speech and a gain of 1 the two are the same.
+    SI-SDR is used, so that a noisy file at another level than the clean one still gets the SNR of its mixture. For a
+    gain of 1 and noise independent of the speech, the two are equal.
     """
     return noisy.values.get("si_sdr")
 
 
 def gains(noisy: Sequence[FileScores], enhanced: Sequence[FileScores]) -> list[FileScores]:
-    """Enhanced minus noisy, file by file, of each measure that both have."""
+    """Return enhanced minus noisy, file by file, for each measure that both have."""
     return [
         FileScores(n.name, {key: e.values[key] - n.values[key] for key in e.values if key in n.values})
         for n, e in zip(noisy, enhanced, strict=True)

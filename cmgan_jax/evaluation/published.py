@@ -1,12 +1,12 @@
-"""The published figures on VoiceBank+DEMAND, and the test that tells whether an evaluation is on that test set.
+"""Published results on VoiceBank+DEMAND, and the check of whether an evaluation uses that test set.
 
-Figures of other people on the same files mean something beside a result; beside a result on a part of them, or on
-other mixtures of the same speech, they would mislead. The set's files come in several conversions from 48 kHz, so no
-hash of their bytes can tell. What every conversion keeps is compared instead:
+Published results are comparable with an evaluation on the same files; with one on a part of them, or on other mixtures
+of the same speech, they would mislead. The set's files exist in several conversions from 48 kHz, so a hash of their
+bytes cannot identify them. Properties that every conversion keeps are compared instead:
 
-1. the names: 824 files, all of p232 and p257, the two test speakers, both of them there;
+1. the names: 824 files, all of p232 and p257, the two test speakers, both of which occur;
 2. the lengths of 14 known files, to 10 ms, clean and noisy;
-3. what the noisy files are: wide-band PESQ of those 14, to 0.05, which other noise or another level of it changes;
+3. the noise: wide-band PESQ of those 14 noisy files, to 0.05, which differs for other noise or another noise level;
 4. every noisy file was scored, and their mean PESQ is the published 1.97, to 0.02.
 
 References:
@@ -23,9 +23,9 @@ from cmgan_jax.data import audio
 from cmgan_jax.evaluation.evaluation import CLEAN, NOISY, Evaluation
 
 FILES = 824
-"""Files of the test set."""
+"""Number of files in the test set."""
 METRICS = ("pesq", "csig", "cbak", "covl", "ssnr", "stoi")
-"""What the literature reports, in the order of `PUBLISHED`."""
+"""The metrics reported in the literature, in the order of `PUBLISHED`."""
 NOTE = (
     "As printed in the papers. Those of CMGAN and of models built on its code take CSIG, CBAK and COVL from audio in "
     "[-1, 1] (see --published-scale), which makes them higher than at 16-bit scale."
@@ -43,9 +43,9 @@ class PublishedRow:
     """One system of the literature.
 
     Attributes:
-        name: as its paper calls it.
-        year: of that paper.
-        values: in the order of `METRICS`; None where the paper has none.
+        name: its name in the paper.
+        year: the paper's year.
+        values: scores in the order of `METRICS`; None where the paper has none.
     """
 
     name: str
@@ -62,7 +62,7 @@ PUBLISHED = (
     PublishedRow("MP-SENet", 2023, (3.50, 4.73, 3.95, 4.22, None, 0.96)),
 )
 
-# Samples at 16 kHz and wide-band PESQ of the noisy file, as its authors' logs have it.
+# Number of samples at 16 kHz, and wide-band PESQ of the noisy file, from its authors' logs.
 KNOWN = {
     "p232_003": (114_958, 2.812),
     "p232_005": (99_946, 1.332),
@@ -85,7 +85,7 @@ def is_voicebank_test(evaluation: Evaluation) -> bool:
     """Whether the evaluation is on the whole VoiceBank+DEMAND test set, by the rules above.
 
     Args:
-        evaluation: with or without noisy files; without them nobody can tell, and the answer is no.
+        evaluation: with or without noisy files; without them the set cannot be identified, and the answer is no.
     """
     if len(evaluation.cases) != FILES or NOISY not in evaluation.scores:
         return False
@@ -103,11 +103,11 @@ def is_voicebank_test(evaluation: Evaluation) -> bool:
 
 
 def matches(noisy: Mapping[str, float | None], seconds: Mapping[tuple[str, str], float]) -> bool:
-    """The rules themselves, on plain numbers.
+    """Apply the rules to plain numbers.
 
     Args:
-        noisy: wide-band PESQ of each noisy file, None where it has none.
-        seconds: length of the known files, by name and side (`clean`, `noisy`).
+        noisy: wide-band PESQ of each noisy file; None if it is missing.
+        seconds: length of the known files in seconds, by name and side (`clean`, `noisy`).
     """
     names = [_NAME.fullmatch(name) for name in noisy]
     if len(names) != FILES or {name and name[1] for name in names} != {"p232", "p257"}:

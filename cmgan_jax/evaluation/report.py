@@ -1,13 +1,13 @@
-"""The listening report: an evaluation as one page that works from disk, with nothing to fetch.
+"""The listening report: an evaluation as one self-contained HTML page that works from disk.
 
-The page is `page/index.html` with its style and script put inside, the numbers as JSON, and for the worst files the
-audio and spectrograms of every version. Audio is WAV, 16-bit, at 16 kHz, 43 kB a second as it is embedded: it has no
-artefacts of its own that a listener could take for the system's, all versions start at the same sample, and every
-browser plays it. FLAC would take two thirds of that, but has no table of places as libsndfile writes it, and Chromium
-156 gives up when it is to go near its end. Spectrograms of a file share their decibels.
+The page is `page/index.html` with its style and script inlined, the numbers as JSON, and, for the worst files, audio
+and spectrograms of every version. Audio is 16-bit WAV at 16 kHz, 43 kB per second when embedded: it has no artefacts of
+its own that a listener could attribute to a system, all versions start at the same sample, and every browser plays it.
+FLAC would take two thirds of that, but libsndfile writes it without a seek table, and Chromium 156 fails to seek near
+its end. Spectrograms of a file share one decibel scale.
 
-Names of files reach the page as JSON alone, with every `<` escaped, and the script writes them as text: none of
-them can become a tag. The page forbids itself every connection and every script but its own.
+File names are passed to the page only as JSON, with every `<` escaped, and the script inserts them as text, so none of
+them can become a tag. The page's security policy forbids all connections, and all scripts but its own.
 """
 
 import base64
@@ -32,21 +32,21 @@ from cmgan_jax.evaluation.summary import Summary
 from cmgan_jax.report import spectrogram
 
 LONGEST_SECONDS = 60.0
-"""Seconds of a file that the page holds, from its start."""
+"""Maximum seconds of a file in the page, from its start."""
 RANKED_BY = "pesq"
-"""What tells how bad a file is."""
+"""The measure by which files are ranked from worst to best."""
 SCRIPTS = ("tables.js", "player.js", "start.js")
-"""Parts of the page's script, in their order."""
+"""Parts of the page's script, in order."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A report.
+    """A listening report.
 
     Attributes:
-        html: the whole page.
-        files: in its table.
-        with_audio: of these, files that can be heard in it.
+        html: the page as HTML.
+        files: number of files in its table.
+        with_audio: number of these with embedded audio.
     """
 
     html: str
@@ -54,20 +54,20 @@ class Page:
     with_audio: int
 
     def describe(self) -> str:
-        """How large it is, and how many files can be heard."""
+        """Describe its size, and how many files can be heard."""
         megabytes = len(self.html.encode()) / 1e6
         heard = "all" if self.with_audio == self.files else f"the worst {self.with_audio} of"
         return f"{megabytes:.1f} MB, with the audio of {heard} {self.files} files"
 
 
 def build(evaluation: Evaluation, *, published_scale: bool, source: Mapping[str, Any], audio_files: int) -> Page:
-    """Make the page.
+    """Build the page.
 
     Args:
-        evaluation: what it tells.
-        published_scale: how it was computed.
-        source: what was compared, and with which version; shown at its end.
-        audio_files: files, the worst first, whose audio and spectrograms it holds.
+        evaluation: the results to show.
+        published_scale: whether the published scale was used; see `scores.score_pair`.
+        source: what was compared, and with which version; shown at the page's end.
+        audio_files: number of files, the worst first, that get audio and spectrograms.
 
     Returns:
         The page.
@@ -84,7 +84,7 @@ def build(evaluation: Evaluation, *, published_scale: bool, source: Mapping[str,
         "%STYLE-HASH%": _hash(style),
         "%STYLE%": style,
         "%SCRIPT%": script,
-        # Last: nothing that stands in the data is a placeholder any more.
+        # The data are inserted last, so that nothing in them is taken for a placeholder.
         "%DATA%": "\n".join(blocks),
     }.items():
         html = html.replace(name, text)
@@ -92,7 +92,7 @@ def build(evaluation: Evaluation, *, published_scale: bool, source: Mapping[str,
 
 
 def worst_first(evaluation: Evaluation) -> list[int]:
-    """Places of the files: those without a score, then by rising score, each by name."""
+    """Return the files' indices: those without a score first, then by rising score; ties by name."""
 
     def key(i: int) -> tuple[float, str]:
         score = evaluation.scores[ENHANCED][i].values.get(RANKED_BY)
@@ -164,17 +164,17 @@ def _literature() -> dict[str, Any]:
 
 
 def _media(case: Case, systems: tuple[str, ...]) -> dict[str, Any] | None:
-    """Audio and spectrograms of a file; None where no version of it can be read."""
+    """Make audio and spectrograms of a file; None if no version of it can be read."""
     order = [name for name in (NOISY, ENHANCED, CLEAN) if name == CLEAN or name in systems]
     order += [name for name in systems if name not in order]
     signals = dict(_signals(case, order))
     if not signals:
         return None
     powers = {name: spectrogram.power(signal) for name, signal in signals.items()}
-    # The clean file sets the scale: what a system adds then shows, and does not darken the rest.
+    # The clean file sets the scale, so that what a system adds is visible and does not darken the rest.
     loudest = powers[CLEAN] if CLEAN in powers else np.concatenate([p.ravel() for p in powers.values()])
     reference = float(loudest.max())
-    # What is beyond full scale would be heard clipped; all versions are turned down alike, so that they compare.
+    # Samples beyond full scale would be audibly clipped; all versions are attenuated equally, so they stay comparable.
     peak = max(1.0, *(float(np.abs(signal).max()) for signal in signals.values()))
     return {
         "versions": [
@@ -196,7 +196,7 @@ def _signals(case: Case, order: list[str]) -> Iterator[tuple[str, np.ndarray]]:
         try:
             signal = None if path is None else _read(path)
         except audio.AudioError:
-            continue  # the reason stands with its missing score
+            continue  # the reason is shown with its missing score
         if signal is not None and signal.size:
             yield name, signal
 
@@ -222,6 +222,6 @@ def _hash(text: str) -> str:
 
 
 def _block(name: str, content: Any) -> str:
-    # Of JSON only a `<` could end the element that it stands in.
+    # Within JSON, only a `<` could end the enclosing element.
     text = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>'

@@ -1,15 +1,16 @@
-"""Scores of files: every measure of a pair, and many pairs side by side.
+"""Scores of files: all measures of a pair, and of many pairs in parallel.
 
-A pair is scored as far as it can be. A measure that has no value is absent, with the reason; it is never a
-number such as -1 or 0 that an average would swallow. The rules:
+A pair is scored as far as possible. A measure without a value is absent, with the reason; it is never a number such as
+-1 or 0 that would silently enter an average. The rules:
 
 - nothing is scored: a file that cannot be read, is empty, has more than one channel, or holds NaN or infinity; a
   silent clean file; lengths that differ by more than `LENGTH_TOLERANCE`;
-- lengths that differ by less are cut to the shorter, and the file carries a note;
-- levels that differ by more than `LEVEL_TOLERANCE` dB, and samples beyond `LARGEST`, carry a note: the file is scored
-  as it is, but measures that go by the level (SSNR, CBAK, COVL, LLR) then say little;
-- other rates than 16 kHz are resampled to it first, and the file carries a note;
-- PESQ that fails, or kills its process, takes CSIG, CBAK and COVL with it, which are made of it; the rest stands;
+- lengths that differ by less are cut to the shorter, and the file gets a note;
+- levels that differ by more than `LEVEL_TOLERANCE` dB, and samples beyond `LARGEST`, get a note: the file is scored
+  as it is, but measures that depend on the level (SSNR, CBAK, COVL, LLR) then say little;
+- other rates than 16 kHz are resampled to it first, and the file gets a note;
+- PESQ that fails, or kills its process, also removes CSIG, CBAK and COVL, which are computed from it; the others are
+  kept;
 - STOI needs 0.4 s of active speech; SI-SDR has no value for a silent estimate or a perfect one.
 """
 
@@ -33,21 +34,21 @@ from cmgan_jax.metrics.scoring_pool import ScorePool
 T = TypeVar("T")
 
 RATE = 16_000
-"""Sample rate in Hz at which everything is scored."""
+"""Sample rate in Hz at which all files are scored."""
 TIME_LIMIT = 300.0
-"""Seconds that PESQ of a file may take, for the pool: a minute of audio takes about three."""
+"""Maximum seconds for PESQ of one file; a minute of audio takes about three."""
 LENGTH_TOLERANCE = 0.030
-"""Seconds by which the lengths of a pair may differ: what a last, incomplete frame costs."""
+"""Seconds by which the lengths of a pair may differ, as an incomplete last frame may be lost."""
 LEVEL_TOLERANCE = 40.0
-"""Decibels between the clean signal and the estimate beyond which they are not believed to be at one scale."""
+"""Level difference in decibels between clean signal and estimate beyond which their scales are assumed to differ."""
 LARGEST = 10.0
-"""Magnitude of samples that no recording in [-1, 1] has, also not one that is far too loud."""
+"""Magnitude that no recording in [-1, 1] exceeds, even if it is much too loud."""
 METRICS = ("pesq", "csig", "cbak", "covl", "ssnr", "stoi", "estoi", "si_sdr", "llr", "wss")
-"""What is measured, in the order of tables; `cmgan_jax.metrics.measures` has ranges and units."""
+"""All measures, in the order of tables; `cmgan_jax.metrics.measures` has ranges and units."""
 NARROW = "pesq_nb"
-"""Narrow-band PESQ, measured where it is asked for."""
+"""Narrow-band PESQ, which is optional."""
 LOWER_IS_BETTER = ("llr", "wss")
-"""The two distances; of all others more is better."""
+"""The two distances; for all other measures higher is better."""
 
 _PESQ_REASONS = {
     Failure.no_utterances: "hears no speech in the clean file",
@@ -66,12 +67,12 @@ _PESQ_REASONS = {
 
 @dataclass(frozen=True)
 class FilePair:
-    """What to score: a clean reference and an estimate of it.
+    """A clean reference and an estimate of it, to be scored.
 
     Attributes:
-        name: how tables and JSON call it.
+        name: its name in tables and JSON.
         clean: a file, or float [S] in [-1, 1] at 16 kHz.
-        estimate: likewise.
+        estimate: a file, or float [S'] in [-1, 1] at 16 kHz.
     """
 
     name: str
@@ -84,10 +85,10 @@ class FileScores:
     """The scores of one pair; each measure is either in `values` or in `reasons`.
 
     Attributes:
-        name: of the pair.
+        name: the pair's name.
         values: finite numbers by measure.
         reasons: why a measure has no value.
-        notes: what was done to the signals before they were scored, and what makes the scores doubtful.
+        notes: changes to the signals before scoring, and reasons to doubt the scores.
     """
 
     name: str
@@ -105,21 +106,21 @@ def score_pair(
     published_scale: bool = False,
     narrow: bool = False,
 ) -> FileScores:
-    """Every measure of a pair at 16 kHz; PESQ runs in the pool's processes meanwhile.
+    """Compute all measures of a pair at 16 kHz; PESQ runs in the pool's processes meanwhile.
 
     Args:
         clean: float [S] in [-1, 1].
         estimate: float [S'] in [-1, 1].
-        pool: for PESQ, at 16 kHz.
-        name: of the pair.
+        pool: processes that compute PESQ, at 16 kHz.
+        name: the pair's name.
         published_scale: CSIG, CBAK, COVL and WSS as the published code computes them; see `measures.parts`.
-        narrow: measure narrow-band PESQ too, which takes as long as the wide-band one.
+        narrow: also compute narrow-band PESQ, which takes as long as the wide-band one.
 
     Returns:
-        The scores; what cannot be scored is in `reasons`.
+        The scores; measures without a value are in `reasons`.
 
     Raises:
-        UserError: no PESQ process can be started any more.
+        UserError: PESQ processes can no longer be started.
     """
     wanted = (*METRICS, NARROW) if narrow else METRICS
     problem = _problem(clean, estimate)
@@ -155,22 +156,22 @@ def score_pair(
 def score_files(
     pairs: Iterable[FilePair], pool: ScorePool, *, published_scale: bool = False, narrow: bool = False
 ) -> Iterator[FileScores]:
-    """Score pairs side by side, in order; they are taken as they are needed, so they may be made lazily.
+    """Score pairs in parallel, in order; pairs are consumed as needed, so they may be made lazily.
 
-    PESQ, most of the work, runs in the pool's processes; the rest is numpy in threads, which let go of the
-    interpreter's lock. Measured on two cores, that is as fast as whole files in processes.
+    PESQ, most of the work, runs in the pool's processes; the rest is numpy in threads, which releases the interpreter's
+    lock. Measured on two cores, this is as fast as scoring whole files in processes.
 
     Args:
         pairs: files or signals.
-        pool: for PESQ, at 16 kHz.
+        pool: processes that compute PESQ, at 16 kHz.
         published_scale: see `score_pair`.
         narrow: see `score_pair`.
 
     Yields:
-        The scores of each pair; an unreadable file is one whose measures are all missing.
+        The scores of each pair; for an unreadable file all measures are missing.
 
     Raises:
-        UserError: no PESQ process can be started any more.
+        UserError: PESQ processes can no longer be started.
     """
 
     def score(pair: FilePair) -> FileScores:
@@ -184,7 +185,7 @@ def score_files(
         return FileScores(pair.name, scores.values, scores.reasons, clean_notes + estimate_notes + scores.notes)
 
     remaining = iter(pairs)
-    # Two pairs a process: one in PESQ, one being read and measured.
+    # Two pairs per process: one in PESQ, one being read and measured.
     ahead = 2 * max(1, len(pool.pids))
     with ThreadPoolExecutor(ahead, thread_name_prefix="score") as threads:
         waiting = deque(threads.submit(score, pair) for pair in islice(remaining, ahead))
@@ -226,7 +227,7 @@ def _problem(clean: np.ndarray, estimate: np.ndarray) -> str | None:
 
 
 def _level_notes(clean: np.ndarray, estimate: np.ndarray) -> tuple[str, ...]:
-    """What levels say of the scale that files were stored at, in the same words for every file."""
+    """Note implausible levels, which suggest different scales in storage, in the same words for every file."""
     notes = []
     reference, level = _rms(clean), _rms(estimate)
     factor = 10 ** (LEVEL_TOLERANCE / 20)

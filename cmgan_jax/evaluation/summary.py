@@ -1,4 +1,4 @@
-"""What the scores of many files say: means with their intervals, and what is missing, by name and reason."""
+"""Summaries of many files' scores: means with confidence intervals, and missing scores by name and reason."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -11,14 +11,14 @@ from cmgan_jax.evaluation.scores import METRICS, NARROW, FileScores
 
 @dataclass(frozen=True)
 class Statistic:
-    """One measure over files.
+    """Statistics of one measure over files.
 
     Attributes:
-        mean: of the files that have it; None without any.
+        mean: mean over the files that have it; None without any.
         std: sample standard deviation (n - 1); None below two files.
         low: lower end of the 95 % bootstrap interval of the mean; None below two files.
         high: upper end of it.
-        n: files that have it.
+        n: number of files that have it.
     """
 
     mean: float | None
@@ -30,7 +30,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Missing:
-    """A file without some of its measures, and one reason."""
+    """A file that lacks some measures, and one reason."""
 
     name: str
     metrics: tuple[str, ...]
@@ -39,13 +39,13 @@ class Missing:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a set of files says.
+    """The summary of a set of files.
 
     Attributes:
-        statistics: by measure.
-        total: files.
-        scored: files that have every measure.
-        missing: the others, by name and reason.
+        statistics: statistics by measure.
+        total: number of files.
+        scored: number of files that have every measure.
+        missing: the other files, by name and reason.
     """
 
     statistics: dict[str, Statistic]
@@ -54,23 +54,23 @@ class Summary:
     missing: tuple[Missing, ...]
 
     def lines(self) -> list[str]:
-        """`N scored of M`, and a line for each file and reason that is missing."""
+        """Return `N scored of M`, and a line for each file and reason with missing measures."""
         return [f"{self.scored} scored of {self.total}"] + [
             f"{printable(gap.name)}: no {', '.join(gap.metrics)}: {gap.reason}" for gap in self.missing
         ]
 
 
 def summarise(scores: Iterable[FileScores], *, seed: int = 0, resamples: int = 10_000) -> Summary:
-    """Mean, standard deviation and 95 % bootstrap interval of each measure, and what is missing.
+    """Compute mean, standard deviation and 95 % bootstrap interval of each measure, and list what is missing.
 
     Args:
-        scores: of any files.
-        seed: of the resampling: the same scores give the same interval.
-        resamples: draws of as many files as there are, with replacement; the interval lies between the 2.5th and
-            97.5th percentile of their means.
+        scores: scores of any files.
+        seed: seed of the resampling, so that the same scores give the same interval.
+        resamples: number of draws of as many files as there are, with replacement; the interval runs from the 2.5th to
+            the 97.5th percentile of their means.
 
     Returns:
-        The summary, over the files that have each measure.
+        The summary; each measure is taken over the files that have it.
     """
     files = list(scores)
     names = [name for name in (*METRICS, NARROW) if any(name in f.values or name in f.reasons for f in files)]
@@ -87,7 +87,7 @@ def summarise(scores: Iterable[FileScores], *, seed: int = 0, resamples: int = 1
 
 
 def to_json(scores: Iterable[FileScores], summary: Summary, *, published_scale: bool = False) -> dict[str, object]:
-    """Plain containers for JSON, without NaN: a missing number is null, and its reason stands beside it."""
+    """Convert to plain containers for JSON without NaN: a missing number is null, with the reason beside it."""
     return {
         "scale": "published ([-1, 1])" if published_scale else "16-bit",
         "files": [
@@ -109,7 +109,7 @@ def _statistic(values: np.ndarray, seed: int, resamples: int) -> Statistic:
     mean = float(values.mean())
     if values.size == 1:
         return Statistic(mean, None, None, None, 1)
-    # In blocks: ten thousand draws of a large set at once would not fit in memory.
+    # In blocks, because ten thousand draws of a large set would not fit in memory at once.
     generator = np.random.default_rng(seed)
     block = max(1, 4_000_000 // values.size)
     means = np.concatenate(

@@ -1,4 +1,4 @@
-"""An evaluation as tables: for a terminal, as JSON and as CSV."""
+"""An evaluation as tables for the terminal, as JSON and as CSV."""
 
 import csv
 import io
@@ -20,22 +20,22 @@ from cmgan_jax.evaluation.scores import LOWER_IS_BETTER, METRICS, NARROW
 from cmgan_jax.evaluation.summary import Statistic, Summary, to_json
 
 PLAIN_WIDTH = 160
-"""Columns of a table that is piped: nothing is folded in it."""
+"""Columns of a table that is piped, in which nothing is wrapped."""
 MAIN = ("pesq", "csig", "cbak", "covl", "ssnr", "stoi", "si_sdr")
-"""What the tables of groups show; JSON has the rest."""
+"""Measures in the tables of groups; JSON has the rest."""
 
-_NAMES = 5  # of files with one note
-_NOTES = 20  # lines of notes
+_NAMES = 5  # maximum number of files named in one note
+_NOTES = 20  # maximum number of lines of notes
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How people read a metric.
+    """The presentation of a metric.
 
     Attributes:
         label: its name.
-        unit: of its numbers; empty for scores.
-        digits: after the point.
+        unit: unit of its numbers; empty for scores.
+        digits: decimals.
         about: what it measures, and its range.
     """
 
@@ -62,29 +62,29 @@ LABELS = {
 
 
 FIELDS = ("name", "reasons", "notes", "speaker", "input_snr", *METRICS, NARROW)
-"""What a file's object in JSON holds beside the systems, which therefore cannot have these names."""
+"""Fields of a file's object in JSON besides the systems, which therefore cannot have these names."""
 
 
 def scale_name(published_scale: bool) -> str:
-    """How CSIG, CBAK, COVL and WSS were computed, for people."""
+    """Say how CSIG, CBAK, COVL and WSS were computed."""
     if published_scale:
         return "published scale: CSIG, CBAK, COVL and WSS on audio in [-1, 1], as the published evaluation has them"
     return "16-bit scale, as in the MATLAB reference"
 
 
 def number(metric: str, value: float | None, sign: bool = False) -> str:
-    """A value of a metric as text, a dash where there is none."""
+    """Format a value of a metric, with a dash if it is missing."""
     return "–" if value is None else f"{value:{'+' if sign else ''}.{LABELS[metric].digits}f}"
 
 
 def show(evaluation: Evaluation, console: Console, *, published_scale: bool, detail: bool) -> None:
-    """Print an evaluation: what is missing or noted, all files, groups, and the literature where it applies.
+    """Print an evaluation: missing scores and notes, all files, groups, and published results if comparable.
 
     Args:
-        evaluation: to print.
-        console: where to; tables are drawn on a terminal only.
-        published_scale: how it was computed.
-        detail: print the whole table for each group, too.
+        evaluation: the evaluation to print.
+        console: the output; tables are drawn on a terminal only.
+        published_scale: whether the published scale was used.
+        detail: also print the whole table for each group.
     """
     said = (*missing_lines(evaluation), *note_lines(evaluation))
     pieces: list[RenderableType] = [Text(line, style="yellow") for line in said]
@@ -105,7 +105,7 @@ def show(evaluation: Evaluation, console: Console, *, published_scale: bool, det
 
 
 def counts(evaluation: Evaluation) -> list[str]:
-    """`N scored of M` for each system; just that where there is one."""
+    """Return `N scored of M` for each system, without a name if there is only one."""
     summaries = evaluation.whole.summaries
     if len({(s.scored, s.total) for s in summaries.values()}) == 1:
         first = next(iter(summaries.values()))
@@ -114,7 +114,7 @@ def counts(evaluation: Evaluation) -> list[str]:
 
 
 def missing_lines(evaluation: Evaluation) -> list[str]:
-    """What has no score, by system, reason and measures, with every name."""
+    """List the missing scores by system, reason and measures, with all file names."""
     lines = []
     for system, summary in evaluation.whole.summaries.items():
         names: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
@@ -127,7 +127,7 @@ def missing_lines(evaluation: Evaluation) -> list[str]:
 
 
 def note_lines(evaluation: Evaluation) -> list[str]:
-    """What is noted of files, by system and note, with the first names; the last line says what is left out."""
+    """List the notes on files by system and note, with the first names; the last line says what is left out."""
     lines = []
     for system, scores in evaluation.scores.items():
         names: dict[str, list[str]] = defaultdict(list)
@@ -142,16 +142,16 @@ def note_lines(evaluation: Evaluation) -> list[str]:
 
 
 def document(evaluation: Evaluation, *, published_scale: bool, about: Mapping[str, Any]) -> dict[str, Any]:
-    """An evaluation as plain containers for JSON; missing numbers are null, their reasons stand beside them.
+    """Convert an evaluation to plain containers for JSON; missing numbers are null, with the reasons beside them.
 
     Args:
-        evaluation: any.
-        published_scale: how it was computed.
+        evaluation: the evaluation.
+        published_scale: whether the published scale was used.
         about: what was compared, put at the top.
 
     Returns:
-        `files` and `summary` are of the enhanced files; the same of `noisy` and of other systems is in `systems`
-        and, file by file, under the system's name. `groups` has the summaries of each group of files.
+        `files` and `summary` are for the enhanced files; those of `noisy` and other systems are in `systems` and, file
+        by file, under the system's name. `groups` has the summaries of each group of files.
     """
     content = to_json(
         evaluation.scores[ENHANCED], evaluation.whole.summaries[ENHANCED], published_scale=published_scale
@@ -191,7 +191,7 @@ def document(evaluation: Evaluation, *, published_scale: bool, about: Mapping[st
 
 
 def to_csv(evaluation: Evaluation) -> str:
-    """A line for each file: scores of the enhanced file under their plain names, those of others with a prefix."""
+    """Make a CSV line for each file: scores of the enhanced file under plain names, those of others with a prefix."""
     metrics = _measured(evaluation.whole)
     others = [system for system in evaluation.systems if system != ENHANCED]
     text = io.StringIO()
@@ -232,7 +232,7 @@ def _new_table(title: str, console: Console) -> Table:
 
 
 def _table(files: Files, evaluation: Evaluation, console: Console) -> Table:
-    """Every metric of some files: a column for each system, and the gain."""
+    """Make a table of all metrics of some files: a column for each system, and the gain."""
     first = next(iter(files.summaries.values()))
     table = _new_table(f"{files.label} ({first.total})", console)
     table.add_column("metric", no_wrap=True)
@@ -241,7 +241,7 @@ def _table(files: Files, evaluation: Evaluation, console: Console) -> Table:
     if files.gain:
         table.add_column("gain", justify="right")
     for metric in _measured(files):
-        # A terminal is as narrow as 80 columns: there an interval has a line of its own.
+        # A terminal may have only 80 columns, so an interval gets its own line there.
         gap = "\n" if console.is_terminal else " "
         statistics = [summary.statistics[metric] for summary in files.summaries.values()]
         cells = [_statistic(metric, of, first.total, gap) for of in statistics]
@@ -265,7 +265,7 @@ def _gain(metric: str, of: Statistic, gap: str) -> Text:
     text = number(metric, of.mean, sign=True)
     if of.low is None or of.high is None:
         return Text(text)
-    # Coloured only where the interval lies on one side of nothing gained.
+    # Coloured only if the interval excludes zero gain.
     better, worse = (of.high < 0, of.low > 0) if metric in LOWER_IS_BETTER else (of.low > 0, of.high < 0)
     interval = f"{gap}[{number(metric, of.low, sign=True)}, {number(metric, of.high, sign=True)}]"
     return Text(text + interval, style="green" if better else "red" if worse else "")
@@ -276,7 +276,7 @@ def _group_table(title: str, groups: list[Files], evaluation: Evaluation, consol
     table.add_column("group (files)")
     table.add_column("")
     for metric in MAIN:
-        # Folded where it has to be, for a number must not lose its end.
+        # Wrapped if necessary, because a number must not be truncated.
         table.add_column(LABELS[metric].label, justify="right", overflow="fold", min_width=5)
     for group in groups:
         for i, (system, summary) in enumerate(group.summaries.items()):

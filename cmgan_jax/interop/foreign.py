@@ -1,4 +1,4 @@
-"""What a file is that holds no weights which can be read, in words for a message."""
+"""Identification of files without readable weights, in words for an error message."""
 
 import zipfile
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from pathlib import Path, PurePath
 from cmgan_jax.errors import listed
 
 HEAD = 512
-"""Bytes from a file's beginning that tell."""
+"""Number of bytes at a file's beginning that identify it."""
 
 _SAVE = "save the network's state dict with PyTorch (torch.save(model.state_dict(), NEW)) or as safetensors"
 _ONLY = f"only weights of PyTorch or safetensors can be read; {_SAVE}"
 
-# How files begin, and what then is said of them.
+# Magic bytes of files, with the text for each.
 _BEGINNINGS: Sequence[tuple[bytes, str]] = (
     (b"\x93NUMPY", f"it is an array of NumPy; {_SAVE}"),
     (b"\x89HDF\r\n\x1a\n", f"it is an HDF5 file, as Keras and TensorFlow write them; {_ONLY}"),
@@ -36,14 +36,14 @@ _WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
 def described(name: str, head: bytes) -> str:
-    """Say what a file is.
+    """Describe what a file is.
 
     Args:
-        name: the file's; its ending tells where its bytes do not.
-        head: its first bytes, `HEAD` of them or all.
+        name: the file's name; its suffix is used if the bytes are not conclusive.
+        head: the first `HEAD` bytes of the file, or all if it is shorter.
 
     Returns:
-        What it is and what to do, from "it is" on.
+        A text that begins with "it is", with a remedy.
     """
     if not head:
         return "it is empty; fetch or save it again"
@@ -81,13 +81,13 @@ def described(name: str, head: bytes) -> str:
 
 
 def described_archive(names: Sequence[str]) -> str | None:
-    """Say what a zip archive is that torch.save did not write.
+    """Describe what a zip archive is that torch.save did not write.
 
     Args:
-        names: of its members.
+        names: names of its members.
 
     Returns:
-        As `described`; None where they do not tell.
+        As for `described`; None if the names are not conclusive.
     """
     if names and all(name.endswith(".npy") for name in names):
         return f"it is an archive of NumPy arrays (npz); {_SAVE}"
@@ -102,10 +102,10 @@ def described_archive(names: Sequence[str]) -> str | None:
 
 
 def described_folder(folder: Path) -> str | None:
-    """Say what a folder is that holds no run and no checkpoint: a model of TensorFlow, or one with files of weights.
+    """Describe a folder without a run or checkpoint: a TensorFlow model, or a folder with files of weights.
 
     Returns:
-        A sentence; None where nothing is found.
+        A sentence; None if it is neither.
     """
     if (folder / "saved_model.pb").is_file():
         return f"It is a model of TensorFlow; {_ONLY}."
@@ -115,7 +115,7 @@ def described_folder(folder: Path) -> str | None:
 
 
 def names_in(archive: zipfile.ZipFile) -> list[str]:
-    """Members of an archive but for its folders."""
+    """List an archive's members without its folders."""
     return [info.filename for info in archive.infolist() if not info.is_dir()]
 
 
@@ -128,7 +128,7 @@ def _is_text(head: bytes) -> bool:
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # not merely cut within a character
+        if error.start < len(head) - 3:  # not merely cut off within a character
             return False
         text = head[: error.start].decode()
     return all(c.isprintable() or c.isspace() for c in text)

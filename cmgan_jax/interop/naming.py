@@ -1,7 +1,7 @@
 """The map between the published state dicts and this project's variables, exact in both directions.
 
-Sizes are read off the tensors; `tables` says what a network of these sizes consists of; reading, writing and
-refusing walk that table.
+Sizes are inferred from the tensors; `tables` lists the tensors of a network of these sizes; reading, writing and error
+messages iterate over that table.
 """
 
 import re
@@ -25,19 +25,19 @@ Shapes = Mapping[str, tuple[int, ...]]
 def generator_from_torch(
     content: Mapping[str, Any], claimed: GeneratorConfig | None = None
 ) -> tuple[GeneratorConfig, dict[str, Any]]:
-    """A published generator as this project has it.
+    """Convert a published generator to this project's variables.
 
     Args:
-        content: what a weights file holds: a state dict, bare or in whatever `find_state_dict` looks through.
-        claimed: sizes that come with the weights; of them are those that no tensor tells, such as the dropout. None:
-            the default ones.
+        content: content of a weights file: a state dict, plain or in a wrapping that `find_state_dict` searches.
+        claimed: sizes recorded with the weights, used for what no tensor shows, such as the dropout. None uses the
+            default ones.
 
     Returns:
-        The sizes found and the variables `params` and `batch_stats`, float32. `generator_bins` tells the frequency
-        bins, `batches_tracked` the count of training steps.
+        The sizes found and the variables `params` and `batch_stats`, float32. `generator_bins` gives the number of
+        frequency bins, `batches_tracked` the number of training steps.
 
     Raises:
-        UserError: tensors are missing, unknown, or of another shape or kind; the message lists them by name.
+        UserError: tensors are missing, unknown, or have another shape or dtype; the message lists them by name.
     """
     state_dict = find_state_dict(content, "generator")
     config, bins = _generator_sizes(_shapes(state_dict), claimed or GeneratorConfig())
@@ -48,9 +48,9 @@ def generator_from_torch(
 def discriminator_from_torch(
     content: Mapping[str, Any], claimed: DiscriminatorConfig | None = None
 ) -> tuple[DiscriminatorConfig, dict[str, Any]]:
-    """A published discriminator as this project has it, spectral-norm vectors in `batch_stats`.
+    """Convert a published discriminator to this project's variables; spectral-norm vectors go to `batch_stats`.
 
-    Args, Returns and Raises as in `generator_from_torch`.
+    Args, Returns and Raises are as in `generator_from_torch`.
     """
     state_dict = find_state_dict(content, "discriminator")
     config = _discriminator_sizes(_shapes(state_dict), claimed or DiscriminatorConfig())
@@ -58,11 +58,11 @@ def discriminator_from_torch(
 
 
 def generator_to_torch(variables: Mapping[str, Any], batches: int = 0) -> dict[str, np.ndarray]:
-    """This project's generator as the published code names it.
+    """Convert this project's generator to a published state dict.
 
     Args:
-        variables: `params` and `batch_stats`, as `Generator.init` makes them.
-        batches: training steps taken, for BatchNorm's counters, which nothing here or there computes with.
+        variables: `params` and `batch_stats`, as from `Generator.init`.
+        batches: training steps taken, for BatchNorm's counters, which neither code computes with.
 
     Returns:
         A state dict in the published order, float32 (the counters int64).
@@ -71,7 +71,7 @@ def generator_to_torch(variables: Mapping[str, Any], batches: int = 0) -> dict[s
         UserError: the variables are not those of a generator; the message lists what differs.
     """
     flat = flatten_dict({kind: split_blocks(collection) for kind, collection in variables.items()}, sep="/")
-    # Only the counts decide which names there are; the other sizes are read off the result.
+    # Only the counts decide which names exist; the other sizes are inferred from the result.
     named = GeneratorConfig(
         blocks=_count(flat, r"params/(block_\d+)/"),
         dense_depth=_count(flat, r"params/encoder/dense/(layer_\d+)/"),
@@ -84,9 +84,9 @@ def generator_to_torch(variables: Mapping[str, Any], batches: int = 0) -> dict[s
 
 
 def discriminator_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """This project's discriminator as the published code names it.
+    """Convert this project's discriminator to a published state dict.
 
-    Args, Returns and Raises as in `generator_to_torch`.
+    Args, Returns and Raises are as in `generator_to_torch`.
     """
     flat = flatten_dict(variables, sep="/")
     state_dict = _to_torch("discriminator", list(discriminator_table(DiscriminatorConfig())), flat, 0)
@@ -96,30 +96,30 @@ def discriminator_to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray
 
 
 def generator_sizes(state_dict: Mapping[str, np.ndarray], claimed: GeneratorConfig) -> tuple[GeneratorConfig, int]:
-    """Read the sizes of a generator off its tensors.
+    """Infer the sizes of a generator from its tensors.
 
     Args:
-        state_dict: by plain names, as `find_state_dict` and `generator_to_torch` give it.
-        claimed: where no tensor tells a size, it is this one's.
+        state_dict: tensors by plain names, as returned by `find_state_dict` and `generator_to_torch`.
+        claimed: provides the sizes that no tensor shows.
 
     Returns:
-        The sizes and the frequency bins.
+        The sizes and the number of frequency bins.
     """
     return _generator_sizes(_shapes(state_dict), claimed)
 
 
 def discriminator_sizes(state_dict: Mapping[str, np.ndarray], claimed: DiscriminatorConfig) -> DiscriminatorConfig:
-    """Read the sizes of a discriminator off its tensors; arguments as in `generator_sizes`."""
+    """Infer the sizes of a discriminator from its tensors; the arguments are as in `generator_sizes`."""
     return _discriminator_sizes(_shapes(state_dict), claimed)
 
 
 def generator_bins(variables: Mapping[str, Any]) -> int:
-    """Frequency bins F that a generator is made for: its last PReLU has a slope for each."""
+    """Return the frequency bins F that a generator is made for: its last PReLU has a slope for each."""
     return int(np.shape(variables["params"]["mask_decoder"]["prelu"]["slope"])[0])
 
 
 def batches_tracked(content: Mapping[str, Any]) -> int:
-    """Training batches that a generator's BatchNorms have counted; 0 where the state dict does not tell."""
+    """Return the training batches counted by a generator's BatchNorms; 0 if the state dict has no counters."""
     state_dict = find_state_dict(content, "generator")
     return max((int(value.max(initial=0)) for name, value in state_dict.items() if name.endswith(COUNTER)), default=0)
 
@@ -135,7 +135,7 @@ def _from_torch(part: str, table: list[TensorEntry], state_dict: Mapping[str, np
 
 
 def refuse_not_finite(whose: str, tensors: Mapping[str, Any]) -> None:
-    """Check that weights are numbers.
+    """Check that all weights are finite.
 
     Raises:
         UserError: some are NaN or infinite; the message lists the tensors by name.
@@ -178,7 +178,7 @@ def _check(part: str, table: list[TensorEntry], state_dict: Mapping[str, np.ndar
                 wrong.append(f"{name} is of {tensor.dtype}, not {kind.__name__}")
     _report(
         f"this is not the state dict of a {part} that this project knows",
-        # State dicts from before BatchNorm counted are complete without its counters.
+        # State dicts written before BatchNorm had counters are complete without them.
         missing=[entry.torch for entry in table if entry.flax and entry.torch not in state_dict],
         unknown=[name for name in state_dict if name not in known],
         wrong=wrong,
@@ -191,7 +191,7 @@ def _report(title: str, **faults: list[str]) -> None:
         raise UserError("\n".join([f"{title}; was the right file given?", *lines]))
 
 
-# --- sizes, read off the tensors ---------------------------------------------------------------------------
+# --- sizes, inferred from the tensors ---------------------------------------------------------------------------
 
 
 def _shapes(state_dict: Mapping[str, np.ndarray]) -> Shapes:
@@ -199,16 +199,16 @@ def _shapes(state_dict: Mapping[str, np.ndarray]) -> Shapes:
 
 
 def _size(shapes: Shapes, pattern: str, axis: int, default: int) -> int:
-    """The size that most tensors of a name agree on, so that a faulty one is outvoted and then listed.
+    """Return the size that most tensors of a name agree on, so that a faulty one is outvoted and then listed.
 
-    Where there is none any number will do: all of them are then listed as missing.
+    If there is no such tensor, any number will do, as all of them are then listed as missing.
     """
     sizes = Counter(shape[axis] for name, shape in shapes.items() if axis < len(shape) and re.fullmatch(pattern, name))
     return max(sizes.most_common(1)[0][0], 1) if sizes else default
 
 
 def _strides(shapes: Shapes, unit: str) -> tuple[int, ...]:
-    """Strides of the convolutions whose units are so named: a kernel is 2 · stride - 1 bins wide."""
+    """Infer the strides of the convolutions in units of this name: a kernel is 2 · stride - 1 bins wide."""
     widths = {
         match[1]: shape[-1] for name, shape in shapes.items() if (match := re.match(rf"({unit})\.0\.weight", name))
     }

@@ -1,4 +1,4 @@
-"""Weights in the safetensors format: a JSON header and plain numbers, so that nothing in a file can be executed."""
+"""Weights in the safetensors format: a JSON header and raw numbers, so nothing in a file can be executed."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from cmgan_jax.errors import UserError
 
 NOTE = "cmgan_jax"
-"""Key of this project's text in a file's metadata."""
+"""Key of this project's note in a file's metadata."""
 _KINDS: dict[str, np.dtype] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
@@ -25,11 +25,11 @@ _KINDS: dict[str, np.dtype] = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-_LENGTH = 8  # bytes of the header's length
+_LENGTH = 8  # bytes of the header's length field
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file that begins so can be of this format: a length, then a JSON object."""
+    """Whether a file that begins like this can be of this format: a length, then a JSON object."""
     return head[_LENGTH : _LENGTH + 1] == b"{" and int.from_bytes(head[:_LENGTH], "little") < 2**32
 
 
@@ -37,13 +37,13 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     """Read a file.
 
     Args:
-        path: of the file.
+        path: the file.
 
     Returns:
-        A name to an array, bfloat16 as float32; and what `safetensors_bytes` noted in it, or None.
+        Arrays by name, bfloat16 as float32; and the note that `safetensors_bytes` stored, or None.
 
     Raises:
-        UserError: it cannot be read, is damaged, or holds numbers of a kind that weights never are.
+        UserError: the file cannot be read, is damaged, or has a dtype that weights never have.
     """
     try:
         data = path.read_bytes()
@@ -63,23 +63,23 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
         wide = np.dtype(np.float32) if tensor["dtype"] == "BF16" else kind
         arrays[name] = words.view(kind).astype(wide).reshape(tensor["shape"])
     length = int.from_bytes(data[:_LENGTH], "little")
-    # The library has checked it.
+    # The safetensors library has checked it.
     return arrays, json.loads(data[_LENGTH : _LENGTH + length]).get("__metadata__", {}).get(NOTE)
 
 
 def safetensors_bytes(state_dict: Mapping[str, np.ndarray], note: str | None = None) -> bytes:
-    """A file's content; equal tensors and notes give equal bytes.
+    """Serialise weights to a file's content; equal tensors and notes give equal bytes.
 
     Args:
-        state_dict: a name to an array.
+        state_dict: arrays by name.
         note: a text for the file's metadata, under `NOTE`.
 
     Raises:
-        ValueError: an array is of a kind that the format does not have.
+        ValueError: an array has a dtype that the format lacks.
     """
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in state_dict.items()}
     for name, array in arrays.items():
         if array.dtype.newbyteorder("=") not in _KINDS.values():
             raise ValueError(f"{name} is of {array.dtype}, which safetensors files of weights do not hold")
-    # One text alone: the library writes several in any order.
+    # Only one metadata entry, because the library writes several in arbitrary order.
     return save(arrays, metadata=None if note is None else {NOTE: note})

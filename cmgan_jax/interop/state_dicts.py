@@ -1,4 +1,4 @@
-"""Which of the tensors in a checkpoint are those of a network: people save state dicts in many wrappings."""
+"""Search for a network's tensors in a checkpoint: people save state dicts in many wrappings."""
 
 import re
 from collections import Counter
@@ -16,23 +16,23 @@ _WORDS = 10  # more than the longest of the networks' names has
 _AVERAGED = re.compile(r"(^|_)(ema|swa|averaged?)(_|$)")
 
 Place = tuple[tuple[str, ...], str]
-"""Where a state dict lies: the keys that lead to its dict, and what all names in there begin with."""
+"""Location of a state dict: the keys that lead to its dict, and the prefix of all names in it."""
 
 
 def find_state_dict(content: Mapping[str, Any], part: str) -> dict[str, np.ndarray]:
-    """The tensors of one network in a checkpoint, by their plain names.
+    """Find the tensors of one network in a checkpoint, by their plain names.
 
     They may lie in dicts within dicts, under any key, and their names may all begin with the same words, such as
-    `module.` (DistributedDataParallel), `_orig_mod.` (torch.compile), `generator.` (Lightning), or several of them.
-    The place where most names are those of the network is taken, and everything beside it is left out. Of places that
-    are equal in this, a moving average's comes first, then one that is called as the network.
+    `module.` (DistributedDataParallel), `_orig_mod.` (torch.compile), `generator.` (Lightning), or several of them. The
+    location with the most names of the network is taken, and everything else is left out. Among equal locations, a
+    moving average's comes first, then one named like the network.
 
     Args:
-        content: what a weights file holds.
+        content: the content of a weights file.
         part: `generator` or `discriminator`.
 
     Raises:
-        UserError: there are no tensors, or several networks of the kind that differ.
+        UserError: there are no such tensors, or several different networks of this kind.
     """
     tensors = list(_tensors(content))
     if not tensors:
@@ -63,7 +63,7 @@ def find_state_dict(content: Mapping[str, Any], part: str) -> dict[str, np.ndarr
 
 
 def _tensors(content: Mapping[Any, Any], keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str, Any]]:
-    """Every tensor in dicts within dicts: the keys of its dict, its name in there, and itself."""
+    """Yield every tensor in nested dicts: the keys of its dict, its name in it, and the tensor."""
     for name, value in content.items():
         if isinstance(value, np.ndarray):
             yield keys, str(name), value
@@ -72,19 +72,19 @@ def _tensors(content: Mapping[Any, Any], keys: tuple[str, ...] = ()) -> Iterator
 
 
 def _endings(name: str) -> Iterator[tuple[str, str]]:
-    """A name in two parts, wherever it can be parted: the prefix with its dot, and the rest."""
+    """Yield every split of a name at a dot: the prefix with its dot, and the rest."""
     words = name.split(".")
     for i in range(max(0, len(words) - _WORDS), len(words)):
         yield "".join(f"{word}." for word in words[:i]), ".".join(words[i:])
 
 
 def _pattern(name: str) -> str:
-    """A name without its numbers: those of blocks and layers differ from network to network."""
+    """Replace the numbers in a name, as those of blocks and layers differ from network to network."""
     return re.sub(r"\d+", "#", name)
 
 
 def _known(part: str) -> set[str]:
-    """Patterns of the network's names, but for the counters, which a moving average may lack."""
+    """Return patterns of the network's names, without the counters, which a moving average may lack."""
     table = discriminator_table(DiscriminatorConfig())
     if part == "generator":
         strided = replace(GeneratorConfig(), early_strides=(2, 2), late_strides=(2, 2))

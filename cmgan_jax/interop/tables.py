@@ -1,6 +1,6 @@
-"""The two networks as tables: every tensor's published name, its path here, and how its axes turn.
+"""The two networks as tables: every tensor's published name, its path here, and the permutation of its axes.
 
-A table is built from a network's sizes; `naming` reads, writes and refuses by walking it.
+A table is built from a network's sizes; `naming` iterates over it to read, write and check weights.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,27 +11,27 @@ import numpy as np
 from cmgan_jax.config import DiscriminatorConfig, GeneratorConfig
 
 Axes = tuple[int, ...]
-# The torch axes in flax's order; one that is left out has size 1 in torch and is absent from flax.
+# Torch axes in flax's order; an omitted axis has size 1 in torch and does not exist in flax.
 _VECTOR: Axes = (0,)
 _TABLE: Axes = (0, 1)
 _LINEAR: Axes = (1, 0)  # (out, in) -> (in, out)
 _CONV: Axes = (2, 3, 1, 0)  # OIHW -> HWIO
-_POINTWISE: Axes = (1, 0)  # (out, in, 1) -> (in, out): a linear layer to us
+_POINTWISE: Axes = (1, 0)  # (out, in, 1) -> (in, out): a linear layer in this project
 _DEPTHWISE: Axes = (2, 0)  # (C, 1, width) -> (width, C)
 
 COUNTER = ".num_batches_tracked"
-"""How the name of a BatchNorm's counter ends."""
+"""Suffix of the name of a BatchNorm's counter."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor on both sides.
+    """One tensor in both frameworks.
 
     Attributes:
         torch: its name in a state dict.
-        flax: its path in the variables, from the collection down; None: a counter that flax has no use for.
+        flax: its path in the variables, beginning with the collection; None for a counter that flax does not use.
         shape: its shape in torch.
-        axes: the torch axes in flax's order, without those of size 1 that flax does not have.
+        axes: torch axes in flax's order, without axes of size 1 that flax does not have.
     """
 
     torch: str
@@ -40,14 +40,14 @@ class TensorEntry:
     axes: Axes = _VECTOR
 
     def to_flax(self, tensor: np.ndarray) -> np.ndarray:
-        """Torch's layout to flax's, as contiguous float32."""
+        """Convert from torch's layout to flax's, as contiguous float32."""
         dropped = tuple(axis for axis in range(tensor.ndim) if axis not in self.axes)
         squeezed = np.squeeze(tensor, dropped)
         ranks = np.argsort(np.argsort(self.axes))
         return np.array(squeezed.transpose(ranks), np.float32, order="C")
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
-        """Flax's layout to torch's, as contiguous float32."""
+        """Convert from flax's layout to torch's, as contiguous float32."""
         dropped = tuple(axis for axis in range(len(self.shape)) if axis not in self.axes)
         return np.array(np.expand_dims(array.transpose(np.argsort(self.axes)), dropped), np.float32, order="C")
 
@@ -62,13 +62,13 @@ def _prelu(torch: str, flax: str, slopes: int) -> Iterator[TensorEntry]:
 
 
 def _affine(torch: str, flax: str, shape: tuple[int, ...], axes: Axes = _CONV) -> Iterator[TensorEntry]:
-    """A convolution or linear layer with a bias; shape is the weight's."""
+    """Yield a convolution or linear layer with a bias; `shape` is the weight's."""
     yield TensorEntry(f"{torch}.weight", f"params/{flax}/kernel", shape, axes)
     yield TensorEntry(f"{torch}.bias", f"params/{flax}/bias", shape[:1])
 
 
 def _conv_unit(names: Sequence[str], flax: str, shape: tuple[int, ...]) -> Iterator[TensorEntry]:
-    """Convolution, instance norm and PReLU, whose torch names are given; shape is the kernel's."""
+    """Yield a convolution, instance norm and PReLU with the given torch names; `shape` is the kernel's."""
     conv, norm, prelu = names
     yield from _affine(conv, f"{flax}/conv/conv", shape)
     yield from _norm(norm, f"{flax}/norm", shape[0])
@@ -81,7 +81,7 @@ def _numbered(torch: str) -> list[str]:
 
 
 def _upsampling(decoder: str, c: GeneratorConfig) -> Iterator[TensorEntry]:
-    """A decoder's dense block and everything up to its convolution to the full frequency resolution."""
+    """Yield a decoder's dense block and all layers up to its convolution to the full frequency resolution."""
     width = c.channels
     yield from _dense_block(f"{decoder}.dense_block", f"{decoder}/dense", c)
     for i, stride in reversed(list(enumerate(c.strides))[1:]):
@@ -135,7 +135,7 @@ def _conformer(torch: str, flax: str, c: GeneratorConfig) -> Iterator[TensorEntr
 
 
 def generator_table(c: GeneratorConfig, bins: int) -> Iterator[TensorEntry]:
-    """Every tensor of a generator for F = bins frequency bins, in the published order."""
+    """Yield every tensor of a generator for F = bins frequency bins, in the published order."""
     width = c.channels
     torch, flax = "dense_encoder", "encoder"
     if not c.early_strides:
@@ -145,7 +145,7 @@ def generator_table(c: GeneratorConfig, bins: int) -> Iterator[TensorEntry]:
         yield from _conv_unit(_numbered(f"{torch}.early_{i}"), f"{flax}/early_{i}", shape)
     yield from _dense_block(f"{torch}.dilated_dense", f"{flax}/dense", c)
     for i, stride in enumerate(c.late_strides):
-        # The published network has one of these, and no number for it.
+        # The published network has only one of these, without a number.
         names, ours = (_numbered(f"{torch}.late_{i}"), f"down_{i}") if i else (_numbered(f"{torch}.conv_2"), "down")
         yield from _conv_unit(names, f"{flax}/{ours}", (width, width, 1, 2 * stride - 1))
 
@@ -170,14 +170,15 @@ def generator_table(c: GeneratorConfig, bins: int) -> Iterator[TensorEntry]:
 
 def _spectral(torch: str, flax: str, shape: tuple[int, ...], axes: Axes) -> Iterator[TensorEntry]:
     yield TensorEntry(f"{torch}.weight_orig", f"params/{flax}/kernel", shape, axes)
-    # The columns of v run over (in, rows, columns) of the kernel; our map lies frequency × time too, so v stays.
+    # The columns of v run over (in, rows, columns) of the kernel; our feature map is frequency × time too, so v is
+    # unchanged.
     columns = int(np.prod(shape[1:]))
     yield TensorEntry(f"{torch}.weight_u", f"batch_stats/{flax}/spectral_norm/u", shape[:1])
     yield TensorEntry(f"{torch}.weight_v", f"batch_stats/{flax}/spectral_norm/v", (columns,))
 
 
 def discriminator_table(c: DiscriminatorConfig) -> Iterator[TensorEntry]:
-    """Every tensor of a discriminator, in the published order."""
+    """Yield every tensor of a discriminator, in the published order."""
     inputs = 2
     for i, factor in enumerate((1, 2, 4, 8)):
         width = factor * c.channels

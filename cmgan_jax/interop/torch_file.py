@@ -1,12 +1,12 @@
-"""PyTorch checkpoint files, read without PyTorch and without running anything that they contain.
+"""Reader for PyTorch checkpoint files that needs no PyTorch and executes nothing from the file.
 
-A checkpoint of `torch.save` is an uncompressed zip: `ROOT/data.pkl`, a pickle that describes the objects, beside
-one record of raw numbers a storage, `ROOT/data/KEY`. What it was before PyTorch 1.6, `torch_legacy` reads.
+A checkpoint of `torch.save` is an uncompressed zip: the pickle `ROOT/data.pkl` describes the objects, and each storage
+has a record of raw numbers, `ROOT/data/KEY`. `read_legacy` reads the format from before PyTorch 1.6.
 
-PyTorch checkpoints from before version 1.6, read without PyTorch: five pickles, and the numbers behind them.
+The legacy format consists of five pickles, followed by the numbers.
 
-The pickles are a magic number, the format's version, the writer's byte order, the object and the list of storages. For
-each storage in the list follow its count of elements, eight bytes, and its elements, both with the lowest byte first.
+The pickles are a magic number, the format's version, the writer's byte order, the object and the list of storages. Then
+follow, for each storage in the list, its number of elements (eight bytes) and its elements, both little-endian.
 """
 
 import io
@@ -23,27 +23,27 @@ from cmgan_jax.interop import foreign
 from cmgan_jax.interop.torch_pickle import Refused, run
 
 MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""The number that such a file begins with, as its pickle has it after the two bytes of the protocol."""
+"""Magic number of the legacy format, as in its pickle after the two bytes of the protocol."""
 
 _RESAVE = "re-save it with PyTorch: torch.save(torch.load(OLD, weights_only=True), NEW)"
 
 
 def is_legacy(head: bytes) -> bool:
-    """Whether a file that begins so is of this format."""
+    """Whether a file that begins like this has the legacy format."""
     return head[:1] == b"\x80" and head[2:].startswith(MAGIC)
 
 
 def read_legacy(data: bytes) -> Any:
-    """What a file holds.
+    """Read a checkpoint in the legacy format.
 
     Args:
-        data: all of it.
+        data: the whole file.
 
     Returns:
-        Arrays in dicts, lists and tuples, beside strings, numbers, booleans and None.
+        Dicts, lists and tuples of arrays, strings, numbers, booleans and None.
 
     Raises:
-        Refused: it is damaged, or asks for anything but tensors and plain containers.
+        Refused: the file is damaged, or asks for anything but tensors and plain containers.
     """
     try:
         (*_, content, listed), rest = _pickles(data, 5)
@@ -52,7 +52,7 @@ def read_legacy(data: bytes) -> Any:
             f"it is in the legacy format from before PyTorch 1.6, and damaged or cut short ({error}); "
             f"fetch it again, or {_RESAVE}"
         ) from error
-    # The object is described before the numbers: what it asks for is noted first, and given the second time.
+    # The object's description precedes the numbers, so it is run twice: first to note its storages, then to fill them.
     kinds: dict[str, tuple[np.dtype, int]] = {}
 
     def note(dtype: np.dtype, key: str, count: int) -> np.ndarray:
@@ -74,7 +74,7 @@ def read_legacy(data: bytes) -> Any:
 
 
 def _pickles(data: bytes, count: int) -> tuple[list[bytes], int]:
-    """So many pickles from the beginning, and where they end."""
+    """Split off the first `count` pickles, and return where they end."""
     stream, found = io.BytesIO(data), []
     for _ in range(count):
         start = stream.tell()
@@ -100,42 +100,42 @@ def _storages(data: bytes, start: int, listed: Any, kinds: dict[str, tuple[np.dt
 
 
 ZIP = b"PK\x03\x04"
-"""How a zip archive begins."""
+"""Magic bytes of a zip archive."""
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     EOFError,
     OSError,
     OverflowError,
-    RuntimeError,  # encryption, or a feature that Python does not know
+    RuntimeError,  # encryption, or a feature that Python does not support
     ValueError,
 )
 
 
 NOTE = "cmgan_jax.json"
-"""Record of this project's text in a file. PyTorch looks for records by name, and so passes over it."""
+"""Name of the record with this project's note. PyTorch looks up records by name, and so ignores it."""
 
 
 def read_torch_file(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint that `torch.save` wrote, executing nothing from it.
+    """Read a checkpoint that `torch.save` wrote, without executing anything from it.
 
     Args:
         path: a file in the zip format (PyTorch 1.6 and later) or in the legacy one.
 
     Returns:
-        The mapping that was saved: a name to an array for a plain state dict, with nested dicts, lists,
-        tuples, strings and numbers where there are such. Arrays are contiguous copies, bfloat16 as float32.
+        The saved mapping: arrays by name for a plain state dict, and nested dicts, lists, tuples, strings and numbers
+        if there are any. Arrays are contiguous copies, bfloat16 as float32.
 
     Raises:
-        UserError: the file is missing, truncated, of another format, inconsistent with itself, or asks for
-            anything but tensors and plain containers; the message names what.
+        UserError: the file is missing, truncated, of another format, inconsistent with itself, or asks for anything but
+            tensors and plain containers; the message says what.
     """
     return read_torch_file_and_note(path)[0]
 
 
 def read_torch_file_and_note(path: str | Path) -> tuple[dict[str, Any], str | None]:
-    """Read such a checkpoint, and the text that `torch_writer` noted in it, or None.
+    """Read such a checkpoint, and the note that `torch_writer` stored in it, or None.
 
-    Args and Raises as in `read_torch_file`.
+    Args and Raises are as in `read_torch_file`.
     """
     path = Path(path)
     try:
@@ -170,7 +170,7 @@ def _read(file: BinaryIO, path: Path) -> tuple[Any, str | None]:
 
 
 class _Records:
-    """The records of one archive, looked up by name only: no name becomes a path."""
+    """The records of an archive; they are looked up by name only, and no name is used as a path."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         self.archive = archive
@@ -187,18 +187,18 @@ class _Records:
         self.root = roots[0]
         if self.has("constants.pkl"):
             raise Refused("it is a TorchScript program; save its state dict: torch.save(m.state_dict(), NEW)")
-        # Absent from files of PyTorch 1, which were little-endian wherever anybody ran it.
+        # It is absent in files of PyTorch 1, which in practice were always little-endian.
         order = self.read("byteorder") if self.has("byteorder") else b"little"
         if order not in (b"little", b"big"):
             raise Refused(f"its byte order is {order[:16]!r}, neither little nor big")
         self.swapped = order.decode() != sys.byteorder
 
     def has(self, name: str) -> bool:
-        """Whether there is such a record."""
+        """Whether there is a record of this name."""
         return f"{self.root}/{name}" in self.infos
 
     def read(self, name: str) -> bytes:
-        """A record's bytes; none is compressed and none read twice, so all together fit the file's size."""
+        """Read a record's bytes; none is compressed or read twice, so the total is limited by the file's size."""
         info = self.infos.get(f"{self.root}/{name}")
         if info is None:
             raise Refused(f"its record {name} is missing; fetch or save it again")
@@ -210,7 +210,7 @@ class _Records:
         return self.archive.read(info)
 
     def storage(self, dtype: np.dtype, key: str, count: int) -> np.ndarray:
-        """The record of a storage as a 1-D array in this machine's byte order."""
+        """Read the record of a storage as a 1-D array in this machine's byte order."""
         if not (key.isascii() and key.isdigit() and len(key) < 20):
             raise Refused(f"a storage has the name {key[:40]!r}, which is no number")
         if key not in self.storages:

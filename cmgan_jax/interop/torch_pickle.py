@@ -1,8 +1,8 @@
-"""The pickle inside a PyTorch checkpoint, obeyed only as far as tensors and plain containers go.
+"""A restricted interpreter for the pickle in a PyTorch checkpoint, limited to tensors and plain containers.
 
-`pickle` runs whatever a file asks for, so it is not used: `pickletools` decodes the opcodes, and a small stack
-machine knows the few that describe a state dict. A name that the file asks for is compared with those admitted;
-it is never imported.
+`pickle` executes whatever a file asks for, so it is not used: `pickletools` decodes the opcodes, and a small stack
+machine implements the few that describe a state dict. A name that the file asks for is only compared with the admitted
+ones, never imported.
 """
 
 import math
@@ -26,7 +26,7 @@ STORAGES: dict[str, np.dtype] = {
     "torch.ByteStorage": np.dtype(np.uint8),
     "torch.BoolStorage": np.dtype(np.bool_),
 }
-"""Torch's storage classes that a checkpoint may name, and what their numbers are."""
+"""Torch's storage classes that a checkpoint may name, and their dtypes."""
 
 ORDERED_DICT = "collections.OrderedDict"
 TENSOR = "torch._utils._rebuild_tensor_v2"
@@ -35,30 +35,30 @@ ADMITTED = frozenset({ORDERED_DICT, TENSOR, PARAMETER, *STORAGES})
 """Every global that a checkpoint may name."""
 
 Load = Callable[[np.dtype, str, int], np.ndarray]
-"""From a kind of number, a storage's key and its count of elements to that 1-D array."""
+"""Loads a 1-D array from a dtype, a storage's key and its number of elements."""
 
-_MAX_DEPTH = 32  # containers within containers; an optimiser's state has five
+_MAX_DEPTH = 32  # maximum nesting of containers; an optimiser's state has five levels
 _MAX_DIMENSIONS = 32  # NumPy 1's own limit; the product of a million sizes would take hours
-_MAX_EXPANSION = 16  # bytes of arrays for each byte of file: room for tied weights, none for expanded bombs
+_MAX_EXPANSION = 16  # bytes of arrays per byte of file: allows tied weights, not bombs of expanded views
 
 
 class Refused(Exception):
-    """The file is damaged or asks for something that is not admitted; the text says what."""
+    """The file is damaged or asks for something that is not admitted; the message says what."""
 
 
 def run(program: bytes, load: Load, file_size: int) -> Any:
-    """What a checkpoint's `data.pkl` describes.
+    """Evaluate a checkpoint's `data.pkl`.
 
     Args:
         program: the pickle.
-        load: fetches the numbers of a storage.
-        file_size: bytes of the whole checkpoint; the arrays may not be vastly larger.
+        load: loads the numbers of a storage.
+        file_size: bytes of the whole checkpoint, which limit the size of the arrays.
 
     Returns:
-        Arrays in dicts, lists and tuples, beside strings, numbers, booleans and None.
+        Dicts, lists and tuples of arrays, strings, numbers, booleans and None.
 
     Raises:
-        Refused: the program is damaged, asks for anything else, or describes the impossible.
+        Refused: the program is damaged, asks for anything else, or is inconsistent.
     """
     content = _Machine(load, _MAX_EXPANSION * file_size).run(program)
     _check_plain(content, len(program))
@@ -74,13 +74,13 @@ class _Global:
 
 @dataclass(frozen=True)
 class _Storage:
-    """The numbers of one record, before a tensor gives them a shape."""
+    """The numbers of one storage, before a tensor gives them a shape."""
 
     array: np.ndarray
 
 
 class _Machine:
-    """The stack machine of one file: opcodes in, arrays and plain containers out."""
+    """The stack machine for one file: it turns opcodes into arrays and plain containers."""
 
     def __init__(self, load: Load, budget: int) -> None:
         self.load = load
@@ -154,7 +154,7 @@ class _Machine:
         self.stack.append(items)
 
     def global_name(self, name: str) -> None:
-        """Admit a name, which GLOBAL gives as "module name", before anything is made of it."""
+        """Admit or refuse a name, which GLOBAL gives as "module name", before anything is made from it."""
         name = name.replace(" ", ".", 1)
         if name not in ADMITTED:
             _refuse_global(name)
@@ -168,7 +168,7 @@ class _Machine:
 
     def persistent(self, _: Any) -> None:
         match self.stack.pop():
-            # The sixth is of the legacy format alone: None, for a storage that is no view of another.
+            # The sixth element occurs in the legacy format only: None, for a storage that is not a view of another.
             case ("storage", _Global(name=name), str(key), str(), count) | (
                 "storage",
                 _Global(name=name),
@@ -195,14 +195,14 @@ class _Machine:
                 raise Refused(f"its pickle calls {called} with arguments that torch.save never writes")
 
     def build(self, _: Any) -> None:
-        """Drop the version notes that torch hangs on a state dict; nothing else may set an attribute."""
+        """Drop the version metadata that torch attaches to a state dict; nothing else may set an attribute."""
         state = self.stack.pop()
         self.last_of(dict)
         if not isinstance(state, dict) or set(state) - {"_metadata"}:
             raise Refused("its pickle sets attributes of an object; save model.state_dict()")
 
     def tensor(self, arguments: tuple[Any, ...]) -> np.ndarray:
-        """What `_rebuild_tensor_v2` is asked for: a strided part of a storage, copied once it is known to fit."""
+        """Evaluate `_rebuild_tensor_v2`: a strided view of a storage, which is copied after its bounds are checked."""
         if len(arguments) not in (6, 7) or (len(arguments) == 7 and arguments[6]):
             raise Refused("a tensor is described with arguments of another PyTorch version")
         source, offset, shape, strides = arguments[:4]
@@ -231,8 +231,8 @@ class _Machine:
                 "the file: expanded tensors; save them with .contiguous()"
             )
         if count == 0:
-            return np.empty(shape, dtype)  # refused by NumPy where the other dimensions are beyond it
-        # A dimension of one may have any stride at all, even one that NumPy cannot hold.
+            return np.empty(shape, dtype)  # NumPy raises an error if the other dimensions are too large
+        # A dimension of size one may have any stride, even one that NumPy cannot represent.
         steps = [stride * storage.itemsize if n > 1 else 0 for n, stride in zip(shape, strides, strict=True)]
         view = np.ndarray(shape, storage.dtype, storage, offset * storage.itemsize, steps)
         return np.array(view, dtype=dtype, order="C")
@@ -246,9 +246,9 @@ def _refuse_global(name: str) -> Never:
 
 
 def _check_plain(content: Any, limit: int) -> None:
-    """Refuse what is no tensor or plain value, too deep, cyclic, or a few bytes that unfold to a vast tree.
+    """Refuse content with other values than tensors and plain ones, or that is too deep, cyclic, or a vast tree.
 
-    Each node of an honest tree took at least one byte of `data.pkl`, hence the limit.
+    Each node of a legitimate tree takes at least one byte of `data.pkl`, which gives the limit.
     """
     level, depth, visited = [content], 0, 0
     while level:
@@ -297,7 +297,7 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "LONG_BINGET": _Machine.get,
     "GLOBAL": _Machine.global_name,
     "STACK_GLOBAL": _Machine.stack_global,
-    "INST": lambda _, name: _refuse_global(name.replace(" ", ".", 1)),  # none of torch's: named, not just refused
+    "INST": lambda _, name: _refuse_global(name.replace(" ", ".", 1)),  # never written by torch: refused with the name
     "BINPERSID": _Machine.persistent,
     "REDUCE": _Machine.reduce,
     "BUILD": _Machine.build,

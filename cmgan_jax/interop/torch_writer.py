@@ -1,6 +1,6 @@
-"""State dicts written as PyTorch checkpoint files, without PyTorch.
+"""Writer of state dicts as PyTorch checkpoint files that needs no PyTorch.
 
-The pickle inside is put together opcode by opcode: it names torch's own functions, which `pickle` would have to
+The pickle inside is assembled opcode by opcode, because it names torch's functions, which `pickle` would have to
 import. `torch.load(path, weights_only=True)` reads the result.
 """
 
@@ -20,28 +20,28 @@ from cmgan_jax.interop.torch_pickle import ORDERED_DICT, STORAGES, TENSOR
 from cmgan_jax.system.outputs import settle
 
 _ROOT = "archive"
-_ALIGNMENT = 64  # as torch.save does, so that torch can map the tensors into memory
+_ALIGNMENT = 64  # as in torch.save, so that torch can memory-map the tensors
 
 
 def write_torch_file(path: str | Path, state_dict: Mapping[str, np.ndarray], note: str | None = None) -> None:
-    """Write a checkpoint that `torch.load` reads, whole or not at all.
+    """Write a checkpoint that `torch.load` reads, atomically.
 
-    The bytes depend on the names, their order, the numbers and the note alone, so equal state dicts give equal files.
+    The bytes depend only on the names, their order, the numbers and the note, so equal state dicts give equal files.
 
     Args:
-        path: where to; an existing file is replaced once the new one is complete.
-        state_dict: a name to an array of any shape, of a kind that torch has a storage for.
-        note: a text that goes with the tensors in a record of its own, which `torch.load` passes over.
+        path: the file; an existing one is replaced once the new one is complete.
+        state_dict: arrays by name, of any shape, of a dtype that torch has a storage for.
+        note: a text stored in a separate record, which `torch.load` ignores.
 
     Raises:
         UserError: the file cannot be written there.
-        ValueError: an array is of a kind that torch does not have.
+        ValueError: an array has a dtype that torch lacks.
     """
     write_whole(Path(path), _archive({name: np.asarray(array) for name, array in state_dict.items()}, note))
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file atomically.
 
     Raises:
         UserError: it cannot be written there.
@@ -51,7 +51,8 @@ def write_whole(path: Path, data: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            # mkstemp keeps the file to its owner; a checkpoint is as open as any other new file.
+            # mkstemp makes the file readable for its owner only; a checkpoint gets the permissions of any other new
+            # file.
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(part, 0o666 & ~umask)
@@ -76,7 +77,8 @@ def _archive(arrays: dict[str, np.ndarray], note: str | None) -> bytes:
 
 
 def _add(archive: zipfile.ZipFile, buffer: io.BytesIO, name: str, data: bytes) -> None:
-    # The earliest date that a zip can say and one system for all: nothing of this machine enters the bytes.
+    # The earliest date that a zip can hold, and a fixed creator system, so that the bytes do not depend on this
+    # machine.
     info = zipfile.ZipInfo(f"{_ROOT}/{name}", (1980, 1, 1, 0, 0, 0))
     info.create_system, info.external_attr = 3, 0o644 << 16
     start = buffer.tell() + 30 + len(info.filename) + 4  # local header, name, head of the extra field

@@ -1,4 +1,4 @@
-"""Files of weights, PyTorch's or safetensors, with the numbers that no tensor tells."""
+"""Files of weights (PyTorch or safetensors), with the configuration that no tensor shows."""
 
 import json
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ from cmgan_jax.recipes import from_dict
 
 Format = Literal["pt", "safetensors"]
 SUFFIXES: dict[Format, str] = {"pt": ".pt", "safetensors": ".safetensors"}
-"""How files of each format end."""
+"""File suffix of each format."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """What a file of weights holds.
+    """The content of a file of weights.
 
     Attributes:
-        content: tensors by name, or dicts of them, beside whatever else was saved.
-        format: of the file.
-        note: what this project's export noted in it, ready for JSON: `config`, `step`, `source`; empty for others.
+        content: tensors by name, or nested dicts of them, with anything else that was saved.
+        format: the file's format.
+        note: the note of this project's export, as values for JSON: `config`, `step`, `source`; empty for other files.
     """
 
     content: dict[str, Any]
@@ -38,18 +38,18 @@ class WeightsFile:
 
     @property
     def config(self) -> Config | None:
-        """The numbers that the weights were trained with, where the file tells."""
+        """The configuration that the weights were trained with, if the file has it."""
         return from_dict(self.note["config"]) if self.note else None
 
 
 def read_weights_file(path: str | Path) -> WeightsFile:
-    """Read a file of weights, by what is in it and not by its name; nothing in it is executed.
+    """Read a file of weights; its format is detected from its content, and nothing in it is executed.
 
     Args:
-        path: a file of `torch.save` (also of the legacy format) or of safetensors.
+        path: a file of `torch.save` (including the legacy format) or of safetensors.
 
     Raises:
-        UserError: it cannot be read; the message says what it is.
+        UserError: the file cannot be read; the message says what it is.
     """
     path = Path(path)
     try:
@@ -67,12 +67,12 @@ def read_weights_file(path: str | Path) -> WeightsFile:
 
 
 def write_weights_file(path: Path, state_dict: Mapping[str, np.ndarray], note: dict[str, Any]) -> None:
-    """Write a file of weights, of the format that its name ends with, whole or not at all.
+    """Write a file of weights atomically, in the format given by its suffix.
 
     Args:
-        path: ends in .pt or .safetensors.
+        path: a path that ends in .pt or .safetensors.
         state_dict: tensors by name.
-        note: what `WeightsFile.note` shall be; empty: none is written.
+        note: the value of `WeightsFile.note`; nothing is written if it is empty.
 
     Raises:
         UserError: it cannot be written there.
@@ -85,10 +85,10 @@ def write_weights_file(path: Path, state_dict: Mapping[str, np.ndarray], note: d
 
 
 def _note(path: Path, text: str | None) -> dict[str, Any]:
-    """The note in a file, checked.
+    """Parse and check the note of a file.
 
     Raises:
-        UserError: it is damaged, or of a later version of this project.
+        UserError: the note is damaged, or from a later version of this project.
     """
     if text is None:
         return {}

@@ -1,1 +1,1 @@
-"""What every page is made of: its frame, charts, spectrograms."""
+"""Building blocks of all HTML pages: the page frame, charts and spectrograms."""

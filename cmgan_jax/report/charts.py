@@ -1,7 +1,7 @@
-"""Charts as text: pure functions from columns to an HTML figure with an inline SVG, for pages with nothing to fetch.
+"""Charts: pure functions from columns to an HTML figure with an inline SVG, for self-contained pages.
 
-A page puts `STYLE` into its style sheet once; colours follow the reader's preference for dark or light. A figure is as
-wide as the room that it is given, and is drawn to be read at 320 to 560 pixels.
+A page puts `STYLE` into its style sheet once; colours follow the reader's preference for dark or light. A figure fills
+the available width, and is designed for 320 to 560 pixels.
 """
 
 import math
@@ -13,11 +13,11 @@ import numpy as np
 
 WIDTH, HEIGHT = 380, 215
 LEFT, RIGHT, TOP, BOTTOM = 42, 372, 24, 182
-"""Edges of the plot within the picture, in its units."""
+"""Edges of the plot area within the picture, in SVG units."""
 MARGIN = 0.06
-"""Share of the values' range that stays free above and below them."""
+"""Share of the values' range left free above and below them."""
 COLOURS = 8
-"""Series that have colours of their own; then they come round again."""
+"""Number of colours of series; further series reuse them."""
 
 STYLE = """
 .chart { --c0: #1769c4; --c1: #c4481a; --c2: #17805a; --c3: #a2308c; --c4: #8a6a00; --c5: #5a57c9; --c6: #0f7f8c;
@@ -49,15 +49,15 @@ STYLE = """
 
 @dataclass(frozen=True)
 class Series:
-    """Columns that share a colour.
+    """A series of points in one colour.
 
     Attributes:
-        label: in the legend.
-        x: float[N].
-        y: float[N]; a gap where it is not finite.
+        label: its name in the legend.
+        x: float[N], positions.
+        y: float[N], values; there is a gap where one is not finite.
         band: lower and upper edge of an interval around it, float[N] each; None: no interval.
-        dashed: drawn as a reference.
-        dots: whether each point of a line shows.
+        dashed: whether it is dashed, as a reference.
+        dots: whether each point of the line is drawn.
     """
 
     label: str
@@ -70,14 +70,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """How one side is measured.
+    """The scale of one axis.
 
     Attributes:
-        label: what it is, with its unit.
-        low: value at its lower end at most; None: what the data need.
-        high: value at its upper end at least.
-        log: logarithmic; values of 0 and below have no place and are shown as strokes on the lower edge.
-        whole: ticks at whole numbers alone.
+        label: its label, with the unit.
+        low: the axis begins at this value or below; None for what the data need.
+        high: the axis ends at this value or above; None for what the data need.
+        log: whether it is logarithmic; values of 0 and below are then shown as strokes on the lower edge.
+        whole: whether ticks are at integers only.
     """
 
     label: str
@@ -89,7 +89,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class _Scale:
-    """A range of values on a range of the picture."""
+    """A linear or logarithmic map from values to positions in the picture."""
 
     low: float
     high: float
@@ -107,17 +107,17 @@ class _Scale:
 
 
 def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis, about: str = "") -> str:
-    """Curves over a common axis.
+    """Draw curves over a common axis.
 
     Args:
-        title: what is shown.
-        series: the curves; those without a finite value have only their place in the legend.
+        title: the figure's title.
+        series: the curves; one without finite values appears in the legend only.
         x: horizontal axis.
         y: vertical axis.
-        about: a sentence under the title: how to read it.
+        about: a sentence under the title that explains the figure.
 
     Returns:
-        An HTML figure; a sentence in place of the picture where no value is finite.
+        An HTML figure, with a sentence instead of the picture if no value is finite.
     """
     shown = [(i % COLOURS, of) for i, of in enumerate(series)]
     across, up = _scales([of for _, of in shown], x, y)
@@ -131,17 +131,17 @@ def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis, about: st
 
 
 def scatter(title: str, groups: Sequence[Series], x: Axis, y: Axis, about: str = "") -> str:
-    """Points of two quantities on the same scale, with the line on which they are equal.
+    """Draw points of two quantities on the same scale, with the line of equality.
 
     Args:
-        title: what is shown.
+        title: the figure's title.
         groups: the points, the last group in full colour and those before it faint.
         x: horizontal axis; its range serves for both.
         y: vertical axis.
         about: a sentence under the title.
 
     Returns:
-        An HTML figure, as `line_chart`.
+        An HTML figure, as for `line_chart`.
     """
     legend = [(f"s{i % COLOURS} dots", of.label) for i, of in enumerate(groups)] if len(groups) > 1 else []
     there = [np.isfinite(of.x) & np.isfinite(of.y) for of in groups]
@@ -159,7 +159,7 @@ def scatter(title: str, groups: Sequence[Series], x: Axis, y: Axis, about: str =
 
 
 def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[float]:
-    """Round numbers in a range: multiples of 1, 2 or 5 times a power of ten, about as many as wished."""
+    """Return round numbers in a range: multiples of 1, 2 or 5 times a power of ten, about `count` of them."""
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
@@ -169,7 +169,7 @@ def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten in a range, every second or third where there are many; within two decades 2 and 5 times these."""
+    """Return powers of ten in a range, thinned if there are many; below two decades also their 2- and 5-folds."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if math.log10(high / low) < 2 else (1,)
     every = -(-len(decades) // 6)
@@ -178,22 +178,22 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def number(value: float) -> str:
-    """A tick's value in few signs: 0.05, 250, 12k, 1e-06."""
+    """Format a tick's value in few characters: 0.05, 250, 12k, 1e-06."""
     if abs(value) >= 10_000:
         return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k"
     return f"{value:.6g}"
 
 
 def thin(x: np.ndarray, y: np.ndarray, most: int = 300) -> tuple[np.ndarray, np.ndarray]:
-    """Fewer points of a long curve, its peaks and gaps kept.
+    """Reduce the points of a long curve, keeping peaks and gaps.
 
     Args:
         x: float[N].
         y: float[N].
-        most: groups that neighbours are merged to.
+        most: number of groups into which neighbours are merged.
 
     Returns:
-        The columns as they are if there are at most twice as many points; else the lowest and the highest point of each
+        The columns unchanged if they have at most 2 · `most` points; otherwise the lowest and the highest point of each
         group in order, or one gap where a group has no value.
     """
     if len(x) <= 2 * most:
@@ -220,7 +220,7 @@ def _scale(columns: list[np.ndarray], axis: Axis, begin: float, end: float, marg
     if not values.size:
         return None
     if axis.log:
-        # All zero: any decade serves, for every value is a stroke on the edge.
+        # If all values are zero, any decade serves, as every value is a stroke on the edge.
         values = values[values > 0] if (values > 0).any() else np.ones(1)
         low, high = math.log10(values.min()), math.log10(values.max())
     else:
@@ -279,7 +279,7 @@ def _band(i: int, x: np.ndarray, band: tuple[np.ndarray, np.ndarray], across: _S
 
 
 def _dots(of: Series, across: _Scale, up: _Scale, kind: str, x_label: str, y_label: str) -> str:
-    """Points with their values as tooltips."""
+    """Draw points with their values as tooltips."""
     dots = []
     for x, y, at, down in zip(of.x, of.y, across(of.x), up(of.y), strict=True):
         if math.isfinite(at) and math.isfinite(down):

@@ -1,7 +1,7 @@
-"""The shell of a page of ours: one HTML file with nothing to fetch, for dark and light, for desks and phones.
+"""The frame of all HTML pages: one self-contained file, for dark and light mode, for desktops and phones.
 
-Bodies are made of `section`s, which become cards; `div.charts` lays charts side by side as the width allows; a table in
-`div.scroll` scrolls by itself where a phone is narrower; `ul.notices` holds what a reader should know first.
+Bodies consist of `section`s, which become cards; `div.charts` arranges charts side by side as the width allows; a table
+in `div.scroll` scrolls by itself on a narrow phone; `ul.notices` holds what a reader should know first.
 """
 
 import base64
@@ -39,16 +39,16 @@ ul.notices li.good { border-color: var(--good); }
 
 
 def document(title: str, subtitle: str, body: str, style: str = "") -> str:
-    """A whole page.
+    """Make a complete page.
 
     Args:
         title: its heading, as text.
         subtitle: a line under it, as text.
-        body: HTML, everything in it escaped already.
-        style: rules of its own, after the common ones and those of the charts.
+        body: HTML, in which everything is already escaped.
+        style: additional CSS rules, after the common ones and those of the charts.
 
     Returns:
-        HTML that forbids itself every connection and every script.
+        HTML with a policy that forbids all connections and scripts.
     """
     rules = STYLE + charts.STYLE + style
     digest = base64.b64encode(hashlib.sha256(rules.encode()).digest()).decode()
@@ -63,23 +63,23 @@ def document(title: str, subtitle: str, body: str, style: str = "") -> str:
 
 
 def section(title: str, content: str) -> str:
-    """A card with a heading; `content` is HTML."""
+    """Make a card with a heading; `content` is HTML."""
     return f"<section><h2>{escape(title)}</h2>{content}</section>\n"
 
 
 def chart_grid(figures: Iterable[str]) -> str:
-    """Charts side by side."""
+    """Arrange charts side by side."""
     return f'<div class="charts">{"".join(figures)}</div>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of texts; the first column names its row."""
+    """Make a table of texts; the first column is the row's name."""
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def notices(lines: Iterable[tuple[str, str]]) -> str:
-    """What a reader should know first: (`good`, `warn`, `bad` or empty, sentence) each."""
+    """Make the list of what a reader should know first: (`good`, `warn`, `bad` or empty, sentence) each."""
     items = "".join(f'<li class="{escape(kind)}">{escape(text)}</li>' for kind, text in lines)
     return f'<ul class="notices">{items}</ul>'

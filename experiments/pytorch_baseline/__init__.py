@@ -1,5 +1,5 @@
-"""The published CMGAN in PyTorch, rebuilt from its description: what ours is measured against.
+"""The published CMGAN in PyTorch, rebuilt from its description, as the baseline for benchmarks.
 
-PyTorch is no dependency of this project. `client` starts `server` in an interpreter that has it; `networks`,
-`training` and `server` run there and need PyTorch and NumPy alone (and `pesq` for whole steps).
+PyTorch is not a dependency of this project. `client` starts `server` in an interpreter that has it; `networks`,
+`training` and `server` run there and need only PyTorch and NumPy (and `pesq` for whole steps).
 """

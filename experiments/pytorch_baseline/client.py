@@ -1,4 +1,4 @@
-"""The published CMGAN in PyTorch, in a process of its own, so that both frameworks can take turns in one run."""
+"""Client of the published CMGAN in PyTorch, in a separate process, so that both frameworks take turns in one run."""
 
 import importlib.util
 import json
@@ -23,22 +23,22 @@ from cmgan_jax.recipes import to_dict
 from cmgan_jax.system import temporaries
 
 VARIABLE = "CMGAN_TORCH_PYTHON"
-"""Environment variable: an interpreter that has PyTorch, where this one has not."""
+"""Environment variable that names an interpreter with PyTorch, if this one lacks it."""
 MALLOC = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "20000000000",
     "MALLOC_TOP_PAD_": "268435456",
 }
-"""Settings of the C library's allocator with which PyTorch is about twice as fast on a CPU."""
+"""Settings of the C library's allocator that make PyTorch about twice as fast on a CPU."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How PyTorch computes.
+    """One way in which PyTorch computes.
 
     Attributes:
-        compiled: both networks by `torch.compile`.
+        compiled: whether both networks use `torch.compile`.
         precision: `fp32`, `tf32` (float32 with that format in matrix products, on a GPU), `bf16` (autocast).
     """
 
@@ -47,7 +47,7 @@ class Mode:
 
     @property
     def side(self) -> str:
-        """Its name in tables."""
+        """The mode's name in tables."""
         return "torch compiled" if self.compiled else "torch eager"
 
 
@@ -56,25 +56,25 @@ MODES = {
     for precision in ("fp32", "tf32", "bf16")
     for kind in ("eager", "compiled")
 }
-"""By the name on the command line."""
+"""Modes by their name on the command line."""
 
 
 def find_torch() -> str | None:
-    """An interpreter that has PyTorch: the one that the environment names, or this one; None: neither."""
+    """Find an interpreter with PyTorch: the one that the environment names, or this one; None without either."""
     if named := os.environ.get(VARIABLE):
-        # It is started in another folder; a bare name is looked up on the path.
+        # It is started in another folder, so a bare name is looked up on the path first.
         return os.path.abspath(named) if os.sep in named else named
     return sys.executable if importlib.util.find_spec("torch") else None
 
 
 def require_torch(*modules: str) -> str:
-    """As `find_torch`.
+    """Find an interpreter with PyTorch, as `find_torch`, or raise an error.
 
     Args:
-        modules: that it must have beside torch and numpy.
+        modules: modules that it must have besides torch and numpy.
 
     Raises:
-        UserError: there is none, or the one that the environment names does not have them.
+        UserError: there is no such interpreter, or the one that the environment names lacks modules.
     """
     modules = ("torch", "numpy", *modules)
     found = find_torch()
@@ -96,25 +96,25 @@ def require_torch(*modules: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Of PyTorch's process: this one's, with `malloc` tuned, and this program first on the path."""
+    """Build the environment of PyTorch's process: this one's, with `malloc` tuned, and this program on the path."""
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | MALLOC | {"PYTHONPATH": os.pathsep.join(path)}
 
 
 @dataclass
 class BaselineProcess:
-    """One mode at one size, in its own process. Close it, or use `with`.
+    """One mode of PyTorch at one size, in its own process. Close it, or use `with`.
 
     Args:
-        config: sizes.
-        crops: what it works on.
-        mode: how.
+        config: gives the sizes.
+        crops: the training data.
+        mode: the mode of PyTorch.
 
     Attributes:
         about: versions, device and number of parameters.
-        first: seconds of the first run of each program; compiling is in it.
+        first: seconds of the first run of each program, compilation included.
         pesq_wait_ms: milliseconds that steps waited for scores, by program.
-        gone: why its process has ended, in words; None while it is there.
+        gone: why the process has ended, in words; None while it is running.
     """
 
     config: Config
@@ -134,7 +134,7 @@ class BaselineProcess:
             text=True,
             cwd=ROOT,
             env=environment(),
-            start_new_session=True,  # A group with its scoring processes, which are to end with it.
+            start_new_session=True,  # It leads a group with its scoring processes, which end with it.
         )
         self._ending = threading.Thread(target=self._end_its_own, name="baseline", daemon=True)
         self._ending.start()
@@ -145,7 +145,7 @@ class BaselineProcess:
             raise
 
     def _end_its_own(self) -> None:
-        """When the process ends, what it has started ends: while that has its pipes, nobody sees that it is gone."""
+        """End the processes that it started: while they hold its pipes, its end would go unnoticed."""
         self._process.wait()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -164,7 +164,7 @@ class BaselineProcess:
 
         Raises:
             UserError: PyTorch's process refused it.
-            Gone: it has ended.
+            Gone: the process has ended.
         """
         sender, receiver = self._process.stdin, self._process.stdout
         assert sender is not None
@@ -188,7 +188,7 @@ class BaselineProcess:
         return answer
 
     def samples(self, programs: list[str]) -> dict[str, Sample]:
-        """A sample of each program."""
+        """Return a sampling function for each program."""
         return {program: self._sample(program) for program in programs}
 
     def _sample(self, program: str) -> Sample:
@@ -203,9 +203,9 @@ class BaselineProcess:
         return sample
 
     def close(self) -> None:
-        """End the process, and those that it has started."""
+        """End the process, and those that it started."""
         if self._process.stdin is not None:
-            with suppress(BrokenPipeError):  # What it has not read is still buffered.
+            with suppress(BrokenPipeError):  # Unread data are still buffered.
                 self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
@@ -222,15 +222,15 @@ class BaselineProcess:
 
 
 class Theirs:
-    """Windows through a baseline's generator.
+    """Enhancement of windows by a baseline's generator.
 
     Args:
-        baseline: open.
+        baseline: an open baseline process.
         pieces: float32[windows, S] each.
-        batch: windows at once.
+        batch: windows enhanced at once.
 
     Attributes:
-        rss: peak of its process's resident set in the last run, in bytes.
+        rss: peak resident set size of its process in the last run, in bytes.
     """
 
     def __init__(self, baseline: BaselineProcess, pieces: list[np.ndarray], batch: int):
@@ -238,11 +238,11 @@ class Theirs:
         self._baseline, self._pieces, self._batch = baseline, pieces, batch
 
     def warm_up(self) -> None:
-        """Enhance the first windows of the longest."""
+        """Enhance the first windows of the longest piece."""
         self._enhance([max(self._pieces, key=np.size)[: self._batch]])
 
     def run(self) -> float:
-        """Enhance them; seconds, files not counted."""
+        """Enhance all pieces and return the seconds, without those for files."""
         answer = self._enhance(self._pieces)
         self.rss = answer["rss"]
         return answer["seconds"]
@@ -259,10 +259,10 @@ class Published:
     """The published program for the benchmark: see `cmgan_jax.benchmarking.baseline.Baseline`."""
 
     def modes(self, names: Iterable[str]) -> list[Mode]:
-        """The modes of these names.
+        """Return the modes with these names.
 
         Raises:
-            UserError: there is no such mode.
+            UserError: a name is unknown.
         """
         names = tuple(names)
         if unknown := [name for name in names if name not in MODES]:
@@ -270,13 +270,13 @@ class Published:
         return [MODES[name] for name in names]
 
     def require(self, *modules: str) -> None:
-        """As `require_torch`."""
+        """See `require_torch`."""
         require_torch(*modules)
 
     def open(
         self, opened: ExitStack, config: Config, crops: Crops, modes: Sequence[Mode]
     ) -> tuple[dict[Mode, BaselineProcess], list[str]]:
-        """A process for each mode, to be closed with `opened`; and why some could not begin."""
+        """Start a process for each mode, to be closed with `opened`; also return why some could not start."""
         found, gone = {}, []
         for mode in modes:
             try:
@@ -286,5 +286,5 @@ class Published:
         return found, gone
 
     def way(self, baseline: BaselineProcess, pieces: list[np.ndarray], batch: int) -> Theirs:
-        """Windows through a baseline's generator, so many at once."""
+        """Return a way to run windows through a baseline's generator, `batch` at a time."""
         return Theirs(baseline, pieces, batch)

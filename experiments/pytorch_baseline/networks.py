@@ -1,7 +1,7 @@
-"""Both networks of the published CMGAN as PyTorch modules, in the published layout: channels first, scores in memory.
+"""Both networks of the published CMGAN as PyTorch modules, as published: channels first, attention scores in memory.
 
-Written from the architecture's description. Modules are named like this project's variables; `load` reads a state
-dict with the published names through the table that also serves our own import and export.
+They are written from the architecture's description. Modules are named like this project's variables; the `load_*`
+functions read a state dict with the published names, using the table of this project's import and export.
 """
 
 # pyright: reportMissingImports=false
@@ -32,7 +32,7 @@ class ConvUnit(nn.Module):
 
 
 class Dense(nn.Module):
-    """Dilated dense block: causal in time, new features in front of the old."""
+    """Dilated dense block, causal in time; new features are put before the old ones."""
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
@@ -54,7 +54,7 @@ def _down(inputs: int, outputs: int, stride: int) -> ConvUnit:
 
 
 class Encoder(nn.Module):
-    """To C channels at the conformers' resolution."""
+    """Encode to C channels at the conformers' resolution."""
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
@@ -79,12 +79,12 @@ class Encoder(nn.Module):
         for name in self.late:
             x = self.get_submodule(name)(x)
             features.append(x)
-        # Without early strides the first map is at the full resolution, where decoders take none.
+        # Without early strides, the first map is at the full resolution, where the decoders take none.
         return x, features[1:] if "input" in self.early else features
 
 
 class FeedForward(nn.Module):
-    """Layer norm, expansion, SiLU, contraction, dropout after each."""
+    """Layer norm, expansion, SiLU and contraction, with dropout after each linear layer."""
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
@@ -99,7 +99,7 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention with a table of relative positions; scores and embeddings of all pairs lie in memory."""
+    """Self-attention with a table of relative positions; scores and embeddings of all pairs are kept in memory."""
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
@@ -165,7 +165,7 @@ class Conformer(nn.Module):
 
 
 class TwoStage(nn.Module):
-    """A conformer over time, one over frequency, a residual around each."""
+    """A conformer over time and one over frequency, with a residual around each."""
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
@@ -182,7 +182,7 @@ class TwoStage(nn.Module):
 
 
 class SubPixel(nn.Module):
-    """`factor` times the channels, whose parts interleave along frequency."""
+    """A convolution to `factor` times the channels, which are interleaved along frequency."""
 
     def __init__(self, inputs: int, outputs: int, factor: int):
         super().__init__()
@@ -196,7 +196,7 @@ class SubPixel(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """Undo all strides but the first, adding the encoder's feature map at each resolution."""
+    """Undo all strides except the first, adding the encoder's feature map at each resolution."""
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
@@ -217,7 +217,7 @@ class Upsampling(nn.Module):
 
 
 class MaskDecoder(nn.Module):
-    """A mask, its last slope one per bin."""
+    """Decoder of the magnitude mask; its last PReLU has one slope per bin."""
 
     def __init__(self, c: GeneratorConfig, bins: int):
         super().__init__()
@@ -235,7 +235,7 @@ class MaskDecoder(nn.Module):
 
 
 class ComplexDecoder(nn.Module):
-    """Real and imaginary parts to be added."""
+    """Decoder of the real and imaginary parts that are added."""
 
     def __init__(self, c: GeneratorConfig):
         super().__init__()
@@ -274,7 +274,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Scores magnitudes beside their clean reference, [B, F, T] each."""
+    """Score magnitudes against their clean reference, [B, F, T] each."""
 
     def __init__(self, c: DiscriminatorConfig):
         super().__init__()
@@ -317,7 +317,7 @@ _LEAVES = {
 def _generator_name(entry: TensorEntry) -> str:
     *path, leaf = str(entry.flax).split("/")[1:]
     if path[-1] == "conv" and leaf in ("kernel", "bias"):
-        path.pop()  # Our convolutions are wrapped once more.
+        path.pop()  # In this project, convolutions have one more wrapper.
     return ".".join([*path, _LEAVES.get(leaf, leaf)])
 
 
@@ -337,11 +337,11 @@ def _fill(module: nn.Module, named: Iterable[tuple[str, str]], published: Mappin
 
 
 def load_generator(c: GeneratorConfig, bins: int, published: Mapping[str, Tensor]) -> Generator:
-    """A generator with the weights of a published state dict.
+    """Make a generator with the weights of a published state dict.
 
     Raises:
         KeyError: a tensor is missing.
-        ValueError: tensors do not fit.
+        ValueError: tensor names do not match the network's.
     """
     generator = Generator(c, bins)
     entries = [entry for entry in generator_table(c, bins) if entry.flax]
@@ -350,11 +350,11 @@ def load_generator(c: GeneratorConfig, bins: int, published: Mapping[str, Tensor
 
 
 def load_discriminator(c: DiscriminatorConfig, published: Mapping[str, Tensor]) -> Discriminator:
-    """A discriminator with the weights and spectral-norm vectors of a published state dict.
+    """Make a discriminator with the weights and spectral-norm vectors of a published state dict.
 
     Raises:
         KeyError: a tensor is missing.
-        ValueError: tensors do not fit.
+        ValueError: tensor names do not match the network's.
     """
     discriminator = Discriminator(c)
     named = [(_discriminator_name(entry), entry.torch) for entry in discriminator_table(c)]

@@ -1,4 +1,4 @@
-"""PESQ as the published loop has it: processes side by side, all of them joined before the step goes on."""
+"""PESQ as in the published training loop: parallel processes that are all joined before the step continues."""
 
 import multiprocessing
 import os
@@ -10,18 +10,18 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def score(pair: Pair, sample_rate: int = 16_000) -> float:
-    """PESQ of an estimate beside its clean reference, -1 where it fails."""
-    from pesq import PesqError, pesq  # Imported by the worker processes alone.
+    """Return PESQ of an estimate against its clean reference; -1 if it fails."""
+    from pesq import PesqError, pesq  # Imported only in worker processes.
 
     clean, estimate = pair
     try:
         return pesq(sample_rate, clean, estimate, "wb")
-    except (PesqError, ValueError):  # The latter where a silent signal gives NaN.
+    except (PesqError, ValueError):  # The latter occurs if a silent signal gives NaN.
         return -1.0
 
 
 class JoinedPesq:
-    """Scores a batch in as many processes as cores; `close` ends them."""
+    """Scores a batch in as many processes as there are cores; `close` ends them."""
 
     def __init__(self) -> None:
         self._pool = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))

@@ -1,7 +1,4 @@
-"""Answers requests on standard input, a line of JSON each, by running the published CMGAN in PyTorch.
-
-Started by `client` in an interpreter that has PyTorch: `python -m experiments.pytorch_baseline.server`.
-"""
+"""Server of the published CMGAN in PyTorch: it reads requests on standard input, one line of JSON each."""
 
 # pyright: reportMissingImports=false
 
@@ -27,11 +24,11 @@ Answer = dict[str, Any]
 
 
 class Refused(Exception):
-    """Something that this interpreter lacks; its text is for the person who asked."""
+    """This interpreter lacks something; the text is for the user."""
 
 
 class Session:
-    """The networks at one size, in one mode.
+    """The networks at one size and in one mode.
 
     Args:
         request: `config` (plain), `compiled`, `precision` (fp32, tf32, bf16), `clean` and `noisy` as files
@@ -43,9 +40,9 @@ class Session:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         precision = request["precision"]
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        # All crops have one shape, so each convolution's fastest algorithm is looked for once.
+        # All crops have one shape, so the fastest algorithm of each convolution is searched once.
         torch.backends.cudnn.benchmark = True
-        # Channels last: what a GPU's matrix units read without copies.
+        # Channels-last is the layout that a GPU's matrix units read without copies.
         self.layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         torch.manual_seed(config.seed)
         self.generator = Generator(config.generator, config.spectral.bins).to(self.device, memory_format=self.layout)
@@ -65,7 +62,7 @@ class Session:
         self.waited: list[float] = []
 
     def run(self, program: str) -> None:
-        """One run of a program, dispatched."""
+        """Dispatch one run of a program."""
         trainer = self.trainer
         if program == "forward":
             self.generator.eval()
@@ -85,7 +82,7 @@ class Session:
             self.waited.append(trainer.step(self.clean, self.noisy, pesq))
 
     def sample(self, program: str, runs: int) -> Answer:
-        """Run a program so many times; seconds of one, and milliseconds waited for PESQ."""
+        """Run a program `runs` times; return the seconds per run, and the milliseconds waited for PESQ."""
         self.waited.clear()
         began = time.perf_counter()
         for _ in range(runs):
@@ -95,7 +92,7 @@ class Session:
         return {"seconds": (time.perf_counter() - began) / runs, "pesq_wait_ms": [1e3 * w for w in self.waited]}
 
     def enhance(self, files: list[str], batch: int) -> Answer:
-        """Enhance arrays of windows [windows, S], so many at once; seconds, and the peak resident set in bytes."""
+        """Enhance arrays [windows, S], `batch` at a time; return seconds, and peak resident set size in bytes."""
         pieces = [torch.from_numpy(np.load(file)) for file in files]
         reset_peak()
         self.generator.eval()
@@ -112,7 +109,7 @@ class Session:
         return {"seconds": seconds, "rss": peak_rss()}
 
     def describe(self) -> Answer:
-        """What this is."""
+        """Describe version, device, settings and number of parameters."""
         cuda = self.device.type == "cuda"
         return {
             "torch": torch.__version__,
@@ -124,7 +121,7 @@ class Session:
         }
 
     def memory(self) -> Answer:
-        """Peak of the resident set, and of the device's memory where it is counted, in bytes."""
+        """Return the peak resident set size, and the device's peak memory where it is counted, in bytes."""
         return {"rss": peak_rss(), "device": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None}
 
     def close(self) -> None:
@@ -134,7 +131,7 @@ class Session:
 
 
 def serve() -> None:
-    """Answer until standard input ends. Answers have a stream of their own: libraries print to standard output."""
+    """Answer requests until standard input ends, on a separate stream, as libraries print to standard output."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     session: Session | None = None

@@ -1,4 +1,4 @@
-"""A training step of the published recipe in PyTorch: spectra, losses, both updates, PESQ in between."""
+"""A training step of the published recipe in PyTorch: spectra, losses, both updates, with PESQ in between."""
 
 # pyright: reportMissingImports=false
 
@@ -15,7 +15,7 @@ from experiments.pytorch_baseline.networks import Discriminator, Generator
 from experiments.pytorch_baseline.published_pesq import JoinedPesq
 
 GUARD = 1e-12
-"""Added to a power before a root of it is taken: the root's derivative is infinite at 0."""
+"""Added to a power before taking its root, whose derivative is infinite at 0."""
 
 
 class Spectra:
@@ -49,7 +49,7 @@ def magnitude(spectrum: Tensor) -> Tensor:
 def generator_loss(
     estimate: Tensor, clean: Tensor, audio: Tensor, reference: Tensor, score: Tensor, weights: LossConfig
 ) -> Tensor:
-    """The published sum: spectra [B, 2, T, F], waveforms [B, S], the discriminator's score [B]."""
+    """Compute the published loss: spectra [B, 2, T, F], waveforms [B, S], the discriminator's score [B]."""
     ri = functional.mse_loss(estimate[:, 0], clean[:, 0]) + functional.mse_loss(estimate[:, 1], clean[:, 1])
     return (
         weights.ri * ri
@@ -60,19 +60,19 @@ def generator_loss(
 
 
 def adamw(module: nn.Module, rate: float, config: OptimiserConfig) -> torch.optim.AdamW:
-    """The optimiser of one network, whose update of all parameters is one kernel."""
+    """Make the optimiser of one network; all parameters are updated by one kernel."""
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(module.parameters(), rate, betas, config.epsilon, config.weight_decay, fused=True)
 
 
 class Trainer:
-    """Both networks in training on one device.
+    """Training of both networks on one device.
 
     Args:
-        generator: in the published layout, perhaps compiled.
-        discriminator: likewise.
-        spectral: numbers of the transforms.
-        bfloat16: compute the networks in it (autocast); spectra and losses stay in float32.
+        generator: the published generator, which may be compiled.
+        discriminator: the published discriminator, which may be compiled.
+        spectral: settings of the transforms.
+        bfloat16: whether the networks compute in bfloat16 (autocast); spectra and losses stay in float32.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class Trainer:
         self._optimise_discriminator = adamw(discriminator, numbers.discriminator_rate, numbers)
 
     def computing(self) -> AbstractContextManager[object]:
-        """In which the networks compute."""
+        """Return the context in which the networks compute."""
         return torch.autocast(self._device.type, torch.bfloat16) if self._bfloat16 else nullcontext()
 
     def train_generator(self, clean: Tensor, noisy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Forward, backward, AdamW.
+        """Run the generator forward and backward, and update it by AdamW.
 
         Args:
             clean: float[B, S].
@@ -121,7 +121,7 @@ class Trainer:
         return audio.detach(), clean_magnitude.detach(), magnitude(estimate).detach()
 
     def train_discriminator(self, clean: Tensor, estimate: Tensor, targets: Tensor) -> Tensor:
-        """Forward on the estimate, then on clean speech; backward, AdamW.
+        """Run the discriminator on the estimate, then on clean speech; go backward, and update it by AdamW.
 
         Args:
             clean: float[B, F, T].
@@ -129,8 +129,8 @@ class Trainer:
             targets: float[B].
 
         Returns:
-            float[], the loss before the update. It stays on the device, since reading it would stop the host until
-            the device has caught up.
+            float[], the loss before the update. It stays on the device, because reading it would make the host wait for
+            the device.
         """
         with self.computing():
             on_estimate = self.discriminator(clean, estimate)
@@ -143,7 +143,7 @@ class Trainer:
         return loss.detach()
 
     def step(self, clean: np.ndarray, noisy: np.ndarray, pesq: JoinedPesq | None) -> float:
-        """A whole step, with PESQ or, where it is None, a constant; seconds that it waited for scores."""
+        """Run a whole step with PESQ, or with a constant if `pesq` is None; return the seconds waited for scores."""
         here = [self._send(torch.from_numpy(wave)) for wave in (clean, noisy)]
         audio, clean_magnitude, estimate_magnitude = self.train_generator(*here)
         began = time.perf_counter()
@@ -158,5 +158,5 @@ class Trainer:
         return waited
 
     def _send(self, tensor: Tensor) -> Tensor:
-        """Copy a tensor to the device without stopping the host."""
+        """Copy a tensor to the device without blocking the host."""
         return tensor.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else tensor

@@ -1,8 +1,8 @@
-"""What lies in a file of audio, by its own structure: no header's length is believed before the bytes have been seen.
+"""The structure of audio files, parsed here because a length in a header may be wrong.
 
-libsndfile decodes, but it takes lengths from headers, stops after the first of several recordings, and repairs what
-was cut short without a word. Here a file is looked through first. The result is a list of `Part`s: each is what
-libsndfile is given in the file's place, with a header that tells the truth.
+libsndfile does the decoding, but it takes lengths from headers, stops after the first of several recordings, and
+silently repairs truncated files. So a file is parsed here first. The result is a list of `Part`s: libsndfile is given
+each of them instead of the file, with a corrected header.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from cmgan_jax.data.containers import chunked, flac, mpeg, ogg, sized, tags
 from cmgan_jax.data.containers.parts import CONVERT, ContainerError, Part, Reader, Span
 
 Parse = Callable[[Reader, int, int], Part | None]
-"""From a file, where a recording begins in it and where the file ends, to the recording; None: libsndfile decides."""
+"""Parses the recording between two positions of a file; None leaves the decision to libsndfile."""
 
 _MOST_JUNK = 4096
-"""Bytes after a recording that are passed over though nothing says what they are."""
+"""Unidentified bytes after a recording that are ignored."""
 _FORMATS: tuple[tuple[bytes, Parse], ...] = (
     *((magic, chunked.parse) for magic in chunked.MAGIC),
     *((magic, sized.parse) for magic in sized.MAGIC),
@@ -25,17 +25,17 @@ _FORMATS: tuple[tuple[bytes, Parse], ...] = (
 
 
 def parts(file: Reader) -> tuple[Part, ...]:
-    """The recordings of a file, one after the other.
+    """Find the recordings of a file, in order.
 
     Args:
-        file: all of it.
+        file: the whole file.
 
     Returns:
-        At least one; a single one that spans the file where it is as its header says, or of a kind that is unknown
-        here and that only libsndfile can tell.
+        At least one part. A single part spans the file where its header is right, or where its format is unknown here
+        and left to libsndfile.
 
     Raises:
-        ContainerError: it was cut short, is damaged, or holds more than can be read.
+        ContainerError: the file is truncated or damaged, or holds more than can be read.
     """
     whole = Part((Span(0, file.size),), file.size, as_it_is=True, is_known=False)
     stop = tags.tail(file)

@@ -1,4 +1,4 @@
-"""Recordings in chunks: WAV, RF64, Wave64, AIFF, SVX and CAF."""
+"""Formats made of chunks: WAV, RF64, Wave64, AIFF, SVX and CAF."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,26 +10,26 @@ from cmgan_jax.data.containers.parts import CONVERT, COPY_AGAIN, ContainerError,
 _W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 _W64_FILE = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
 _MISCOUNT = 64
-"""Bytes that a header may promise too many: it counted itself, or rounded up."""
+"""Bytes by which a header may overstate a size, because it counted itself or rounded up."""
 _MPEG = (0x50, 0x55)
-"""Codings of a WAV file that are MPEG audio: what it holds is told by its frames alone."""
+"""WAV codings that are MPEG audio: their length is known from the frames alone."""
 _STREAMED_32, _STREAMED_64 = 0x7FFF_0000, 2**62
-"""From here on a size says that its writer could not know: it wrote into a pipe."""
+"""From here on, a size means that the writer could not know it, because it wrote to a pipe."""
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """How chunks are written.
+    """The chunk layout of one format.
 
     Attributes:
-        first: where the first chunk lies.
-        name: bytes of a chunk's name.
-        size: bytes of its size.
-        order: of the size's bytes.
-        align: chunks begin at multiples of it.
-        counts_head: whether the size counts name and size.
-        data: name of the chunk of audio.
-        inner: bytes at its beginning that are no audio.
+        first: offset of the first chunk.
+        name: length of a chunk's name in bytes.
+        size: length of its size field in bytes.
+        order: byte order of the size field.
+        align: chunks begin at multiples of this number.
+        counts_head: whether the size includes the name and size fields.
+        data: name of the audio chunk.
+        inner: bytes at the audio chunk's beginning that are not audio.
     """
 
     first: int
@@ -49,11 +49,11 @@ _AIFF = _Kind(12, 4, 4, "big", 2, False, b"SSND", inner=8)
 _SVX = _Kind(12, 4, 4, "big", 2, False, b"BODY")
 _CAF = _Kind(8, 4, 8, "big", 1, False, b"data", inner=4)
 MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", _W64_FILE)
-"""How such files begin."""
+"""Magic bytes of these formats."""
 
 
 def parse(file: Reader, start: int, stop: int) -> Part | None:
-    """The recording that begins at a place; None where its chunks cannot be followed."""
+    """Parse the recording that begins at `start`; None where its chunks cannot be followed."""
     kind = _kind(file, start)
     if kind is None:
         return None
@@ -82,17 +82,17 @@ def parse(file: Reader, start: int, stop: int) -> Part | None:
         coding = file.number(body, 2) if name == b"fmt " else coding
         padded = body + _even(size, kind)
         if not _is_name(file.at(padded, kind.name), kind) and _is_name(file.at(body + size, kind.name), kind):
-            # Its writer left out the byte that makes it even, which mostly means that it has more faults within.
+            # The writer left out the padding byte that makes the size even; such a writer mostly has more faults.
             edits[at], padded = (head + size, b""), body + size
         at = padded
     raise ContainerError(f"damaged or cut short: it ends before its audio; {COPY_AGAIN}")
 
 
 def beside_audio(file: Reader) -> Iterator[tuple[bytes, Span]]:
-    """Names and places of all chunks of a file, but for that of its audio; a place begins with the chunk's name.
+    """Yield the name and span of every chunk except the audio; a span begins with the chunk's name.
 
     Raises:
-        ContainerError: the file was cut short.
+        ContainerError: the file is truncated.
     """
     kind, stop = _kind(file, 0), file.size
     if kind is None:
@@ -122,20 +122,20 @@ def _kind(file: Reader, start: int) -> _Kind | None:
 
 
 def _there(file: Reader, kind: _Kind, start: int, body: int, size: int, stop: int) -> int:
-    """Bytes of the chunk of audio that are there.
+    """Return the number of bytes of the audio chunk that are present.
 
     Raises:
-        ContainerError: it promises more.
+        ContainerError: the chunk's header promises more.
     """
     available, header = stop - body, body - start
     if size <= kind.inner:
-        # The recorder was killed before it wrote a length; or the recording is empty, and only chunks follow.
+        # Either the recorder was killed before it wrote a length, or the recording is empty and only chunks follow.
         empty = _end(file, kind, body + _even(size, kind), stop) == stop
         return size if empty else available
     if size <= available:
         return size
     streamed = size >= (_STREAMED_64 if kind.size == 8 or size >= 2**32 else _STREAMED_32)
-    # Of packets, the last is lost with a byte.
+    # In packetised audio, one missing byte loses the last packet.
     packets = kind is _CAF and file.at(start + 28, 4) != b"lpcm"
     if streamed or (size - available <= _MISCOUNT and not packets) or size - available in (header, header - 8):
         return available
@@ -149,7 +149,7 @@ def _fits(available: int, kind: _Kind) -> int:
 
 
 def _end(file: Reader, kind: _Kind, at: int, stop: int) -> int:
-    """Where the chunks end that follow the audio."""
+    """Find where the chunks after the audio end."""
     head = kind.name + kind.size
     while at + head <= stop:
         name, body = file.at(at, kind.name), at + head
@@ -166,7 +166,7 @@ def _size(file: Reader, at: int, kind: _Kind) -> int:
 
 
 def _even(size: int, kind: _Kind) -> int:
-    """A chunk's size with the bytes that align the next."""
+    """Round a chunk's size up to the alignment of the next."""
     return -(-size // kind.align) * kind.align
 
 
@@ -177,5 +177,5 @@ def _is_name(name: bytes, kind: _Kind) -> bool:
 
 
 def _has_ds64(file: Reader, start: int) -> bool:
-    """Whether the length of the audio is in RF64's own chunk."""
+    """Whether the length of the audio is in RF64's own `ds64` chunk."""
     return file.at(start, 4) in (b"RF64", b"BW64") and file.at(start + 12, 4) == b"ds64"

@@ -1,17 +1,17 @@
-"""FLAC: how many samples its frames hold, whatever its header says."""
+"""FLAC: the number of samples is counted from the frames, not taken from the header."""
 
 import re
 
 from cmgan_jax.data.containers.parts import COPY_AGAIN, ContainerError, Part, Reader, edited
 
 MAGIC = b"fLaC"
-"""How it begins."""
+"""Magic bytes of a FLAC file."""
 _NEXT = b"fLaC\0\0\0\x22"
 _WHAT = re.compile(rb"\xff[\xf8\xf9]|fLaC\0\0\0\x22|fLaC\x80\0\0\x22", re.DOTALL)
 _STEP = 2**20
 _HEADER = 16
 _GAP = 64
-"""Frames that may be missing in the middle, where the file's total is unknown: they are damaged, and so is the file."""
+"""Frames that may be missing in the middle where the total is unknown; such frames are damaged, and so is the file."""
 _BLOCK_SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -28,7 +28,7 @@ _CRC8 = _crc8_table()
 
 
 def parse(file: Reader, start: int, stop: int) -> Part | None:
-    """The recording that begins at a place; None where its header is damaged.
+    """Parse the recording that begins at `start`; None where its header is damaged.
 
     Raises:
         ContainerError: frames are missing at the end.
@@ -61,7 +61,7 @@ def parse(file: Reader, start: int, stop: int) -> Part | None:
 
 
 def _frames(file: Reader, at: int, stop: int, block_size: int):
-    """What looks like a frame: its place, first sample and number of samples; 0 samples: another file begins there."""
+    """Yield position, first sample and sample count of each apparent frame; 0 samples mark another file's start."""
     while at < stop:
         block = file.at(at, min(_STEP + _HEADER, stop - at))
         for match in _WHAT.finditer(block, 0, min(len(block), _STEP + 8)):
@@ -76,7 +76,7 @@ def _frames(file: Reader, at: int, stop: int, block_size: int):
 
 
 def _frame(head: bytes, block_size: int) -> tuple[int, int] | None:
-    """First sample and number of samples, by a frame's header; None: it is none."""
+    """Parse first sample and number of samples from a frame header; None if it is not one."""
     if len(head) < 6 or head[2] >> 4 == 0 or head[2] & 15 == 15 or head[3] >> 4 > 10 or head[3] & 1:
         return None
     length = 8 - (head[4] ^ 0xFF).bit_length()

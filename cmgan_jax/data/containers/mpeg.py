@@ -1,4 +1,4 @@
-"""MPEG audio (MP3 and its elder layers): all frames, whatever a first frame with their number says, or if none does."""
+"""MPEG audio (layers I to III, e.g. MP3): frames are counted, whether or not an info frame tells their number."""
 
 from typing import NamedTuple
 
@@ -18,17 +18,17 @@ _KILOBITS = {
     (_V2, _LAYER_3): _LOW,
 }
 _DELAY = 529
-"""Samples by which a decoder of layer III lags behind; libsndfile leaves them out in front of counted frames."""
+"""Delay of a layer III decoder in samples; libsndfile removes them where an info frame counts the frames."""
 _IN_A_ROW = 3
-"""Frames that must follow each other where nothing else says that this is MPEG audio."""
+"""Consecutive frames that identify MPEG audio where nothing else does."""
 _MOST_IN_FRONT = 4096
-"""Bytes in front of the first frame that may be the rest of another: recorders begin in the middle of a broadcast."""
+"""Bytes before the first frame that may be the rest of another: stream recorders begin in the middle of a broadcast."""
 _MOST_JUNK = 65_536
-"""Bytes that are searched for a frame after the last."""
+"""Bytes searched for another frame after the last."""
 
 
 class _Kind(NamedTuple):
-    """What all frames of a stream share."""
+    """Properties shared by all frames of a stream."""
 
     version: int
     layer: int
@@ -37,12 +37,12 @@ class _Kind(NamedTuple):
 
     @property
     def samples(self) -> int:
-        """Of each channel in a frame."""
+        """Samples per channel in a frame."""
         return 384 if self.layer == _LAYER_1 else 576 if self.layer == _LAYER_3 and self.version != _V1 else 1152
 
     @property
     def side(self) -> int:
-        """Bytes between a frame's header and where a number of frames is noted."""
+        """Bytes between a frame's header and its Xing information."""
         return (17 if self.mono else 32) if self.version == _V1 else (9 if self.mono else 17)
 
 
@@ -54,14 +54,14 @@ def _frame_length(kind: _Kind, code: int, padding: int) -> int:
 
 
 def _frames() -> dict[int, tuple[int, _Kind, _Kind]]:
-    """For the second and third byte of a frame: its length, and its kind in stereo and in mono."""
+    """Map the second and third header byte of a frame to its length, and to its kind in stereo and in mono."""
     found = {}
     for version, rates in _RATES.items():
         for layer in (_LAYER_1, _LAYER_2, _LAYER_3):
             for code in range(1, 15):
                 for index, rate in enumerate(rates):
                     stereo, mono = (_Kind(version, layer, rate, mono) for mono in (False, True))
-                    for rest in range(8):  # Whether there is no checksum, padding, and a private bit.
+                    for rest in range(8):  # Checksum flag, padding and the private bit.
                         second = 0xE0 | version << 3 | layer << 1 | rest >> 2
                         third = code << 4 | index << 2 | rest & 3
                         found[second << 8 | third] = (_frame_length(stereo, code, rest >> 1 & 1), stereo, mono)
@@ -72,21 +72,21 @@ _FRAMES = _frames()
 
 
 class _Note(NamedTuple):
-    """The frame in front that tells how many follow: Xing's (LAME's Info is one), or Fraunhofer's VBRI."""
+    """An info frame at the start that tells the number of frames: Xing's (also LAME's Info), or Fraunhofer's VBRI."""
 
     frames: int | None
-    """Their number; None: not told."""
+    """Number of frames; None where it is not given."""
     size: int
-    """Bytes of the stream; 0: not told."""
+    """Bytes of the stream; 0 where it is not given."""
     is_heeded: bool
-    """Whether libsndfile goes by it."""
+    """Whether libsndfile uses this information."""
 
 
 def parse(file: Reader, start: int, stop: int) -> Part | None:
-    """The stream that begins at a place, up to its last frame or the next stream; None where none begins.
+    """Parse the stream that begins at `start`, up to its last frame or the next stream; None if none begins.
 
     Raises:
-        ContainerError: frames are missing, or something lies between them.
+        ContainerError: frames are missing, or other bytes lie between them.
     """
     begin = _find(file, start, min(stop, start + _MOST_IN_FRONT), stop)
     if begin is None:
@@ -115,7 +115,7 @@ def parse(file: Reader, start: int, stop: int) -> Part | None:
             break
         at = run = resumed
     spans = [span for span in (*spans, Span(run, at)) if len(span)]
-    # Some encoders count the note itself.
+    # Some encoders count the info frame itself.
     counted = 1 if note and note.size <= at - begin else 0
     if note and note.frames and count + counted < note.frames:
         raise ContainerError(f"cut short: {count} of {note.frames} frames are there; {COPY_AGAIN}")
@@ -127,7 +127,7 @@ def parse(file: Reader, start: int, stop: int) -> Part | None:
 
 
 def _frame(file: Reader, at: int) -> tuple[int, _Kind | None]:
-    """Length and kind of the frame at a place; (0, None) where none is."""
+    """Return length and kind of the frame at a position; (0, None) where there is none."""
     head = file.at(at, 4)
     entry = _FRAMES.get(head[1] << 8 | head[2]) if len(head) == 4 and head[0] == 0xFF else None
     if entry is None:
@@ -136,7 +136,7 @@ def _frame(file: Reader, at: int) -> tuple[int, _Kind | None]:
 
 
 def _in_a_row(file: Reader, at: int, stop: int) -> bool:
-    """Whether frames of one kind follow each other from a place on."""
+    """Whether consecutive frames of one kind begin at a position."""
     kind = None
     for number in range(_IN_A_ROW):
         length, found = _frame(file, at)
@@ -149,7 +149,7 @@ def _in_a_row(file: Reader, at: int, stop: int) -> bool:
 
 
 def _find(file: Reader, at: int, before: int, stop: int) -> int | None:
-    """The first place from which on frames follow each other."""
+    """Find the first position from which frames follow one another."""
     while at < before:
         block = file.at(at, min(4096, before - at))
         place = block.find(b"\xff")
@@ -179,7 +179,7 @@ def _note(file: Reader, at: int, kind: _Kind) -> _Note | None:
 
 
 def _info(kind: _Kind, head: bytes, count: int, size: int) -> bytes:
-    """A frame without sound that tells how many follow."""
+    """Make a silent info frame that tells the number of frames."""
     needed = 4 + kind.side + 16
     code = next(code for code in range(1, 15) if _frame_length(kind, code, 0) >= needed)
     length = _frame_length(kind, code, 0)

@@ -1,11 +1,11 @@
-"""OGG: streams of pages, one after the other (chained) or side by side (grouped)."""
+"""Ogg: streams of pages, one after another (chained) or interleaved (grouped)."""
 
 from dataclasses import dataclass, field
 
 from cmgan_jax.data.containers.parts import CONVERT, COPY_AGAIN, ContainerError, Part, Reader, Span
 
 MAGIC = b"OggS"
-"""How every page begins."""
+"""Magic bytes of every page."""
 _HEAD = 27
 _FIRST, _LAST = 2, 4
 _FLAC = b"\x7fFLAC"
@@ -14,15 +14,15 @@ _AUDIO = (b"\x01vorbis", b"OpusHead", _FLAC, b"Speex   ", b"PCM     ")
 
 @dataclass
 class _Stream:
-    """One stream of a link.
+    """One logical stream of a link, which is a section of a chained file.
 
     Attributes:
-        first: the beginning of its first packet, which tells its coding.
-        spans: its pages, neighbours joined.
-        payloads: what is within them, of FLAC.
+        first: the beginning of its first packet, which identifies the codec.
+        spans: the stream's pages; adjacent ones are joined.
+        payloads: contents of the pages, for FLAC only.
         page: number of its last page.
-        ended: whether that says that it is the last.
-        granules: positions that the first page of audio, the last but one and the last state.
+        ended: whether that page is marked as the last.
+        granules: granule positions of the first audio page, the last but one, and the last.
     """
 
     first: bytes
@@ -34,7 +34,7 @@ class _Stream:
 
 
 def parse(file: Reader, start: int, stop: int) -> Part | None:
-    """The link that begins at a place: pages up to the next link.
+    """Parse the link that begins at `start`: its pages up to the next link.
 
     Raises:
         ContainerError: its end or pages are missing, or it holds several streams of audio.
@@ -80,7 +80,7 @@ def parse(file: Reader, start: int, stop: int) -> Part | None:
         raise ContainerError(f"cut short: the page that ends its stream is missing; {COPY_AGAIN}")
     if audio[0].first.startswith(_FLAC) and audio[0].first[9:13] == b"fLaC" and len(audio[0].first) == 51:
         return Part(_native_flac(audio[0]), at)
-    # Within its last page libvorbis loses its place, for that is cut at the end.
+    # A seek within the last page is unreliable in libvorbis, as that page is truncated at the end.
     first, before, *_ = audio[0].granules if len(audio[0].granules) == 3 else (0, 0)
     return Part(
         tuple(audio[0].spans), at, sure=before - first, as_it_is=len(streams) == 1 and start == 0 and at == file.size
@@ -88,9 +88,9 @@ def parse(file: Reader, start: int, stop: int) -> Part | None:
 
 
 def _native_flac(stream: _Stream) -> tuple[bytes | Span, ...]:
-    """The packets of FLAC without OGG around them, which libsndfile does not read: they are what a FLAC file holds."""
+    """Unwrap FLAC packets from Ogg, which libsndfile does not read; the packets are the content of a FLAC file."""
     head = stream.first[9:]
     total = stream.granules[-1] % 2**36 if stream.granules else 0
-    # Within the stream's information, 21 bytes from its mark: four bits of another number, and 36 of the total.
+    # In the stream info, 21 bytes after its marker: four bits of another number, then 36 bits of the total.
     head = head[:21] + (head[21] << 32 & 0xF0_0000_0000 | total).to_bytes(5, "big") + head[26:]
     return head, *stream.payloads[1:]

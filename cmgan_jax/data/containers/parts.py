@@ -1,4 +1,4 @@
-"""A recording within a file, and the file as libsndfile is to see it."""
+"""The parts of a recording within a file, and the corrected file that libsndfile is given."""
 
 import io
 import os
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 CONVERT = "write it anew, e.g. ffmpeg -i IN OUT.wav"
-"""The remedy where a header or a container is not as it should be."""
+"""The remedy for a defective header or container."""
 COPY_AGAIN = f"copy it again, or, if this is all there is, {CONVERT}"
-"""The remedy where the end of a file is missing."""
+"""The remedy for a truncated file."""
 _BLOCK = 2**20
 
 
 class ContainerError(Exception):
-    """Why the recordings of a file cannot all be read; the message has the reason and the remedy."""
+    """The recordings of a file cannot all be read; the message has the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes of a file, from `start` up to `stop`."""
+    """A byte range of a file, from `start` up to `stop`."""
 
     start: int
     stop: int
@@ -32,12 +32,12 @@ class Part:
     """One recording within a file.
 
     Attributes:
-        pieces: what libsndfile is given in the file's place: parts of the file, and corrected bytes of headers.
+        pieces: what libsndfile is given instead of the file: spans of the file, and corrected header bytes.
         end: where the recording ends in the file.
-        least: samples of each channel that libsndfile must find in it.
-        sure: samples of each channel up to which libsndfile finds a place rightly.
-        as_it_is: whether libsndfile may as well be given the whole file, where there is no other part.
-        is_known: whether its structure was looked through; otherwise libsndfile has to tell.
+        least: minimum number of samples per channel that libsndfile must find in it.
+        sure: number of samples per channel up to which libsndfile seeks correctly.
+        as_it_is: whether libsndfile may be given the whole file instead, if there is no other part.
+        is_known: whether its structure was parsed here; otherwise libsndfile has to judge it.
     """
 
     pieces: tuple[bytes | Span, ...]
@@ -49,10 +49,10 @@ class Part:
 
 
 class Reader:
-    """A file that is looked through from its beginning to its end, with a glance ahead now and then.
+    """Random access to a file that is parsed mostly from beginning to end, with occasional reads ahead.
 
     Args:
-        file: seekable.
+        file: a seekable file.
     """
 
     def __init__(self, file: BinaryIO):
@@ -61,7 +61,7 @@ class Reader:
         self._block, self._from = b"", 0
 
     def at(self, start: int, size: int) -> bytes:
-        """Bytes from a place on; fewer where the file ends before."""
+        """Read bytes from a position; fewer where the file ends early."""
         offset = start - self._from
         if not 0 <= offset <= len(self._block) - size:
             self._file.seek(start)
@@ -69,21 +69,21 @@ class Reader:
         return self._block[offset : offset + size]
 
     def number(self, start: int, size: int, order: str = "little") -> int:
-        """An unsigned number; what is missing at the end of the file counts as zero."""
+        """Read an unsigned integer; bytes missing at the end of the file count as zero."""
         return int.from_bytes(self.at(start, size).ljust(size, b"\0"), "big" if order == "big" else "little")
 
 
 class Spliced(io.RawIOBase):
-    """A file that is put together from parts of another and from bytes.
+    """A file composed of spans of another file and of bytes.
 
-    It never raises: libsndfile's callbacks would print the error and go on.
+    It never raises, as libsndfile's callbacks would print the error and go on.
 
     Attributes:
-        error: the first error of the file system.
+        error: the first error of the file system, or None.
 
     Args:
-        file: seekable; it stays open.
-        pieces: in order.
+        file: a seekable file; it stays open.
+        pieces: the spans and bytes, in order.
     """
 
     def __init__(self, file: BinaryIO, pieces: tuple[bytes | Span, ...]):
@@ -97,7 +97,7 @@ class Spliced(io.RawIOBase):
         self.error: OSError | None = None
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
-        """Fill a buffer; less only at the end."""
+        """Fill a buffer; it is left partly filled only at the end."""
         view, done = memoryview(buffer).cast("B"), 0
         while done < len(view) and self._at < self._size and self.error is None:
             self._find()
@@ -112,16 +112,16 @@ class Spliced(io.RawIOBase):
         return done
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place."""
+        """Set the position."""
         self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
         return self._at
 
     def tell(self) -> int:
-        """The place."""
+        """Return the position."""
         return self._at
 
     def _find(self) -> None:
-        """The piece that holds the place: mostly the one before, or the next."""
+        """Find the piece that holds the position, which mostly is the same as before, or the next."""
         if self._at < self._starts[self._current]:
             self._current = 0
         while self._at >= self._starts[self._current] + len(self._pieces[self._current]):
@@ -139,12 +139,12 @@ class Spliced(io.RawIOBase):
 
 
 def edited(start: int, stop: int, edits: dict[int, tuple[int, bytes]]) -> tuple[bytes | Span, ...]:
-    """A part of a file in which some bytes are others.
+    """A span of a file with some bytes replaced.
 
     Args:
-        start: where it begins.
-        stop: where it ends.
-        edits: for a place in the file how many bytes are left out there, and what stands in their stead.
+        start: where the span begins.
+        stop: where the span ends.
+        edits: for each position in the file, the number of bytes removed there and the bytes put in their place.
     """
     pieces: list[bytes | Span] = []
     for place, (left_out, content) in sorted(edits.items()):

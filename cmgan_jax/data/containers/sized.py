@@ -1,4 +1,4 @@
-"""Recordings whose header has one length and nothing after them: AU, NIST SPHERE and Creative Voice."""
+"""Formats with one length in the header and nothing after the audio: AU, NIST SPHERE and Creative Voice."""
 
 import re
 
@@ -6,7 +6,7 @@ from cmgan_jax.data.containers.parts import CONVERT, COPY_AGAIN, ContainerError,
 
 _AU, _AU_LITTLE, _NIST, _VOC = b".snd", b"dns.", b"NIST_1A\n", b"Creative Voice File\x1a"
 MAGIC = (_AU, _AU_LITTLE, _NIST, _VOC)
-"""How such files begin."""
+"""Magic bytes of these formats."""
 _MISCOUNT = 64
 _STREAMED = 0x7FFF_0000
 _SOUND, _CONTINUED, _SOUND_NEW = 1, 2, 9
@@ -14,7 +14,7 @@ _REPEAT, _REPEAT_END = 6, 7
 
 
 def parse(file: Reader, start: int, stop: int) -> Part | None:
-    """The recording that begins at a place; None where its header tells nothing."""
+    """Parse the recording that begins at `start`; None where its header is not understood."""
     head = file.at(start, 20)
     return (
         _voc(file, start, stop)
@@ -54,7 +54,7 @@ def _nist(file: Reader, start: int, stop: int) -> Part | None:
 
 def _voc(file: Reader, start: int, stop: int) -> Part | None:
     at, sounds = start + file.number(start + 20, 2), 0
-    # The writer of the last block may have forgotten to count its head.
+    # The writer may have forgotten to count the last block's header.
     while at < stop - (_MISCOUNT if sounds else 0) and (kind := file.number(at, 1)) != 0:
         size = file.number(at + 1, 3)
         if at + 4 + size > stop:
@@ -70,10 +70,10 @@ def _voc(file: Reader, start: int, stop: int) -> Part | None:
 
 
 def _there(size: int, available: int, header: int) -> int:
-    """Bytes of audio that are there.
+    """Return the number of bytes of audio that are present.
 
     Raises:
-        ContainerError: more are promised.
+        ContainerError: the header promises more.
     """
     if size <= available:
         return size

@@ -1,4 +1,4 @@
-"""Tags that lie before, between and after recordings: ID3, APE and Lyrics3, and padding."""
+"""Tags before, between and after recordings (ID3, APE and Lyrics3), and padding."""
 
 from cmgan_jax.data.containers.parts import Reader
 
@@ -8,13 +8,13 @@ _APE_HAS_HEADER = 2**31
 
 
 def front(file: Reader) -> int:
-    """Where the ID3 tag ends with which a file begins; 0 where it has none."""
+    """Return where the ID3 tag at the beginning of a file ends; 0 where it has none."""
     head = file.at(0, 10)
     return min(file.size, _id3_size(head)) if _is_id3(head) else 0
 
 
 def skip(file: Reader, at: int, stop: int) -> int:
-    """Where the next thing begins that is neither a tag nor zeros."""
+    """Find the next position that holds neither a tag nor zeros."""
     while at < stop:
         head = file.at(at, 32)
         if _is_id3(head):
@@ -33,7 +33,7 @@ def skip(file: Reader, at: int, stop: int) -> int:
 
 
 def tail(file: Reader) -> int:
-    """Where the tags at the end of a file begin."""
+    """Find where the tags at the end of a file begin."""
     stop = file.size
     while True:
         before = stop

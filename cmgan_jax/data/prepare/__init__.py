@@ -1,1 +1,1 @@
-"""Corpora that the program makes: from one's own recordings, from VoiceBank+DEMAND, from synthetic speech."""
+"""Preparation of corpora: the user's own recordings, VoiceBank+DEMAND, and the built-in demo corpus."""

@@ -32,20 +32,20 @@ SYNTHESISED = "demo-synthetic"
 COPYRIGHT = "COPYRIGHT"
 
 _SEED = 2022
-_VALIDATION_SEED = 10_000  # added to noise seeds, so that no realisation is heard in training
-# Chosen by its figures: mean wide-band PESQ of the noisy files 1.65 (recorded) and 1.61 (synthesised), of the
-# first 16 files 1.74 and 1.66: high enough for a small model to have something to raise.
+_VALIDATION_SEED = 10_000  # added to noise seeds, so that validation noise differs from training noise
+# Chosen by the mean wide-band PESQ of the noisy files: 1.65 (recorded speech) and 1.61 (synthesised); of the first 16
+# files 1.74 and 1.66. These are high enough for a small model to have something to raise.
 _DEAL_SEED = 13
 _NOISE_LEVEL = 0.1
 _PEAK = 0.99
-_MEGABYTES = 250  # the finished corpus, its copy before the rename, the packages and what is in them
+_MEGABYTES = 250  # disk space for the finished corpus, its copy before the rename, the packages and their contents
 
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """How much the corpus holds.
+    """The amounts of each kind of data in the corpus.
 
-    Mostly low-frequency noise, as in the world: white and pink noise at these ratios leave next to no PESQ.
+    Most noise is low-frequency, as in real life; white and pink noise at these ratios leave next to no PESQ.
     """
 
     noise: Mapping[Kind, int] = field(
@@ -59,9 +59,9 @@ class DemoPlan:
             "babble": 3,
         }
     )
-    """Noise files of each kind."""
+    """Number of noise files of each kind."""
     noise_seconds: float = 15.0
-    """Length of a noise file."""
+    """Length of a noise file in seconds."""
     validation: Mapping[Kind, int] = field(
         default_factory=lambda: {
             "white": 1,
@@ -73,17 +73,17 @@ class DemoPlan:
             "babble": 1,
         }
     )
-    """Held-out mixtures with each kind of noise."""
+    """Number of held-out mixtures with each kind of noise."""
     validation_seconds: tuple[float, float] = (2.0, 4.0)
-    """Shortest and longest held-out utterance."""
+    """Shortest and longest held-out utterance in seconds."""
     snr: tuple[float, float] = (-2.5, 17.5)
-    """Signal-to-noise ratios of the held-out mixtures, in dB, spread evenly."""
+    """Lowest and highest signal-to-noise ratio of the held-out mixtures, in dB; ratios are evenly spread."""
     prompts: int = 300
-    """Recorded utterances of a speaker to train on, at most."""
+    """Maximum number of recorded training utterances per speaker."""
     speakers: int = 6
-    """Voices of the synthesised corpus."""
+    """Number of voices in the synthesised corpus."""
     utterances: int = 36
-    """Synthesised utterances of a voice, those held out included."""
+    """Synthesised utterances per voice, held-out ones included."""
 
 
 def prepare_demo(
@@ -93,26 +93,26 @@ def prepare_demo(
     plan: DemoPlan | None = None,
     progress: Callable[[str], None] = print,
 ) -> Path:
-    """Make the built-in corpus, whole or not at all; return at once where it is.
+    """Make the built-in corpus atomically; return at once if it already exists.
 
     Args:
-        out: folder to make. What an earlier call made there is kept if it is whole, made anew if it is not.
-        synthetic: speech from the synthesiser, without trying to fetch recordings.
-        plan: how much of everything; a smaller one is for tests.
-        progress: receives lines about what is done.
+        out: folder to make. The result of an earlier call is kept if it is complete, and made again if it is not.
+        synthetic: synthesise the speech, without trying to fetch recordings.
+        plan: the amounts of data; smaller ones are for tests.
+        progress: called with lines that tell what is done.
 
     Returns:
         `out`.
 
     Raises:
-        UserError: `out` holds something else, or the disk has too little space.
+        UserError: `out` holds other data, or the disk has too little space.
     """
     plan = plan or DemoPlan()
     if _is_whole(out, synthetic):
         return out
     _check_space(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    # A neighbour, so that the rename stays within one file system.
+    # The working folder is a sibling, so that the rename stays within one file system.
     with temporaries.folder(out.parent) as place:
         work, new = place / "work", place / "new"
         work.mkdir()
@@ -125,7 +125,7 @@ def prepare_demo(
 
 
 def _is_whole(out: Path, synthetic: bool) -> bool:
-    """Whether `out` needs nothing; refuses a folder that is not ours to replace."""
+    """Whether `out` is already complete; raises an error for a folder that this program must not replace."""
     if not out.exists():
         return False
     if not out.is_dir():
@@ -151,7 +151,7 @@ def _check_space(out: Path) -> None:
 def _voices(
     work: Path, synthetic: bool, plan: DemoPlan, progress: Callable[[str], None]
 ) -> tuple[str, tuple[Voice, ...]]:
-    """Recorded voices if they can be had, synthesised ones otherwise."""
+    """Fetch recorded voices if possible; synthesise them otherwise."""
     reason = "as asked for"
     if not synthetic:
         progress("fetching recorded prompts (Debian's asterisk-core-sounds-{en,it}-g722, 21 MB)")
@@ -204,7 +204,7 @@ def _fill(root: Path, corpus: str, voices: tuple[Voice, ...], plan: DemoPlan, pr
 
 
 def _split(voice: Voice, share: int, plan: DemoPlan) -> tuple[list[str], list[str]]:
-    """Names of a voice's utterances to train on, and of those held out; no name is in both."""
+    """Return the names of a voice's training utterances and of the held-out ones, which are disjoint."""
     names = sorted(voice.utterances)
     rng = np.random.default_rng((_SEED, *voice.speaker.encode()))
     rng.shuffle(names)
@@ -220,7 +220,7 @@ def _split(voice: Voice, share: int, plan: DemoPlan) -> tuple[list[str], list[st
 
 
 def _noise(speech: list[np.ndarray], plan: DemoPlan) -> dict[str, np.ndarray]:
-    """Noise files to train on, by path."""
+    """Make the training noise, by file path."""
     jobs = [(kind, index) for kind, count in plan.noise.items() for index in range(count)]
 
     def make(job: tuple[Kind, int]) -> np.ndarray:
@@ -235,10 +235,9 @@ def _noise(speech: list[np.ndarray], plan: DemoPlan) -> dict[str, np.ndarray]:
 def _mixtures(
     held_out: list[tuple[str, np.ndarray]], plan: DemoPlan
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, str | float]]]:
-    """Held-out mixtures by path, and the noise and ratio of each.
+    """Make the held-out mixtures by path, and the noise and ratio of each.
 
-    Speakers, kinds of noise and ratios are dealt out at random, and files are numbered in that order: the first
-    few are as mixed as the whole.
+    Speakers, kinds of noise and ratios are assigned at random, so the first few files are as varied as the whole set.
     """
     rng = np.random.default_rng(_DEAL_SEED)
     kinds: list[Kind] = [kind for kind, count in plan.validation.items() for _ in range(count)]

@@ -1,7 +1,7 @@
-"""The folder that a preparation makes: built under another name, and nothing in it that somebody else made is touched.
+"""The output folder of a data preparation: it is built under another name, and files of others are never touched.
 
-Everything is built in ``OUT.partial``, which takes OUT's name when the last file is right: a folder of that name is
-whole. A folder is a preparation's own if its manifest or its journal says so, and if it holds nothing else.
+Everything is built in ``OUT.partial``, which is renamed to OUT when the last file is correct, so a folder of that name
+is complete. A folder belongs to a preparation if its manifest or its journal says so, and if it holds nothing else.
 """
 
 import json
@@ -17,28 +17,28 @@ from cmgan_jax.system.outputs import settle
 from cmgan_jax.system.temporaries import beside, is_temporary
 
 JOURNAL = ".prepare_data.jsonl"
-"""In a folder that is being made: its first line names the corpus, the others what has been done."""
+"""Journal of an unfinished folder: the first line names the corpus, the others what has been done."""
 
 _SHOWN = 5
 
 
 def partial(out: Path) -> Path:
-    """Where a folder is built before it is whole."""
+    """Return the path where a folder is built before it is complete."""
     named = out if out.name not in ("", "..") else Path(os.path.abspath(out))
     return named.with_name(f"{named.name}.partial")
 
 
 def refuse_foreign(here: Path, corpus: str, targets: Collection[str], extra: Collection[str] = ()) -> None:
-    """Refuse a folder with anything in it that this preparation did not make.
+    """Raise an error if a folder holds anything that this preparation did not make.
 
     Args:
-        here: the folder; it may be absent.
-        corpus: what the preparation makes, as the manifest and the journal have it.
-        targets: the files that it makes, from the folder, with forward slashes.
-        extra: other files that may lie there.
+        here: the folder, which need not exist.
+        corpus: name of the corpus that the preparation makes, as in the manifest and the journal.
+        targets: the files that it makes, as paths below the folder with forward slashes.
+        extra: other files that are allowed there.
 
     Raises:
-        UserError: there is such a file, or something that is no folder.
+        UserError: there is such a file, or `here` is not a folder.
     """
     if not here.exists():
         return
@@ -46,7 +46,7 @@ def refuse_foreign(here: Path, corpus: str, targets: Collection[str], extra: Col
         raise UserError(f"{here}: a file is in the way; choose another --out")
     own = maker(here) == corpus
     known = {*targets, *extra, manifest.NAME} if own else set()
-    # A run that was killed leaves a journal, and may leave temporary files; one killed at once an empty journal.
+    # A killed run leaves a journal, perhaps temporary files, and, if killed at once, an empty journal.
     killed = own and next(journal(here), None) is not None
     if killed or ((here / JOURNAL).is_file() and not (here / JOURNAL).stat().st_size):
         known.add(JOURNAL)
@@ -61,7 +61,7 @@ def refuse_foreign(here: Path, corpus: str, targets: Collection[str], extra: Col
 
 
 def maker(here: Path) -> str | None:
-    """Which corpus a folder is, or is to become; None where no preparation made it.
+    """Return which corpus a folder holds or is to hold; None where no preparation made it.
 
     Raises:
         UserError: its manifest is damaged.
@@ -74,12 +74,12 @@ def maker(here: Path) -> str | None:
 
 
 def begin(work: Path, corpus: str, known: Collection[dict[str, Any]] = ()) -> None:
-    """Make a folder this preparation's own, and clear away what a killed run of it left. It is not whole from here on.
+    """Claim a folder, remove what a killed run left in it, and mark it as incomplete.
 
     Args:
         work: absent, empty, or accepted by `refuse_foreign`.
-        corpus: what it is to become.
-        known: lines of the journal about what is in it already.
+        corpus: name of the corpus to be made.
+        known: journal lines about what the folder already holds.
     """
     work.mkdir(parents=True, exist_ok=True)
     if next(journal(work), None) is not None:
@@ -92,7 +92,7 @@ def begin(work: Path, corpus: str, known: Collection[dict[str, Any]] = ()) -> No
 
 
 def record(work: Path, *lines: dict[str, Any]) -> None:
-    """Add lines to the journal."""
+    """Append lines to the journal."""
     with open(work / JOURNAL, "a", encoding="utf-8") as file:
         file.write(_lines(*lines))
 
@@ -105,10 +105,10 @@ def abandon(work: Path) -> None:
 
 
 def journal(here: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a folder's journal, without a last one that a kill has cut.
+    """Yield the lines of a folder's journal, without a last line that was cut off by a kill.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the journal is damaged.
     """
     try:
         for line in _whole_lines(here).splitlines():
@@ -121,7 +121,7 @@ def journal(here: Path) -> Iterator[dict[str, Any]]:
 
 
 def finish(work: Path, out: Path, whole: Manifest) -> None:
-    """Write the manifest, and give the folder its name."""
+    """Write the manifest, and rename the folder to its final name."""
     manifest.write(work, whole)
     (work / JOURNAL).unlink()
     settle(work, out)

@@ -1,8 +1,8 @@
-"""People's own recordings (`own_recordings`), of any rate, kind and channel count, to a corpus at 16 kHz.
+"""Conversion of a user's own recordings, of any rate, format and channel count, to a corpus at 16 kHz.
 
-Files that cannot be used are named, and the others are converted. A second call does what is missing or has changed: a
-file counts as done if its source's bytes and its own samples have the hashes that were recorded. How samples are stored
-is in `conversion`, whose folder it is in `prepare_folder`.
+Unusable files are named, and the others are converted. A second call converts what is missing or has changed: a file
+counts as done if its source's bytes and its own samples have the recorded hashes. `conversion` defines how samples are
+stored, `folder` how the output folder is managed.
 """
 
 import errno
@@ -25,7 +25,7 @@ from cmgan_jax.system.outputs import remove, settle
 
 Kind = Literal["pairs", "speech"]
 Progress = Callable[[str, int, int], None]
-"""Receives what is being done, how much of it is done, and of how much."""
+"""Called with a label of the current task, the amount done, and the total."""
 
 _UNFIT_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
@@ -35,13 +35,13 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True)
 class Prepared:
-    """What has been made.
+    """The result of a preparation.
 
     Attributes:
-        made: files that were converted now.
-        kept: files that an earlier call had converted.
-        problems: files that cannot be used, and why; none of them is in the corpus.
-        notes: what else is to be known, in words.
+        made: number of files converted by this call.
+        kept: number of files converted by an earlier call.
+        problems: unusable files, and why; none of them is in the corpus.
+        notes: other remarks for the user.
     """
 
     made: int
@@ -52,24 +52,24 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Known:
-    """A converted file, as the manifest or the journal has it."""
+    """A converted file, as recorded in the manifest or the journal."""
 
     entry: ManifestEntry
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare(kind: Kind, source: Path, out: Path, progress: Progress = lambda *_: None) -> Prepared:
-    """Convert a folder of recordings; what an earlier call did is checked and kept.
+    """Convert a folder of recordings; results of an earlier call are checked and kept.
 
     Args:
         kind: `pairs` or `speech`.
         source: the folder of recordings.
-        out: the folder to make, with ``manifest.json``; it appears when all is done.
-        progress: receives the state of the work.
+        out: the folder to make, with ``manifest.json``; it appears when everything is done.
+        progress: called with the state of the work.
 
     Raises:
-        UserError: the source has no recordings, or none that can be used; or `out` holds something else.
-        OSError: the disk is full or refuses; call again to go on.
+        UserError: the source has no recordings, or no usable ones; or `out` holds other data.
+        OSError: the disk is full or refuses; call again to continue.
     """
     _refuse_nested(source, out)
     plan = plan_pairs(source) if kind == "pairs" else plan_speech(source)
@@ -89,7 +89,7 @@ def prepare(kind: Kind, source: Path, out: Path, progress: Progress = lambda *_:
     if not missing and here == out and kept.keys() == known.keys():
         return Prepared(0, len(kept), plan.problems, (*plan.notes, *_float_notes(kept)))
     if here == out:
-        # From here on it is not whole, and must not look so.
+        # From here on the folder is incomplete, and must not look complete.
         os.rename(out, work)
     folder.begin(work, corpus, [_line(kept)] if kept else [])
     made: dict[str, _Known] = {}
@@ -106,7 +106,7 @@ def prepare(kind: Kind, source: Path, out: Path, progress: Progress = lambda *_:
             folder.abandon(work)
         raise UserError("\n  ".join([f"{source}: no file can be used:", *map(str, sorted(problems))]))
     for target in targets - whole.keys():
-        (work / target).unlink(missing_ok=True)  # It was made of a source that can no longer be used.
+        (work / target).unlink(missing_ok=True)  # Its source can no longer be used.
     described = {"name": "own recordings", "kind": kind, "folder": os.path.basename(os.path.abspath(source))}
     details = {target: dict(of.details) for target, of in whole.items()}
     built = manifest.build(corpus, [of.entry for of in whole.values()], described, details)
@@ -125,7 +125,7 @@ def _line(files: Mapping[str, _Known]) -> dict[str, Any]:
 
 
 def _known(here: Path) -> dict[str, _Known]:
-    """What earlier calls made, by target: of the manifest, or of the journal where there is none yet."""
+    """Read what earlier calls made, by target: from the manifest, or from the journal where there is none yet."""
     whole = manifest.read(here)
     if whole is not None:
         return {entry.path: _Known(entry, whole.details.get(entry.path, {})) for entry in whole.files}
@@ -134,7 +134,7 @@ def _known(here: Path) -> dict[str, _Known]:
 
 
 def _done(item: Item, here: Path, known: Mapping[str, _Known]) -> dict[str, _Known] | None:
-    """What is recorded of an item, if its files are what was made of what its sources are now."""
+    """Return the records of an item, if its files were made from its sources as they are now; otherwise None."""
     found = {target: known[target] for target in item.targets if target in known}
     if len(found) < len(item.targets):
         return None
@@ -151,7 +151,7 @@ def _done(item: Item, here: Path, known: Mapping[str, _Known]) -> dict[str, _Kno
 
 
 def _convert(item: Item, work: Path) -> dict[str, _Known] | Problem:
-    """Convert the files of an item, which take their places when all of them are right."""
+    """Convert the files of an item; all are moved into place once all of them are correct."""
     places = [work / target for target in item.targets]
     raws = [audio.beside(work / side).with_suffix(f".{side}.tmp") for side in SIDES[: len(places)]]
     try:
@@ -208,12 +208,12 @@ def _float_notes(files: Mapping[str, _Known]) -> list[str]:
 
 
 def _each(label: str, work: Callable[[_In], _Out], items: Sequence[_In], progress: Progress) -> Iterable[_Out]:
-    """Do the work in threads (decoding and resampling run outside Python's lock), in any order."""
+    """Do the work in threads, in any order (decoding and resampling release Python's lock)."""
     pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="prepare")
     try:
         for done, future in enumerate(as_completed([pool.submit(work, item) for item in items]), 1):
             yield future.result()
             progress(label, done, len(items))
     finally:
-        # After Ctrl-C or a full disk, what has not begun shall not begin.
+        # After Ctrl-C or a full disk, do not begin what has not begun.
         pool.shutdown(cancel_futures=True)

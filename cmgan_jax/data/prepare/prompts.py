@@ -1,4 +1,4 @@
-"""Recorded prompts from Debian's Asterisk packages: fetched without root, decoded, trimmed."""
+"""Recorded prompts from Debian's Asterisk packages: downloaded without root, decoded and trimmed."""
 
 import os
 import shutil
@@ -14,12 +14,12 @@ from cmgan_jax.data import audio
 
 SAMPLE_RATE = 16_000
 MINIMUM_SECONDS = 1.0
-"""Prompts that are shorter when trimmed are left out: most are single digits and letters."""
+"""Minimum length of a trimmed prompt in seconds; most shorter ones are single digits and letters."""
 
 _CONNECT_SECONDS = 3
-_FETCH_SECONDS = 150  # 20 MB, over a slow line
+_FETCH_SECONDS = 150  # enough for 20 MB over a slow line
 _LISTS_SECONDS = 60
-# The only file of a second or more that is neither speech nor silence.
+# The only file of at least a second that is neither speech nor silence.
 _NOT_SPEECH = ("tt-monkeys",)
 _SILENCE = 10 ** (-50 / 20)
 
@@ -54,7 +54,7 @@ SOURCES = (
 
 
 class PromptsUnavailableError(Exception):
-    """The packages cannot be had here; the message says why."""
+    """The packages are not available here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Voice:
     Attributes:
         speaker: name of the voice's folder.
         utterances: waveforms [S], float32 at 16 kHz, by name.
-        copyright: what must be kept beside copies of the recordings.
+        copyright: the text that must accompany copies of the recordings.
     """
 
     speaker: str
@@ -73,24 +73,24 @@ class Voice:
 
 
 def fetch_prompts(folder: Path) -> tuple[Voice, ...]:
-    """Download the packages, unpack and decode them.
+    """Download, unpack and decode the packages.
 
-    Needs a Debian or Ubuntu with `apt-get` and `dpkg`, not root. The system's package lists are used where they
-    have the packages, otherwise lists fetched into `folder`; nothing outside it changes.
+    This needs Debian or Ubuntu with `apt-get` and `dpkg`, but not root. The system's package lists are used if they
+    contain the packages, otherwise lists are downloaded into `folder`; nothing outside it changes.
 
     Args:
         folder: an existing folder for temporary files.
 
     Returns:
-        A voice each of `SOURCES`.
+        One voice for each of `SOURCES`.
 
     Raises:
-        PromptsUnavailableError: no apt, no network, no such package.
+        PromptsUnavailableError: there is no apt, no network, or no such package.
     """
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
             raise PromptsUnavailableError(f"{tool} is not on this system")
-    # The tools run inside the folder, where a relative path would mean something else.
+    # The tools run inside the folder, so a relative path would mean something else.
     folder = folder.resolve()
     packages = [source.package for source in SOURCES]
     try:
@@ -98,7 +98,7 @@ def fetch_prompts(folder: Path) -> tuple[Voice, ...]:
     except PromptsUnavailableError:
         if _listed(packages, folder):
             raise
-        # A fresh container has no package lists; ours go into the folder, so that no root is needed.
+        # A fresh container has no package lists; these go into the folder, so that no root is needed.
         private = _private_lists(folder)
         _apt([*private, "update"], folder, _LISTS_SECONDS)
         _apt([*private, "download", *packages], folder, _FETCH_SECONDS)
@@ -108,7 +108,7 @@ def fetch_prompts(folder: Path) -> tuple[Voice, ...]:
 def _apt(arguments: Sequence[str], folder: Path, seconds: float) -> None:
     timeouts = [f"Acquire::{scheme}::Timeout={_CONNECT_SECONDS}" for scheme in ("http", "https")]
     options = [part for option in (*timeouts, "Acquire::Retries=0") for part in ("-o", option)]
-    # An update that reaches no mirror is only a warning unless asked to be an error.
+    # An update that reaches no mirror gives only a warning unless apt is told to fail.
     options += ["-o", "APT::Update::Error-Mode=any"]
     _call(["apt-get", "-qq", *options, *arguments], folder, seconds)
 
@@ -136,7 +136,7 @@ def _call(command: Sequence[str], folder: Path, seconds: float) -> None:
 
 
 def _listed(packages: Sequence[str], folder: Path) -> bool:
-    """Whether the system's package lists know all of these packages."""
+    """Whether the system's package lists contain all of these packages."""
     try:
         _call(["apt-cache", "show", "--no-all-versions", *packages], folder, _LISTS_SECONDS)
     except PromptsUnavailableError:
@@ -145,7 +145,7 @@ def _listed(packages: Sequence[str], folder: Path) -> bool:
 
 
 def _private_lists(folder: Path) -> list[str]:
-    """Options that keep apt's lists and caches in `folder`."""
+    """Return apt options that keep its lists and caches in `folder`."""
     directories = {"Dir::State": "state", "Dir::State::Lists": "state/lists", "Dir::Cache": "cache"}
     options = ["-o", "Dir::State::status=/var/lib/dpkg/status", "-o", "APT::Sandbox::User="]
     for name, part in directories.items():
@@ -178,15 +178,15 @@ def _unpack(source: PromptSource, folder: Path) -> Voice:
 
 
 def trim(wave: np.ndarray, keep: float = 0.1, below: float = 40.0) -> np.ndarray:
-    """Cut silence off both ends.
+    """Trim silence at both ends.
 
     Args:
         wave: [S] at 16 kHz.
         keep: seconds of silence to leave at each end.
-        below: dB under the loud frames (95th percentile, 20 ms) at which silence begins.
+        below: threshold of silence, in dB below the level of loud frames (95th percentile of 20 ms frames).
 
     Returns:
-        A part of it, [S']; empty where all of it is silence.
+        The trimmed waveform [S']; empty if all of it is silence.
     """
     frame = SAMPLE_RATE // 50
     count = len(wave) // frame
@@ -202,7 +202,7 @@ def trim(wave: np.ndarray, keep: float = 0.1, below: float = 40.0) -> np.ndarray
 
 
 def _licence(source: PromptSource, unpacked: Path) -> str:
-    """The package's own copyright file under a line that names what it is about."""
+    """Return the package's own copyright file, below a line that says what it refers to."""
     head = f"speech/{source.speaker}, and validation files of that voice: Debian package {source.package}\n"
     head += f"{source.licence}; decoded from G.722, trimmed, and for validation mixed with noise\n"
     path = unpacked / "usr/share/doc" / source.package / "copyright"

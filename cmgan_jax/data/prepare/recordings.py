@@ -1,4 +1,4 @@
-"""What a folder of people's own recordings holds, by its names: what can be converted, and what is left out and why.
+"""The plan of a conversion, from file names alone: which recordings can be converted, which are left out, and why.
 
 ======  ==============================================================  =========================================
 kind    what is read                                                    what is made
@@ -8,10 +8,10 @@ speech  DIR/**                                                          OUT/**/N
                                                                         DIR/noise become a mixed corpus)
 ======  ==============================================================  =========================================
 
-Folders inside of these are kept, since the first one tells who speaks.
+Folders inside these are kept, since the first one identifies the speaker.
 
-A file that links give several names is converted under each of them in pairs, where it belongs to several partners; in
-speech once, where it would only weigh double.
+A file with several names through links is converted under each name in pairs, where it has several partners, but only
+once in speech, where it would only be counted twice.
 """
 
 import os
@@ -24,19 +24,19 @@ from cmgan_jax.data.folders import RECORDINGS, by_name, composed, count_text, wa
 from cmgan_jax.errors import UserError, printable
 
 SIDES = ("clean", "noisy")
-"""The two folders of pairs."""
+"""The two folders of a paired corpus."""
 
 _PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Item:
-    """What is converted together: a file, or a clean file and its noisy version.
+    """Files that are converted together: one file, or a clean file and its noisy version.
 
     Attributes:
-        sources: the files.
-        targets: what they become, from the corpus's folder, with forward slashes.
-        origins: the sources' paths from the folder that was pointed at, for the record.
+        sources: the source files.
+        targets: the files to be made, as paths below the corpus's folder with forward slashes.
+        origins: the sources' paths below the source folder, for the record.
     """
 
     sources: tuple[Path, ...]
@@ -46,12 +46,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a folder holds.
+    """The contents of a source folder.
 
     Attributes:
-        items: what can be converted as far as names tell.
-        problems: files that cannot, and why.
-        notes: what else is left out, in words.
+        items: items that can be converted, judged by their names.
+        problems: files that cannot be converted, and why.
+        notes: remarks on what else is left out.
     """
 
     items: tuple[Item, ...]
@@ -60,10 +60,10 @@ class Plan:
 
 
 def plan_speech(source: Path) -> Plan:
-    """Every recording below a folder, each under one name.
+    """Plan the conversion of every recording below a folder, each under one name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no recording.
     """
     _require_folder(source)
     found = walk(source)
@@ -86,10 +86,10 @@ def plan_speech(source: Path) -> Plan:
 
 
 def plan_pairs(source: Path) -> Plan:
-    """Every clean recording that has a noisy version of its name.
+    """Plan the conversion of every clean recording that has a noisy version of the same name.
 
     Raises:
-        UserError: there is none, or the folder has no layout of pairs.
+        UserError: there is no pair, or the folder does not have the layout of pairs.
     """
     _require_folder(source)
     items: list[Item] = []
@@ -124,7 +124,7 @@ def plan_pairs(source: Path) -> Plan:
 
 
 def _parts(source: Path) -> dict[str, Path]:
-    """The folders with clean/ and noisy/, by what they become."""
+    """Find the folders that hold clean/ and noisy/, by their name in the corpus."""
     parts = {part: source / part for part in _PARTS if any((source / part / side).is_dir() for side in SIDES)}
     if any((source / side).is_dir() for side in SIDES):
         if parts:

@@ -1,4 +1,4 @@
-"""Generated noise: coloured, modulated, mains hum and babble; seeded, unit RMS."""
+"""Generated noise: coloured, modulated, mains hum and babble; seeded and of unit RMS."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -9,11 +9,11 @@ Samples = np.ndarray
 Kind = Literal["white", "pink", "brown", "rumble", "modulated", "hum", "babble"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""Every kind of noise there is; `babble` alone needs recordings."""
+"""All kinds of noise; only `babble` needs recordings."""
 
 SAMPLE_RATE = 16_000
 BABBLE_VOICES = 6
-"""Voices at once: enough that no single one can be followed."""
+"""Number of voices in babble: enough that no single one can be followed."""
 
 
 def make_noise(kind: Kind, seconds: float, seed: int, voices: Sequence[Samples] = ()) -> Samples:
@@ -21,15 +21,15 @@ def make_noise(kind: Kind, seconds: float, seed: int, voices: Sequence[Samples] 
 
     Args:
         kind: one of `KINDS`.
-        seconds: length.
-        seed: root of every draw, its parameters (such as hum at 50 or 60 Hz) included.
-        voices: utterances [S] at 16 kHz of which babble is made; unused by the other kinds.
+        seconds: length in seconds.
+        seed: seed of every draw, including parameters (such as hum at 50 or 60 Hz).
+        voices: utterances [S] at 16 kHz from which babble is made; unused by the other kinds.
 
     Returns:
         Noise [S], float32, of zero mean and unit RMS.
 
     Raises:
-        ValueError: an unknown kind, or babble without voices.
+        ValueError: the kind is unknown, or babble has no voices.
     """
     samples = round(seconds * SAMPLE_RATE)
     rng = np.random.default_rng((seed, *kind.encode()))
@@ -39,7 +39,8 @@ def make_noise(kind: Kind, seconds: float, seed: int, voices: Sequence[Samples] 
         case "pink":
             wave = coloured(samples, 1.0, rng)
         case "brown":
-            # The noise of 21 VoiceBank+DEMAND test pairs falls with an exponent of 1.5 to 2.1 (62 Hz to 8 kHz).
+            # The spectrum of the noise in 21 VoiceBank+DEMAND test pairs falls with an exponent of 1.5 to 2.1 (62 Hz to
+            # 8 kHz).
             wave = coloured(samples, 2.0, rng)
         case "rumble":
             wave = coloured(samples, rng.uniform(2.2, 2.8), rng)
@@ -58,7 +59,7 @@ def unit_rms(wave: Samples) -> Samples:
     """Remove the mean and scale to unit RMS.
 
     Args:
-        wave: [S]; silence stays silence.
+        wave: [S]; silence is left as it is.
 
     Returns:
         [S], float32.
@@ -69,14 +70,14 @@ def unit_rms(wave: Samples) -> Samples:
 
 
 def coloured(samples: int, exponent: float, rng: np.random.Generator) -> Samples:
-    """Gaussian noise whose power falls with frequency as 1 / f ** exponent.
+    """Make Gaussian noise whose power falls with frequency as 1 / f ** exponent.
 
-    Below 20 Hz it is flat: the power of the steeper colours would otherwise lie where nobody hears it, and a
-    ratio of powers would say little.
+    Below 20 Hz the spectrum is flat; otherwise most power of the steeper colours would be inaudible, and an SNR would
+    say little.
 
     Args:
-        samples: length S.
-        exponent: 0 white, 1 pink, 2 brown.
+        samples: number of samples S.
+        exponent: 0 for white, 1 for pink, 2 for brown noise.
         rng: source of the draws.
 
     Returns:
@@ -88,10 +89,10 @@ def coloured(samples: int, exponent: float, rng: np.random.Generator) -> Samples
 
 
 def modulated(samples: int, rng: np.random.Generator) -> Samples:
-    """Coloured noise that swells and fades by up to 20 dB, at 0.5 to 6 Hz, as traffic or machinery does.
+    """Make coloured noise that swells and fades by up to 20 dB, at 0.5 to 6 Hz, like traffic or machinery.
 
     Args:
-        samples: length S.
+        samples: number of samples S.
         rng: source of the draws: colour, rate and depth.
 
     Returns:
@@ -99,15 +100,15 @@ def modulated(samples: int, rng: np.random.Generator) -> Samples:
     """
     carrier = coloured(samples, rng.uniform(1.5, 2.5), rng)
     phase = 2 * np.pi * (rng.uniform(0.5, 6.0) * np.arange(samples) / SAMPLE_RATE + rng.uniform())
-    depth = rng.uniform(6.0, 10.0)  # dB either way
+    depth = rng.uniform(6.0, 10.0)  # dB up and down
     return carrier * 10 ** (depth * np.sin(phase) / 20)
 
 
 def hum(samples: int, rng: np.random.Generator) -> Samples:
-    """Mains hum: 50 or 60 Hz with harmonics up to about 2 kHz, over a floor of brown noise 25 dB below.
+    """Make mains hum: 50 or 60 Hz with harmonics up to about 2 kHz, over a floor of brown noise 25 dB below.
 
     Args:
-        samples: length S.
+        samples: number of samples S.
         rng: source of the draws: mains frequency, strength and phase of every harmonic.
 
     Returns:
@@ -124,18 +125,18 @@ def hum(samples: int, rng: np.random.Generator) -> Samples:
 
 
 def babble(voices: Sequence[Samples], samples: int, rng: np.random.Generator) -> Samples:
-    """Several voices at once, each a random chain of utterances at the same level.
+    """Mix several voices, each a random chain of utterances at the same level.
 
     Args:
-        voices: utterances [S] at 16 kHz, any lengths.
-        samples: length S.
+        voices: utterances [S] at 16 kHz, of any lengths.
+        samples: number of samples S.
         rng: source of the draws.
 
     Returns:
         [S], float64.
 
     Raises:
-        ValueError: there is nothing to make it of.
+        ValueError: there are no voices.
     """
     voices = [voice for voice in voices if len(voice)]
     if not voices:

@@ -1,9 +1,9 @@
-"""Speech-like signals from a source-filter synthesiser: for tests, and where no recordings are to be had.
+"""Speech-like signals from a source-filter synthesiser, for tests and where no recordings are available.
 
-A pulse train with a pitch contour and a noise source drive a chain of formant resonators that moves through
-vowels and consonants at a syllable's pace, with pauses between words. No word is said, but level, pitch, formants
-and rhythm are speech's own, so PESQ finds utterances and a model learns to keep harmonics and formants.
-The resonators are applied to short spectra, frame by frame: a time-varying filter without a loop over samples.
+A pulse train with a pitch contour and a noise source drive a chain of formant resonators that moves through vowels and
+consonants at the pace of syllables, with pauses between words. No words are formed, but level, pitch, formants and
+rhythm resemble speech, so that PESQ finds utterances and a model learns to keep harmonics and formants. The resonators
+are applied to short-time spectra, which makes a time-varying filter without a loop over samples.
 
 Source: G. Fant, Acoustic Theory of Speech Production, 1960 (source and filter); D. Klatt, "Software for a
 cascade/parallel formant synthesizer", JASA 67, 1980 (resonators in cascade).
@@ -53,14 +53,14 @@ _CONSONANTS = (
 
 @dataclass(frozen=True)
 class Speaker:
-    """What sets one synthetic voice apart.
+    """The parameters of one synthetic voice.
 
     Attributes:
         name: short name, used as a folder name.
         pitch: mean fundamental frequency in Hz.
-        formant_scale: formant frequencies over those of an average man; above 1 for a shorter vocal tract.
+        formant_scale: formant frequencies relative to those of an average man; above 1 for a shorter vocal tract.
         syllable_rate: syllables per second.
-        breath: aspiration noise over voicing, amplitude ratio.
+        breath: amplitude ratio of aspiration noise to voicing.
     """
 
     name: str
@@ -71,11 +71,11 @@ class Speaker:
 
 
 def make_speakers(count: int, seed: int = 0) -> tuple[Speaker, ...]:
-    """Draw voices, low and high ones in turn.
+    """Draw voices, alternating between low and high ones.
 
     Args:
-        count: how many.
-        seed: root of the draw; the same seed gives the same voices.
+        count: number of voices.
+        seed: seed of the draw; the same seed gives the same voices.
 
     Returns:
         Speakers named ``s01``, ``s02``, … with pitches from 90 to 140 Hz and from 170 to 240 Hz.
@@ -98,7 +98,7 @@ def make_speakers(count: int, seed: int = 0) -> tuple[Speaker, ...]:
 
 @dataclass(frozen=True)
 class _Score:
-    """Control tracks, one value a hop (K of them): what the synthesiser is to play."""
+    """Control tracks of the synthesiser, one value per hop (K hops)."""
 
     pitch: np.ndarray  # [K], Hz
     voicing: np.ndarray  # [K]
@@ -111,9 +111,9 @@ def synthesise(seconds: float, speaker: Speaker, seed: int) -> Samples:
     """Synthesise one utterance.
 
     Args:
-        seconds: length, at least 0.1 s.
+        seconds: length in seconds, at least 0.1.
         speaker: the voice.
-        seed: root of every draw; the same seed and speaker give the same signal.
+        seed: seed of every draw; the same seed and speaker give the same signal.
 
     Returns:
         Waveform [S], float32 at 16 kHz, RMS about 0.05 to 0.12, never above 0.99 in magnitude.
@@ -141,12 +141,12 @@ def synthesise(seconds: float, speaker: Speaker, seed: int) -> Samples:
     wave = _filter(voiced, _vowel_response(frequencies, score.formants, speaker.formant_scale))
     wave += 0.4 * _filter(hiss, _fricative_response(frequencies, score.centre))
     wave *= rng.uniform(0.05, 0.12) / (np.sqrt(np.mean(wave**2)) + 1e-9)
-    # A loud syllable must not clip; scaling the whole keeps its shape.
+    # A loud syllable must not clip; scaling the whole signal keeps its shape.
     return (wave * min(1.0, 0.99 / (np.abs(wave).max() + 1e-9))).astype(np.float32)
 
 
 def _compose(length: int, speaker: Speaker, rng: np.random.Generator) -> _Score:
-    """Draw words of one to four syllables, with a pause after each, until `length` hops are full."""
+    """Draw words of one to four syllables, each followed by a pause, until `length` hops are filled."""
     voicing, frication, centre = np.zeros(length), np.zeros(length), np.full(length, 4000.0)
     formants = np.empty((length, 3))
     stress = np.zeros(length)
@@ -167,7 +167,7 @@ def _compose(length: int, speaker: Speaker, rng: np.random.Generator) -> _Score:
             loud = rng.uniform(0.6, 1.0)
             voicing[middle:end] = loud
             stress[middle:end] = loud
-            # Half of the vowels stay, half glide.
+            # Half of the vowels are steady, half glide.
             glide = np.linspace(0, rng.choice((0.0, 0.8)), nucleus)[:, None]
             formants[start:middle] = first
             formants[middle:end] = (first + glide * (last - first))[: max(0, length - middle)]
@@ -178,7 +178,7 @@ def _compose(length: int, speaker: Speaker, rng: np.random.Generator) -> _Score:
     pitch = speaker.pitch * declination * (1 + 0.15 * (_smooth(stress, 41) - 0.5) + wander)
     return _Score(
         pitch=np.maximum(pitch, 50.0),
-        # The mouth moves in about 30 ms, a burst starts faster.
+        # The vocal tract moves in about 30 ms; a burst starts faster.
         voicing=_smooth(voicing, 7),
         frication=_smooth(frication, 3),
         centre=centre,
@@ -187,14 +187,14 @@ def _compose(length: int, speaker: Speaker, rng: np.random.Generator) -> _Score:
 
 
 def _smooth(track: np.ndarray, width: int) -> np.ndarray:
-    """Moving average of odd `width` hops with a Hann weight; the ends are held."""
+    """Smooth a track by a moving average of odd `width` hops with Hann weights; end values are extended."""
     weight = np.hanning(width + 2)[1:-1]
     held = np.pad(track, width // 2, mode="edge")
     return np.convolve(held, weight / weight.sum(), mode="valid")
 
 
 def _glottal_pulses(pitch: np.ndarray) -> np.ndarray:
-    """Derivative of the glottal flow, one pulse a period: [S] from the pitch in Hz [S].
+    """Derivative of the glottal flow, one pulse per period: [S] from the pitch in Hz [S].
 
     Source: A. Rosenberg, "Effect of glottal pulse shape on the quality of natural vowels", JASA 49, 1971.
     """
@@ -207,11 +207,11 @@ def _glottal_pulses(pitch: np.ndarray) -> np.ndarray:
 
 
 def _vowel_response(frequencies: np.ndarray, formants: np.ndarray, scale: float) -> np.ndarray:
-    """Response of the resonators in cascade, unit gain at 0 Hz: [K, F] from formants in Hz [K, 3]."""
+    """Response of the cascaded resonators, unit gain at 0 Hz: [K, F] from formants in Hz [K, 3]."""
     s = 2j * np.pi * frequencies
 
     def resonator(centre: np.ndarray, bandwidth: float) -> np.ndarray:
-        # The pair of poles -a ± jw: (a² + w²) / ((s + a)² + w²).
+        # A pole pair at -a ± jw: (a² + w²) / ((s + a)² + w²).
         a, w = np.pi * bandwidth, 2 * np.pi * scale * centre[:, None]
         return (a**2 + w**2) / ((s + a) ** 2 + w**2)
 
@@ -231,12 +231,12 @@ def _fricative_response(frequencies: np.ndarray, centre: np.ndarray) -> np.ndarr
 
 
 def _filter(source: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """Filter [S] with a response that changes every hop [K, F], by weighted overlap-add of short spectra."""
+    """Filter [S] with a response [K, F] that changes every hop, by weighted overlap-add of short-time spectra."""
     hops = len(response)
     padded = np.zeros((hops - 1) * _HOP + _FRAME)
     padded[_FRAME // 2 : _FRAME // 2 + len(source)] = source
     frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::_HOP]
-    # Periodic Hann windows at a quarter of their length add up to 2.
+    # Periodic Hann windows hopped by a quarter of their length add up to 2.
     window = 0.25 * (1 - np.cos(2 * np.pi * np.arange(_FRAME) / _FRAME))
     # Twice the length, so that the resonators ring past the frame instead of wrapping around.
     filtered = np.fft.irfft(np.fft.rfft(frames * window, 2 * _FRAME) * response, 2 * _FRAME)

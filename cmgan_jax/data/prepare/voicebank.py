@@ -1,9 +1,9 @@
-"""VoiceBank+DEMAND as published (48 kHz, zips or folders) to 16 kHz pairs, ready to train on.
+"""Conversion of VoiceBank+DEMAND as published (48 kHz, zips or folders) to 16 kHz pairs for training.
 
-WAV, not FLAC: a training step reads a minute of audio in about 30 ms, WAV costs nothing to decode, every tool of
-the field reads it, and both sets at 16 kHz take only 2.4 GB.
+The files are WAV, not FLAC: a training step reads a minute of audio in about 30 ms, WAV costs nothing to decode, every
+tool of the field reads it, and both sets at 16 kHz take only 2.4 GB.
 
-An interrupted run goes on where it stopped (`prepare_folder`).
+An interrupted run continues where it stopped (see `folder`).
 
 Source: C. Valentini-Botinhao, "Noisy speech database for training speech enhancement algorithms and TTS models",
 University of Edinburgh, 2017, https://doi.org/10.7488/ds/2117.
@@ -34,21 +34,21 @@ SAMPLE_RATE = 16_000
 CORPUS = "voicebank"
 _SUFFIXES = (".wav", ".flac")
 _SOURCE_RATES = (48_000, SAMPLE_RATE)
-_LARGEST = 256 * 2**20  # bytes of a member: utterances are under 2 MB, anything near this is not one
-_OVERHEAD = 4096 + 256  # bytes of a file beyond its samples: header, rounding to blocks, line of the manifest
-_SHOWN = 1000  # lines of problems in a message
+_LARGEST = 256 * 2**20  # maximum bytes of a zip member: utterances are under 2 MB, so anything near this is not one
+_OVERHEAD = 4096 + 256  # bytes of a file besides its samples: header, rounding to blocks, manifest line
+_SHOWN = 1000  # maximum lines of problems in a message
 _SET = re.compile(r"(clean|noisy)_(trainset(?:_(28|56)spk)?|testset)_wav(\.zip)?", re.IGNORECASE)
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 Progress = Callable[[str, int, int], None]
-"""Receives what is being done, how much of it is done, and of how much."""
+"""Called with a label of the current task, the amount done, and the total."""
 
 
 @dataclass(frozen=True)
 class _Item:
-    """An utterance of the source."""
+    """An utterance in the source."""
 
     target: str  # such as train/clean/p226_001.wav
     where: str  # for messages
@@ -57,7 +57,7 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Planned:
-    """An utterance whose header was read."""
+    """An utterance whose length is known."""
 
     item: _Item
     frames: int  # at 16 kHz
@@ -70,21 +70,21 @@ class _BadFileError(Exception):
 def prepare_voicebank(
     source: Path, out: Path, *, speakers: int | None = None, progress: Progress = lambda *_: None
 ) -> Path:
-    """Convert the corpus; what an earlier run did is checked and kept.
+    """Convert the corpus; results of an earlier run are checked and kept.
 
     Args:
         source: folder with ``{clean,noisy}_{trainset_28spk,testset}_wav.zip``, or folders of these names.
         out: folder to make: ``{train,test}/{clean,noisy}/*.wav`` and ``manifest.json``.
-        speakers: 28 or 56, the training set to use; None: the one that is there, 28 if both are.
-        progress: receives the state of the work.
+        speakers: the training set to use, 28 or 56; None takes the one that exists, 28 if both do.
+        progress: called with the state of the work.
 
     Returns:
         `out`.
 
     Raises:
-        UserError: sets are missing; files are unreadable, unpaired or of another format (all are listed);
-            the disk is too small; `out` holds something else. No folder `out` is left behind, unless it was
-            there and the trouble is not in it.
+        UserError: sets are missing; files are unreadable, unpaired or of another format (all are listed); the disk is
+            too small; `out` holds other data. No folder `out` is left behind, unless it existed before and the problem
+            is elsewhere.
     """
     work = folder.partial(out)
     with ExitStack() as stack:
@@ -104,7 +104,7 @@ def prepare_voicebank(
             return out
         _check_space(here, missing)
         if here == out:
-            # From here on it is not whole, and must not look so.
+            # From here on the folder is incomplete, and must not look complete.
             if work.exists():
                 raise UserError(f"{out} is incomplete and {work} exists too; delete one of them")
             os.rename(out, work)
@@ -117,7 +117,7 @@ def prepare_voicebank(
 
 
 def _sets(source: Path, speakers: int | None) -> list[tuple[str, Path]]:
-    """Where each of the four sets is: (``train/clean``, path), …; a zip before a folder, which may be partial."""
+    """Find each of the four sets: (``train/clean``, path), …; a zip is preferred to a folder, which may be partial."""
     if not source.is_dir():
         raise UserError(f"{source}: no such folder; give the one that holds the downloaded zips")
     found: dict[tuple[str, str, str], Path] = {}
@@ -126,7 +126,7 @@ def _sets(source: Path, speakers: int | None) -> list[tuple[str, Path]]:
             side, kind, number, suffix = match.groups()
             if path.is_dir() != bool(suffix):
                 part = "train" if kind.lower().startswith("train") else "test"
-                # The first edition, of 28 speakers, does not name their number.
+                # The first edition, of 28 speakers, does not have the number in its names.
                 found[part, side.lower(), (number or "28") if part == "train" else ""] = path
     numbers = sorted({number for part, _, number in found if part == "train"})
     chosen = str(speakers) if speakers else (numbers or ["28"])[0]
@@ -141,7 +141,7 @@ def _sets(source: Path, speakers: int | None) -> list[tuple[str, Path]]:
 
 
 def _members(target: str, path: Path, stack: ExitStack) -> Iterator[_Item]:
-    """The utterances of a set, in a zip or a folder."""
+    """Yield the utterances of a set, from a zip or a folder."""
     if path.is_dir():
         for file in files_below(path, NAMED):
             yield _Item(
@@ -162,28 +162,28 @@ def _members(target: str, path: Path, stack: ExitStack) -> Iterator[_Item]:
 
 
 def _wanted(inside: PurePosixPath) -> bool:
-    """Whether it is audio, not a note or what some systems leave in folders and zips."""
+    """Whether it is an audio file, not a note or a system file that some systems add to folders and zips."""
     hidden = any(part.startswith((".", "__MACOSX")) for part in inside.parts)
     return not hidden and inside.suffix.lower() in NAMED
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
-    """A member's bytes; its checksum is compared on the way."""
+    """Open a zip member; its checksum is verified while reading."""
     where = printable(f"{archive.filename}:{info.filename}")
     if info.file_size > _LARGEST:
         raise _BadFileError(f"{where}: {info.file_size / 2**20:.0f} MiB is too large for an utterance")
     if info.flag_bits & 1:
         raise _BadFileError(f"{where}: encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # zipfile unpacks a whole block of the others at once, however much that gives.
+        # For other compression methods, zipfile unpacks a whole block at once, however much that gives.
         raise _BadFileError(f"{where}: compressed as the published zips are not; unpack the zip into a folder")
     with archive.open(info) as stream:
-        # So many bytes and not all: for all, zipfile unpacks up to 2 GiB before it counts.
+        # A limited read: reading everything, zipfile would unpack up to 2 GiB before it checks the size.
         return io.BytesIO(stream.read(info.file_size))
 
 
 def _check_names(items: list[_Item]) -> None:
-    """Refuse names that come twice, and files without a partner."""
+    """Raise an error for duplicate names, and for files without a partner."""
     seen: dict[str, _Item] = {}
     problems = []
     for item in items:
@@ -214,7 +214,7 @@ def _refuse(problems: list[str]) -> None:
 def _collect(
     label: str, work: Callable[[_In], _Out], items: Sequence[_In], progress: Progress
 ) -> tuple[list[_Out], list[str]]:
-    """Do the work in threads (decoding and resampling run outside Python's lock); results and bad files."""
+    """Do the work in threads (decoding and resampling release Python's lock); return results and bad files."""
     results, problems = [], []
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
@@ -226,18 +226,18 @@ def _collect(
                 problems.append(str(error))
             progress(label, done, len(items))
     finally:
-        # After Ctrl-C or a full disk, what has not begun shall not begin.
+        # After Ctrl-C or a full disk, do not begin what has not begun.
         pool.shutdown(cancel_futures=True)
     return results, sorted(problems)
 
 
 def _decode(item: _Item) -> tuple[np.ndarray, int]:
-    """All samples of an utterance, [S] float32 in [-1, 1], and its rate."""
+    """Decode a whole utterance, [S] float32 in [-1, 1]; return it and its rate."""
     if not item.where.lower().endswith(_SUFFIXES):
         raise _BadFileError(f"{item.where}: not WAV or FLAC; own recordings go by `prepare_data pairs`")
     try:
         with item.open() as stream:
-            # At once: an archive's errors would be lost in libsndfile's callbacks.
+            # Read it at once, as errors of an archive would be lost in libsndfile's callbacks.
             content = io.BytesIO(stream.read())
         with audio.open_stream(Path(item.where), content) as file:
             rate, channels = file.samplerate, file.channels
@@ -246,7 +246,7 @@ def _decode(item: _Item) -> tuple[np.ndarray, int]:
         raise _BadFileError(f"{item.where}: {error.reason}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise _BadFileError(f"{item.where}: unreadable: {error}") from error
-    except (OSError, NotImplementedError) as error:  # The latter: zipfile, of a compression that it does not know.
+    except (OSError, NotImplementedError) as error:  # The latter comes from zipfile, for an unknown compression method.
         raise _BadFileError(f"{item.where}: {error}") from error
     samples = np.concatenate(blocks) if blocks else np.zeros((0, channels), np.float32)
     reasons = [
@@ -262,9 +262,9 @@ def _decode(item: _Item) -> tuple[np.ndarray, int]:
 
 
 def _plan(item: _Item) -> _Planned:
-    """Decode an utterance for nothing but its length: so all that is damaged is known before anything is written."""
+    """Decode an utterance only for its length, so that all damage is known before anything is written."""
     samples, rate = _decode(item)
-    # As many as the resampler gives, rounded half up.
+    # The number of samples that the resampler gives, rounded half up.
     return _Planned(item, (len(samples) * SAMPLE_RATE + rate // 2) // rate)
 
 
@@ -290,7 +290,7 @@ def _unequal(planned: list[_Planned]) -> list[str]:
 
 
 def _kept(plan: _Planned, here: Path, old: dict[str, manifest.ManifestEntry]) -> manifest.ManifestEntry | None:
-    """The entry of a file that an earlier run finished, None if it is to be made (again)."""
+    """Return the entry of a file that an earlier run finished; None if it must be made (again)."""
     path = here / plan.item.target
     try:
         if not path.exists() or audio.probe(path) != (plan.frames, SAMPLE_RATE, 1):
