@@ -192,7 +192,7 @@ class OptimiserConfig:
     weight_decay: float = setting(0.01, at_least=0, at_most=100)
     """Decoupled weight decay, multiplied by the learning rate (PyTorch's default; optax's is 1e-4)."""
     decay_every: int = setting(30, at_least=1)
-    """Number of epochs after which both learning rates are multiplied by `decay_factor`, again and again."""
+    """Interval, in epochs, at which both learning rates are multiplied by `decay_factor`."""
     decay_factor: float = setting(0.5, above=0, at_most=10)
     """Factor of the learning-rate decay; see `decay_every`."""
     clip_norm: float = setting(0.0, at_least=0, zero="never")
