@@ -5,10 +5,10 @@
     enhancer = cmgan_jax.Enhancer.from_checkpoint("generator.safetensors")
     clean = enhancer.enhance(noisy, sample_rate)
 
-Importing the package imports neither JAX nor anything else that takes time: each name below is imported when it is
-first used. With the first of `Enhancer`, `load`, `Generator` and `Discriminator`, JAX is also given the set-up of the
-commands, but for what the program has chosen itself (`cmgan_jax.runtime.prepare_library`). Whoever wants JAX as it is
-imports from the modules below: `from cmgan_jax.inference.enhancer import Enhancer`.
+Importing the package imports neither JAX nor anything else that is slow: each public name is imported at its first use.
+The first use of `Enhancer`, `load`, `Generator` or `Discriminator` also configures JAX as the commands do, except for
+settings that the program has made itself (`cmgan_jax.runtime.prepare_library`). To leave JAX as it is, import from the
+submodules: `from cmgan_jax.inference.enhancer import Enhancer`.
 """
 
 from importlib import import_module
@@ -83,5 +83,5 @@ def _imported(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, and what has been imported."""
+    """List the public names and the names that have been imported."""
     return sorted({*globals(), *__all__})

@@ -1,8 +1,8 @@
-"""Every setting of the project, in frozen dataclasses, with what its value may be; `config_check` refuses all others.
+"""All settings of the project, as frozen dataclasses that state which values are valid; `config_check` checks them.
 
-The text under a field is also its help on the command line. A field states its own bounds; what several fields may be
-together, and what no bound can tell, is a `rule` of the dataclass that holds them. `recipes.py` has sets of settings
-by name.
+The docstring of a field is also its help text on the command line. Each field states the bounds of its own value. A
+constraint that bounds cannot express, or that involves several fields, is a method marked with `rule`. `recipes.py`
+defines named sets of settings.
 """
 
 import math
@@ -19,26 +19,26 @@ Mapping = Literal["pmap", "jit"]
 Backend = Literal["auto", "xla", "triton"]
 
 DTYPES: dict[str, str] = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"}
-"""Array types by precision."""
+"""Array dtype for each `Config.precision`."""
 
 FEWEST = 16
-"""Frames and bins that the discriminator's four halvings need."""
+"""Minimum number of frames and of bins: the discriminator halves both four times."""
 
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?) ?(min|steps)")
 
 
 @dataclass(frozen=True)
 class SpectralConfig:
-    """Time-frequency analysis: periodic Hamming window, centred, reflect-padded, power-law compressed."""
+    """Short-time Fourier transform: periodic Hamming window, centred, reflect-padded, with power-law compression."""
 
     sample_rate: int = 16_000
-    """Samples per second of everything that the model hears."""
+    """Sample rate of the model's input and output in Hz."""
     n_fft: int = setting(400, at_least=2 * FEWEST, at_most=65_536)
-    """Window and transform length in samples."""
+    """Length of the window and of the transform in samples."""
     hop: int = setting(100, at_least=1)
-    """Samples between frames."""
+    """Hop between frames in samples."""
     exponent: float = setting(0.3, above=0, at_most=1)
-    """Power-law compression of magnitudes: |X| ** exponent, phase kept."""
+    """Exponent of the power-law compression: magnitudes become |X| ** exponent, phases are kept."""
 
     @property
     def bins(self) -> int:
@@ -64,41 +64,41 @@ class GeneratorConfig:
     """TSCNet: encoder, two-stage conformer blocks, mask decoder and complex decoder."""
 
     channels: int = setting(64, at_least=1, at_most=4_096)
-    """Width of every feature map."""
+    """Channels of every feature map."""
     blocks: int = setting(4, at_least=0, at_most=256)
-    """Two-stage (time, then frequency) conformer blocks."""
+    """Number of two-stage (time, then frequency) conformer blocks."""
     heads: int = setting(4, at_least=1)
-    """Attention heads; each is channels / heads wide."""
+    """Number of attention heads; each has channels / heads dimensions."""
     dense_depth: int = setting(4, at_least=0, at_most=16)
-    """Layers of a dilated dense block."""
+    """Number of layers in a dilated dense block."""
     feed_forward_factor: int = setting(4, at_least=1, at_most=64)
-    """Hidden width of a feed-forward module, in channels."""
+    """Hidden width of a feed-forward module, as a multiple of channels."""
     convolution_factor: int = setting(2, at_least=1, at_most=64)
-    """Inner width of a convolution module, in channels."""
+    """Inner width of a convolution module, as a multiple of channels."""
     kernel: int = setting(31, at_least=1, at_most=4_095)
-    """Depthwise kernel of a convolution module, in positions."""
+    """Size of the depthwise kernel of a convolution module, in positions."""
     max_distance: int = setting(512, at_least=0, at_most=100_000)
-    """Relative positions are clamped to this distance."""
+    """Distance to which relative positions are clamped."""
     dropout: float = setting(0.2, at_least=0, below=1)
-    """Dropout rate of feed-forward and attention outputs."""
+    """Dropout rate inside and after feed-forward modules, and after attention."""
     early_strides: tuple[int, ...] = setting((), at_least=2)
     """Strides of the convolutions that shrink the frequency axis before the encoder's dense block, in order; none in
     the paper."""
     late_strides: tuple[int, ...] = setting((2,), at_least=2)
-    """Strides of those after the dense block. The decoders undo all strides in reverse order, and at each resolution
-    between two strides they add the encoder's feature maps to their own."""
+    """Strides of the convolutions after the dense block. The decoders undo all strides in reverse order, and at each
+    resolution between two strides they add the encoder's feature maps to their own."""
     output_channels: int = setting(0, at_least=0, zero="as all others")
-    """Width of the decoders' feature maps at the full frequency resolution; 0: as wide as all others."""
+    """Channels of the decoders' feature maps at full frequency resolution; 0: same as `channels`."""
     module: str = ""
-    """A generator of one's own in the place of this one: `my_module:MyGenerator`, called with the config and the name
-    of the devices' axis (see `cmgan_jax.models.networks`). The sizes above are then its own affair."""
+    """Custom generator to use instead of the built-in one: `my_module:MyGenerator`, called with the config and the
+    name of the device axis (see `cmgan_jax.models.networks`). It may use or ignore the sizes above."""
     recompute: bool = True
-    """Compute activations again in the backward pass, which saves memory, instead of keeping them, which saves time.
-    It changes no result."""
+    """Recompute activations in the backward pass, which saves memory, instead of storing them, which saves time.
+    Results are the same."""
     backend: Backend = "auto"
-    """What computes the network: `xla` alone; `triton`, which has kernels of its own for NVIDIA GPUs from compute
-    capability 8.0 on, where jax_triton is installed; `auto`: with those kernels where they can run. It changes results
-    by rounding alone."""
+    """How the network is computed. `xla`: with XLA alone. `triton`: with this project's Triton kernels, which need
+    jax_triton and an NVIDIA GPU of compute capability 8.0 or later. `auto`: with the kernels where they can run.
+    Results differ only by rounding."""
 
     @rule("module")
     def _names_a_generator(self) -> str | None:
@@ -129,7 +129,7 @@ class DiscriminatorConfig:
     """Metric discriminator: four spectral-normalised convolutions, global max pool, two linear layers."""
 
     channels: int = setting(16, at_least=1, at_most=4_096)
-    """Width of the first convolution; the others are 2, 4 and 8 times as wide."""
+    """Channels of the first convolution; the others have 2, 4 and 8 times as many."""
     dropout: float = setting(0.3, at_least=0, below=1)
     """Dropout rate between the two linear layers."""
 
@@ -139,95 +139,97 @@ class LossConfig:
     """Weights of the generator's loss terms."""
 
     ri: float = setting(0.1, at_least=0, at_most=10**6)
-    """Weight of the real and imaginary parts' squared error."""
+    """Weight of the squared error of real and imaginary parts."""
     magnitude: float = setting(0.9, at_least=0, at_most=10**6)
-    """Weight of the magnitudes' squared error."""
+    """Weight of the squared error of magnitudes."""
     time: float = setting(0.2, at_least=0, at_most=10**6)
-    """Weight of the waveforms' absolute error."""
+    """Weight of the absolute error of waveforms."""
     adversarial: float = setting(0.05, at_least=0, at_most=10**6)
     """Weight of the adversarial term."""
     time_reference: Reference = "normalised"
-    """Clean waveform of the time loss; `unnormalised` is the published head's defect, which
-    lowers the output gain."""
+    """Clean waveform that the time loss compares with. `unnormalised` reproduces a defect of the latest published
+    code, which lowers the output level."""
 
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """What the discriminator learns: a metric of each estimate, PESQ unless another is named, scored on the host."""
+    """Targets of the discriminator: scores of the estimates by a metric (PESQ by default), computed on the host."""
 
     metric: str = "pesq"
-    """What is scored: pesq, stoi, estoi, si_sdr, csig, cbak, covl; or a metric of your own as my_module:my_metric."""
+    """Target metric: pesq, stoi, estoi, si_sdr, csig, cbak, covl; or a custom metric as my_module:my_metric."""
     policy: Policy = "mask"
-    """A failed score: `mask` gives it no weight, `mean_fill` the mean of the valid ones, `batch_mean` gives
-    every item the mean, `skip` drops the whole update (published code)."""
+    """Treatment of failed scores. `mask`: the item gets weight 0. `mean_fill`: it gets the mean of the valid scores.
+    `batch_mean`: every item gets that mean. `skip`: the whole update is dropped (published code)."""
     clip: bool = True
-    """Clip targets to [0, 1]; without it those of PESQ reach 1.04, above what a sigmoid can give."""
+    """Clip targets to [0, 1]. Unclipped PESQ targets reach 1.04, which a sigmoid cannot produce."""
     every: int = setting(1, at_least=0, zero="never")
-    """Steps between updates of the discriminator, which have the estimates scored; 0: never, and the generator learns
-    from the other terms of its loss alone."""
+    """Steps between updates of the discriminator; estimates are scored only for these. 0: never, and the generator
+    learns from the other terms of its loss alone."""
     workers: int = setting(0, at_least=0, at_most=1_024, zero="as many as cores")
-    """Scoring processes, a thread each; 0: as many as cores, at most the batch."""
+    """Number of single-threaded scoring processes; 0: one per core, at most one per item of the batch."""
     time_limit: float = setting(10.0, above=0, at_most=86_400)
-    """Seconds that one score may take before its worker is replaced."""
+    """Time limit of one score in seconds; when it is exceeded, the worker process is replaced."""
     inject_failures: float = setting(0.0, at_least=0, at_most=1)
-    """For experiments: share of scores that are made to fail, drawn per sample."""
+    """For experiments: probability with which each score is made to fail."""
     inject_batch_failures: float = setting(0.0, at_least=0, at_most=1)
-    """For experiments: share of batches in which one score is made to fail."""
+    """For experiments: probability with which one score of a batch is made to fail."""
 
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW for both networks, rates stepped by epoch."""
+    """AdamW for both networks, with learning rates that decay in steps of epochs."""
 
     generator_rate: float = setting(5e-4, above=0, at_most=1)
     """Initial learning rate of the generator."""
     discriminator_rate: float = setting(1e-3, above=0, at_most=1)
     """Initial learning rate of the discriminator."""
     beta1: float = setting(0.9, at_least=0, below=1)
-    """Decay of the first moment."""
+    """Decay rate of AdamW's first moment."""
     beta2: float = setting(0.999, at_least=0, below=1)
-    """Decay of the second moment."""
+    """Decay rate of AdamW's second moment."""
     epsilon: float = setting(1e-8, above=0, at_most=1)
-    """Added to the root of the second moment."""
+    """Constant added to the square root of AdamW's second moment."""
     weight_decay: float = setting(0.01, at_least=0, at_most=100)
-    """Decoupled weight decay, multiplied by the rate (torch's default; optax's is 1e-4)."""
+    """Decoupled weight decay, multiplied by the learning rate (PyTorch's default; optax's is 1e-4)."""
     decay_every: int = setting(30, at_least=1)
-    """Epochs after which both rates are multiplied by `decay_factor`."""
+    """Interval, in epochs, at which both learning rates are multiplied by `decay_factor`."""
     decay_factor: float = setting(0.5, above=0, at_most=10)
-    """See `decay_every`."""
+    """Factor of the learning-rate decay; see `decay_every`."""
     clip_norm: float = setting(0.0, at_least=0, zero="never")
-    """Global norm to which raw gradients are clipped; 0: never."""
+    """Global norm to which gradients are clipped; 0: no clipping."""
     ema_decay: float = setting(0.0, at_least=0, below=1)
-    """Decay a step of the moving average of the generator that is validated and saved; 0: none."""
+    """Decay per step of the exponential moving average of the generator, which is then validated and used; 0: none."""
     cross_device_batchnorm: bool = True
-    """Batch statistics over the global batch; without it each device has its own and device 0's are kept."""
+    """Compute batch-norm statistics over the global batch. Otherwise each device uses its own, and the running
+    statistics are those of device 0."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Crops, mixing and the held-out part."""
+    """Training crops, mixing of speech and noise, and the validation split."""
 
     crop_seconds: float = setting(2.0, above=0, at_most=600)
-    """Length of a training crop; shorter files are repeated."""
+    """Length of a training crop in seconds; shorter files are repeated."""
     validation_speakers: tuple[str, ...] = ()
-    """Speakers (name prefixes such as p287, or folders) held out for validation; none: the last tenth of
-    the speakers, at least 1."""
+    """Speakers held out for validation, by name prefix (such as p287) or folder; empty: the last tenth of the
+    speakers, at least 1."""
     validate_on_test: bool = False
-    """Validate on DIR/test, as the published code does. Selection on it flatters the result."""
+    """Validate on DIR/test, as the published code does. Test scores are then too good, since the best epoch was
+    selected on the test set."""
     validation_crops: int = setting(64, at_least=1)
-    """Fixed crops whose loss is computed each epoch."""
+    """Number of fixed crops whose loss is computed each epoch."""
     validation_files: int = setting(0, at_least=0, zero="all")
-    """Full held-out files enhanced and scored each epoch; 0: all."""
+    """Number of whole held-out files that are enhanced and scored each epoch; 0: all."""
     snr_low: float = setting(-2.5, at_least=-100, at_most=100)
     """Lowest signal-to-noise ratio, in dB, of speech mixed with noise on the fly."""
     snr_high: float = setting(17.5, at_least=-100, at_most=100)
-    """Highest such ratio, in dB."""
+    """Highest signal-to-noise ratio, in dB, of speech mixed with noise on the fly."""
     babble_share: float = setting(0.1, at_least=0, at_most=1)
-    """Share of mixtures whose noise is babble made of other speech."""
+    """Share of mixtures whose noise is babble, made of other speech."""
     threads: int = setting(2, at_least=1, at_most=1_024)
-    """Threads that decode and mix."""
+    """Number of threads that decode and mix audio."""
     prefetch: int = setting(4, at_least=1, at_most=10_000)
-    """Batches prepared ahead."""
+    """Number of batches that are prepared ahead."""
 
     @rule("snr_low", "snr_high")
     def _ratios_in_order(self) -> str | None:
@@ -236,22 +238,23 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """What training mixtures suffer beside noise; nothing by default, and never for pairs or in validation."""
+    """Augmentation of training mixtures beyond noise; off by default, and never applied to pairs or in validation."""
 
     clean_share: float = setting(0.0, at_least=0, at_most=1)
-    """Share of mixtures without noise, so that good recordings are left alone."""
+    """Share of mixtures without noise, from which the model learns to leave clean recordings unchanged."""
     reflection_share: float = setting(0.0, at_least=0, at_most=1)
-    """Share of clean speech that gets early reflections of a random room, on both sides of the pair."""
+    """Share of mixtures whose speech gets early reflections of a random room, in the input and in the target."""
     narrow_band_share: float = setting(0.0, at_least=0, at_most=1)
-    """Share of mixtures that lack everything above a random frequency between 3.4 and 7 kHz, on both sides."""
+    """Share of mixtures that are low-pass filtered at a random frequency of 3.4 to 7 kHz, in the input and in the
+    target."""
     clipping_share: float = setting(0.0, at_least=0, at_most=1)
-    """Share of mixtures whose noisy side is softly clipped."""
+    """Share of mixtures whose input is softly clipped."""
     level_share: float = setting(0.0, at_least=0, at_most=1)
-    """Share of mixtures that are brought to a random level and rounded to 16 bits there."""
+    """Share of mixtures that are scaled to a random level and then rounded to 16 bits."""
     level_low: float = setting(-40.0, at_least=-90, at_most=0)
-    """Lowest such level of the noisy side, root mean square in dB of full scale."""
+    """Lowest random level of the input (`level_share`), as root mean square in dBFS."""
     level_high: float = setting(-10.0, at_least=-90, at_most=0)
-    """Highest such level."""
+    """Highest random level of the input (`level_share`), as root mean square in dBFS."""
 
     @rule("level_low", "level_high")
     def _levels_in_order(self) -> str | None:
@@ -260,16 +263,16 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """How long recordings are cut for the trained network, unless whoever uses it says otherwise."""
+    """How long recordings are cut into windows for the trained network, unless the caller overrides it."""
 
     whole: float = setting(20.0, above=0, at_most=600)
-    """Seconds of audio that are enhanced as a whole, as the published evaluation does up to 16 s."""
+    """Longest audio, in seconds, that is enhanced as a whole; the published evaluation does so up to 16 s."""
     window: float = setting(8.0, above=0, at_most=600)
-    """Longer audio is enhanced in overlapping windows of so many seconds; also a stream's latency."""
+    """Length in seconds of the overlapping windows in which longer audio is enhanced; also the latency of a stream."""
     edge: float = setting(0.5, at_least=0, at_most=600)
-    """Seconds at a window's ends that are not used, for want of context; at most an eighth of the window."""
+    """Seconds discarded at each inner end of a window, which lack context; at most an eighth of the window."""
     fade: float = setting(0.5, at_least=0, at_most=600)
-    """Seconds in which two windows are cross-faded; at most an eighth of the window."""
+    """Length in seconds of the cross-fade between two windows; at most an eighth of the window."""
 
     @rule("whole", "window")
     def _whole_holds_a_window(self) -> str | None:
@@ -278,50 +281,51 @@ class InferenceConfig:
 
 @dataclass(frozen=True)
 class HealthConfig:
-    """What the metric-GAN is asked about itself while it trains."""
+    """Diagnostics that are measured during training."""
 
     measure: bool = True
-    """Measure calibration and the adversarial share, report findings, and write report.html; without it the losses,
-    shares and waits remain."""
+    """Measure the discriminator's calibration and the adversarial share of the gradient, report findings, and write
+    report.html. Losses, shares of valid scores and waiting times are recorded in any case."""
     window: int = setting(256, at_least=2)
-    """Valid scores in the sliding window of bias, error and rank correlation."""
+    """Number of valid scores in the sliding window over which bias, error and rank correlation are computed."""
     adversarial_every: int = setting(200, at_least=0, zero="never")
-    """Steps between measurements of the adversarial term's share of the generator's gradient, two backward passes
-    each; 0: never."""
+    """Steps between measurements of the adversarial term's share of the generator's gradient; each measurement costs
+    two backward passes. 0: never."""
     diagnose_every: int = setting(25, at_least=0, zero="none")
-    """Step records between findings, beside those of each epoch's end; 0: none."""
+    """Step records between diagnoses, in addition to the one at the end of each epoch; 0: none in between."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """A run: how to train, how large, how long."""
+    """Complete configuration of a training run."""
 
     recipe: str = "recommended"
-    """Name of the recipe that the numbers started from."""
+    """Name of the recipe that the settings started from."""
     preset: str = "paper"
     """Name of the preset that the sizes started from."""
     seed: int = setting(0, at_least=0, at_most=2**32 - 1)
-    """Root of every random draw."""
+    """Random seed from which all random numbers derive."""
     epochs: int = setting(120, at_least=1)
-    """Passes over the training set."""
+    """Number of epochs."""
     steps_per_epoch: int = setting(0, at_least=0, zero="one pass")
-    """Steps of an epoch; 0: one pass over the training set."""
+    """Steps per epoch; 0: one pass over the training set."""
     batch: int = setting(16, at_least=1, at_most=65_536)
-    """Crops of a step over all devices together; it does not change with their number."""
+    """Global batch size: crops per step over all devices together, whatever their number."""
     precision: Precision = "fp32"
-    """In which the networks compute. `tf32`: an NVIDIA GPU rounds the operands of products and convolutions to ten
-    bits; elsewhere it is `fp32`. `bf16`: products, convolutions and what passes between layers in bfloat16; parameters,
-    statistics, norms, softmax, losses and spectra in float32 all the same."""
+    """Numerical precision of the networks. `tf32`: NVIDIA GPUs round the operands of matrix products and convolutions
+    to ten bits; elsewhere it equals `fp32`. `bf16`: matrix products, convolutions and activations are bfloat16, while
+    parameters, statistics, norms, softmax, losses and spectra stay float32."""
     mapping: Mapping = "pmap"
-    """How a step is mapped over devices: `jax.pmap`, or `jax.jit` over a mesh of them. Both compute the same; `jit`
-    serves a single host."""
+    """How a step is mapped over devices: with `jax.pmap`, or with `jax.jit` over a device mesh. Both compute the same;
+    `jit` works on a single host only."""
     log_every: int = setting(20, at_least=1)
     """Steps between records in metrics.jsonl."""
     save_every: str = "10min"
-    """What a kill may cost: minutes (`10min`) or steps (`500steps`) between checkpoints; `0min`: at epochs' ends
-    alone."""
+    """Interval between checkpoints, in minutes (`10min`) or steps (`500steps`): the most work that a kill can cost.
+    `0min`: only at the end of each epoch."""
     patience: int = setting(20, at_least=1)
-    """Steps in a row whose loss or gradient is not finite (they make no update) after which the run stops."""
+    """Number of consecutive steps with a non-finite loss or gradient after which the run stops. Such steps make no
+    update."""
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -335,18 +339,18 @@ class Config:
 
     @property
     def save_interval(self) -> tuple[float, str]:
-        """`save_every` as a number and its unit, `min` or `steps`; NaN where it is not of that form."""
+        """`save_every` as a number and its unit, `min` or `steps`; NaN and an empty unit if it cannot be parsed."""
         match = _INTERVAL.fullmatch(self.save_every.strip())
         return (float(match[1]), match[2]) if match else (math.nan, "")
 
     @property
     def dtype(self) -> str:
-        """Type of the networks' products, by name."""
+        """Name of the dtype of the networks' matrix products."""
         return DTYPES[self.precision]
 
     @property
     def crop_samples(self) -> int:
-        """Samples of a training crop."""
+        """Length of a training crop in samples."""
         return round(self.data.crop_seconds * self.spectral.sample_rate)
 
     @rule("save_every")

@@ -1,4 +1,4 @@
-"""The check that refuses a config that cannot work; the constraints stand in `config`, beside the fields."""
+"""Validation of a config; the constraints are declared in `config`, next to the fields."""
 
 from cmgan_jax.config import Config
 from cmgan_jax.constraints import Problem, is_specification, problems
@@ -7,10 +7,10 @@ from cmgan_jax.metrics.built_in import BUILT_IN
 
 
 def check(config: Config) -> None:
-    """Refuse values that cannot work, before anything starts.
+    """Validate a config before anything starts.
 
     Raises:
-        UserError: every offending field with its value and what would be right.
+        UserError: values are invalid; the message lists each invalid field with its value and what it must be.
     """
     found = problems(config)
     metric = config.targets.metric

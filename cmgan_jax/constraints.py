@@ -1,8 +1,7 @@
-"""Constraints that the fields of a config declare beside themselves, and the walk that finds what breaks them.
+"""Constraints on the fields of config dataclasses, and the check that finds violations.
 
-A field states the bounds of its numbers with `setting`. A dataclass states everything else with methods that are
-marked by `rule`: what no bound can tell, and what several fields may be together. The type of every field is checked as
-well, whether it states bounds or not.
+A field states the bounds of its numbers with `setting`. All other constraints, such as those between several fields,
+are methods of the dataclass that are marked with `rule`. The type of every field is checked as well.
 """
 
 import dataclasses
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 LARGEST = 10**9
-"""Largest magnitude of a number whose field states no bound: far beyond what makes sense, well below what overflows."""
+"""Largest magnitude of a number whose field states no bound: far above sensible values, and well below overflow."""
 
 _KEY = "_constraint"
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
@@ -25,12 +24,12 @@ Rule = Callable[[Any], str | None]
 
 
 class Problem(NamedTuple):
-    """A field that cannot work.
+    """A field with an invalid value.
 
     Attributes:
-        path: where it is, such as ``loss.time``.
-        value: what it holds.
-        right: what it must be, as the end of a sentence.
+        path: dotted path of the field, such as ``loss.time``.
+        value: the invalid value.
+        right: what the value must be, as the end of the sentence "it must be ...".
     """
 
     path: str
@@ -40,14 +39,14 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Bounds:
-    """An interval of numbers; where neither of a side's two bounds is given, the side ends at `LARGEST`.
+    """An interval of numbers; a side without a bound ends at `LARGEST`.
 
     Attributes:
-        at_least: the smallest number in it.
-        above: every number in it is larger.
-        at_most: the largest number in it.
-        below: every number in it is smaller.
-        zero: what 0 stands for, where it is no quantity.
+        at_least: inclusive lower bound.
+        above: exclusive lower bound.
+        at_most: inclusive upper bound.
+        below: exclusive upper bound.
+        zero: meaning of 0, if 0 is a special value.
     """
 
     at_least: float | None = None
@@ -68,7 +67,7 @@ class Bounds:
         )
 
     def describe(self, number: float) -> str:
-        """The interval in words, for a number outside; `LARGEST` is told only to a number beyond it."""
+        """Describe the interval for a number outside; `LARGEST` is mentioned only if the number exceeds it."""
         low, high = self.at_least, self.at_most
         if self.above is None and low is None and not number >= -LARGEST:
             low = -LARGEST
@@ -94,10 +93,10 @@ def setting(
     below: float | None = None,
     zero: str = "",
 ) -> T:
-    """A field of a dataclass whose number, or each number of whose tuple, has bounds; see `Bounds`.
+    """Declare a dataclass field whose number, or every number of whose tuple, has bounds; see `Bounds`.
 
     Returns:
-        The field. Its type is given as the default's, as `dataclasses.field` does.
+        The field, annotated with the type of the default, as by `dataclasses.field`.
     """
     bounds = Bounds(at_least, above, at_most, below, zero)
     return dataclasses.field(default=default, metadata={_KEY: bounds})  # pyright: ignore[reportReturnType]
@@ -106,11 +105,11 @@ def setting(
 def rule(*paths: str) -> Callable[[Rule], Rule]:
     """Mark a method of a dataclass as a rule about some of its fields.
 
-    The method returns None, or what the first of the fields must be, as the end of "it must be ...". It is asked only
-    where each of the fields is of its type, within its bounds, and refused by no rule before.
+    The method returns None, or what the first of the fields must be, as the end of "it must be ...". It is called only
+    if all these fields have the right type, are within their bounds, and have not been rejected by an earlier rule.
 
     Args:
-        paths: the fields that the rule reads, from the dataclass on, such as ``data.crop_seconds``.
+        paths: paths of the fields that the rule reads, relative to the dataclass, such as ``data.crop_seconds``.
     """
 
     def mark(method: Rule) -> Rule:
@@ -121,9 +120,10 @@ def rule(*paths: str) -> Callable[[Rule], Rule]:
 
 
 def problems(config: Any) -> list[Problem]:
-    """Every field of a dataclass, and of those within it, that cannot work.
+    """Find all invalid fields of a dataclass and of the dataclasses nested in it.
 
-    A field is named once, and not where only another one makes it wrong. Rules of inner dataclasses come first.
+    A field is reported once, and not if it is invalid only because of another reported field. Rules of nested
+    dataclasses are applied first.
     """
     found = [problem for path, value, hint, bounds in _fields(config) for problem in _alone(path, value, hint, bounds)]
     refused = [problem.path for problem in found]
@@ -139,23 +139,23 @@ def problems(config: Any) -> list[Problem]:
 
 
 def is_specification(text: str) -> bool:
-    """Whether a text names something in a module, in the form `my_package.my_module:name`."""
+    """Whether a text has the form `my_package.my_module:name`, which names an object in a module."""
     return _SPECIFICATION.fullmatch(text) is not None
 
 
 def rules_of(cls: type) -> list[tuple[tuple[str, ...], Rule]]:
-    """The rules of a dataclass, each with the paths of the fields that it reads, in order of their definition."""
+    """The rules of a dataclass in order of definition, each with the paths of the fields that it reads."""
     methods = {name: method for base in reversed(cls.__mro__) for name, method in vars(base).items()}
     return [(getattr(method, _KEY), method) for method in methods.values() if hasattr(method, _KEY)]
 
 
 def bounds_of(field: "dataclasses.Field[Any]") -> Bounds:
-    """The bounds of a field's numbers."""
+    """The bounds of a field."""
     return field.metadata.get(_KEY, Bounds())
 
 
 def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any, Bounds]]:
-    """Path, value, type and bounds of every field; a section is a field only where it is of another type."""
+    """Path, value, type and bounds of every field; a nested dataclass is itself a field only if its type is wrong."""
     hints = get_type_hints(type(config))
     for field in dataclasses.fields(config):
         path, value, hint = prefix + field.name, getattr(config, field.name), hints[field.name]
@@ -166,7 +166,7 @@ def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any, Boun
 
 
 def _sections(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every dataclass with the start of its fields' paths, inner ones first."""
+    """All dataclasses with the prefix of their fields' paths, nested ones first."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
@@ -175,7 +175,7 @@ def _sections(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _alone(path: str, value: Any, hint: Any, bounds: Bounds) -> Iterator[Problem]:
-    """What is wrong with a field by itself: its type, or else its numbers."""
+    """Check a field by itself: its type, and if that is right, its bounds."""
     if not _is_of_type(value, hint):
         yield Problem(path, value, _describe(hint))
         return
@@ -201,7 +201,7 @@ def _is_of_type(value: Any, hint: Any) -> bool:
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(_is_of_type(item, get_args(hint)[0]) for item in value)
     if hint in (int, float):
-        # A truth value is an int to Python, and an int will do for a float.
+        # In Python, bool is a subclass of int, which is not wanted here; an int is accepted for a float.
         return isinstance(value, (int, hint)) and not isinstance(value, bool)
     return isinstance(value, hint)
 

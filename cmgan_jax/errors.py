@@ -1,32 +1,32 @@
-"""The one exception that reaches a person as a plain message instead of a traceback, and words fit for messages."""
+"""The exception that is shown to users as a plain message instead of a traceback, and helpers for messages."""
 
 LISTED = 5
-"""Names that a message lists before it only counts."""
+"""Number of names that a message lists; further ones are only counted."""
 
 
 class UserError(Exception):
-    """Something that a user caused and can mend: it names the thing, the reason and the remedy.
+    """An error that the user can correct; its message names the object, the reason and the remedy.
 
-    Entry points print it on standard error and leave with its exit status.
+    Commands print the message to standard error and exit with its status.
 
     Attributes:
-        status: the exit status; 2 says only that there is something to mend.
+        status: exit status; the default is 2.
     """
 
     status = 2
 
 
 def printable(name: object) -> str:
-    """A file's name on one line, as any terminal shows it: line ends, control characters and stray bytes escaped."""
+    """Escape line ends, control characters and undecodable bytes, so that a file name prints on one line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether a device had too little memory for a program, which XLA tells by an error of the runtime."""
+    """Whether an error says that a program ran out of device memory, which XLA reports as a runtime error."""
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def listed(names: list[str]) -> str:
-    """A handful of names for a message, and how many more there are."""
+    """List the first names for a message, and the number of the others."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(name[:120] for name in names[:LISTED]) + more

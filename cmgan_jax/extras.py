@@ -1,4 +1,4 @@
-"""Which optional packages each part of the program needs, and the one line that tells of a missing one."""
+"""Optional packages that parts of the program need, and the messages for missing ones."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ class Extra(NamedTuple):
 
     Attributes:
         purpose: what needs them, as the subject of a sentence.
-        modules: the packages, by the names under which they are imported.
+        modules: names under which the packages are imported.
     """
 
     purpose: str
@@ -20,27 +20,27 @@ EXTRAS = {
     "eval": Extra("scoring", ("pesq",)),
     "export": Extra("export to StableHLO", ("flatbuffers",)),
 }
-"""By the name that pip knows; `pyproject.toml` has the versions."""
+"""Extras by their name in pip; `pyproject.toml` has the versions of the packages."""
 
 
 class MissingPackages(ImportError):
-    """A name of the library needs packages that are not installed; the message says which extra has them."""
+    """Packages are not installed that a name of the library needs; the message says which extra has them."""
 
 
 def install(extra: str) -> str:
-    """One line: what needs more packages, and the command that installs them."""
+    """Message of one line that says what needs more packages, and which command installs them."""
     return f"{EXTRAS[extra].purpose} needs more packages: pip install 'cmgan-jax[{extra}]'"
 
 
 def lacking(error: BaseException, extra: str = "") -> str | None:
-    """One line that explains why an import failed, if an optional package is missing.
+    """Message of one line for an import that failed because an optional package is missing.
 
     Args:
-        error: what was raised.
-        extra: the extra that is named where several have the package; empty: the first that has it.
+        error: the exception.
+        extra: preferred extra to name if several include the package; empty: the first that does.
 
     Returns:
-        The line, or None where the error has another reason.
+        The message, or None if the error has another cause.
     """
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return None

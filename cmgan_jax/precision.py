@@ -1,4 +1,4 @@
-"""How precisely programs compute products of float32: as their config says, whatever the device would do by itself."""
+"""Precision of float32 matrix products, which follows the config instead of the device's default."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -7,14 +7,15 @@ from typing import Any, TypeVar, cast
 import jax
 
 PRODUCTS = {"fp32": "highest", "tf32": "default", "bf16": "highest"}
-"""JAX's precision of a product of float32, by `Config.precision`. On NVIDIA GPUs its default keeps ten bits of each
-operand (TF32). In `bf16`, what is float32 is so for a reason: power iterations, distances, the discriminator's end."""
+"""JAX's precision of float32 products for each `Config.precision`. On NVIDIA GPUs, JAX's default rounds each operand to
+ten bits (TF32). With `bf16`, the products that remain float32 need full precision: power iterations, relative
+positions, the discriminator's last layers."""
 
 Program = TypeVar("Program", bound=Callable[..., Any])
 
 
 def as_configured(program: Program) -> Program:
-    """Trace a function of a keyword `config` so that its products, backward ones too, are as precise as that says."""
+    """Wrap a function with a keyword argument `config` so that its products, also in the backward pass, follow it."""
 
     @wraps(program)
     def traced(*arguments: Any, **options: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The recipes and presets by name, and configs to and from plain containers.
+"""Recipes and presets by name, and conversion of configs to and from plain containers.
 
-A *recipe* says how to train (losses, targets, optimiser); a *preset* how large (model, crop, batch, epochs).
+A *recipe* says how to train (losses, targets, optimiser); a *preset* sets sizes (model, crop, batch, epochs).
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any
 from cmgan_jax.config import Config
 from cmgan_jax.errors import UserError
 
-# The published code of 2022 and its head of today share everything but the time loss's clean reference.
+# The published code of 2022 and its latest version differ only in the clean reference of the time loss.
 _PUBLISHED = {
     "targets.policy": "skip",
     "targets.clip": False,
@@ -24,7 +24,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    # Two CPU cores, minutes: figures in results/demo.md.
+    # Trains in minutes on two CPU cores; results are in results/demo.md.
     "demo": {
         "epochs": 3,
         "steps_per_epoch": 75,
@@ -40,8 +40,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.validation_crops": 24,
         "data.validation_files": 16,
     },
-    # A minute or two on one core: for comparisons of dozens of runs (cmgan compare). Four crops a step, as the
-    # published code has on a device; half the frames.
+    # Trains in a minute or two on one core, for comparisons of dozens of runs (cmgan compare). Four crops per step, as
+    # in the published code on one device; half as many frames.
     "study": {
         "epochs": 6,
         "steps_per_epoch": 20,
@@ -59,7 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.validation_crops": 8,
         "data.validation_files": 6,
     },
-    # A laptop's processor: 0.3 M parameters, 17 bins in the conformers, half the frames of the paper.
+    # For a laptop's processor: 0.3 M parameters, 17 bins in the conformers, half as many frames as in the paper.
     "small": {
         "epochs": 80,
         "steps_per_epoch": 450,
@@ -82,13 +82,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.validation_files": 48,
         "data.snr_low": -5.0,
         "data.snr_high": 25.0,
-        # Attention over long spans would cost more than everything else.
+        # Short windows, because attention over long ones would cost more than everything else.
         "inference.whole": 4.0,
         "inference.window": 4.0,
         "inference.edge": 0.25,
         "inference.fade": 0.25,
     },
-    # Seconds: for tests.
+    # Trains in seconds, for tests.
     "tiny": {
         "epochs": 2,
         "steps_per_epoch": 4,
@@ -108,10 +108,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def override(config: Config, numbers: dict[str, Any]) -> Config:
-    """Replace fields named by dotted paths, such as ``{"loss.time": 0.0}``.
+    """Replace fields given by dotted paths, such as ``{"loss.time": 0.0}``.
 
     Raises:
-        KeyError: a path names no field.
+        KeyError: a path does not name a field.
     """
     for path, value in numbers.items():
         section, _, name = path.rpartition(".")
@@ -124,10 +124,10 @@ def override(config: Config, numbers: dict[str, Any]) -> Config:
 
 
 def make_config(recipe: str = "recommended", preset: str = "paper") -> Config:
-    """The config of a named recipe at a named size.
+    """Make the config of a recipe and a preset.
 
     Raises:
-        UserError: an unknown name; the message lists those there are.
+        UserError: a name is unknown; the message lists the known ones.
     """
     for kind, name, known in (("recipe", recipe, RECIPES), ("preset", preset, PRESETS)):
         if name not in known:
@@ -137,12 +137,12 @@ def make_config(recipe: str = "recommended", preset: str = "paper") -> Config:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A config as plain containers, ready for JSON."""
+    """Convert a config to plain containers, ready for JSON."""
     return dataclasses.asdict(config)
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Every number of a config by its dotted path, such as ``loss.time``."""
+    """Map the dotted path of every field of a config, such as ``loss.time``, to its value."""
     flat = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -152,24 +152,24 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 GONE: dict[str, tuple[Any, ...]] = {"remat": (False, True), "targets.late_discriminator": (False,)}
-"""Fields of earlier versions by their dotted paths, each with the values under which a run computes what it does now.
+"""Removed fields by dotted path, each with the values under which a run still computes the same today.
 
-A model trained under another value can be used, and its run cannot go on (`training.identity`). `remat` recomputed
-activations; `targets.late_discriminator` taught the discriminator one step late.
+A model that was trained with another value can be used, but its run cannot be resumed (`training.identity`). `remat`
+recomputed activations; `targets.late_discriminator` updated the discriminator one step late.
 """
 
 
 RENAMED = {"health.judge_every": "health.diagnose_every"}
-"""Fields that earlier versions called otherwise, by their dotted paths, with the names that they have now."""
+"""Renamed fields: dotted paths in earlier versions, with the present ones."""
 
 
 def from_dict(numbers: dict[str, Any]) -> Config:
-    """The config that `to_dict` wrote, also after a trip through JSON.
+    """Restore a config from the result of `to_dict`, also after a round trip through JSON.
 
-    A field that is absent has its default, one of `GONE` is left out, and one of `RENAMED` has its name of today.
+    Missing fields get their defaults, removed fields (`GONE`) are ignored, and renamed ones (`RENAMED`) are mapped.
 
     Raises:
-        UserError: a field is unknown to this version, or a section holds no fields.
+        UserError: this version does not know a field, or a section is not a dictionary of fields.
     """
     return _build(Config, numbers, "")
 

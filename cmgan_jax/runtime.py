@@ -1,6 +1,7 @@
-"""What must be set before JAX starts: how programs run, devices made of CPU cores, a cache of programs.
+"""Settings that must be made before JAX starts: execution, virtual CPU devices, and the compilation cache.
 
-Commands call the functions that they need. A program that imports the library gets `prepare_library` by itself.
+Commands call the functions that they need. For a program that imports the library, `prepare_library` is called
+automatically.
 """
 
 import ctypes
@@ -15,7 +16,7 @@ from typing import Any
 
 import jax
 
-# Not public, and the only place that knows which entry failed.
+# This module is not public, but nothing else tells which cache entry failed.
 from jax._src import compilation_cache
 
 from cmgan_jax.errors import UserError, printable
@@ -26,48 +27,48 @@ from cmgan_jax.system.outputs import remove
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 ASYNC_VARIABLE = "JAX_CPU_ENABLE_ASYNC_DISPATCH"
 KEPT_SECONDS = 0.5
-"""A program that takes longer to compile is kept."""
+"""Compile time in seconds from which a program is stored in the cache."""
 NEVER = 1e9
-"""Seconds that no program takes to compile."""
+"""Compile time in seconds that no program reaches, so that none is stored."""
 
 _MALLOC_VARIABLES = ("MALLOC_", "GLIBC_TUNABLES")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 ARENAS = 4
-"""Arenas of glibc's `malloc`. Each keeps the most that it ever held; fewer would make threads wait for
+"""Number of arenas of glibc's `malloc`. Each arena keeps its peak memory, but with fewer arenas threads wait for
 each other: with one, a step takes 1.8 times as long in a process that has compiled."""
 KEPT_BYTES = 2**31 - 1
-"""Free memory that glibc keeps at its heap's end, for what is asked for next: as much as it can be told."""
+"""Free memory that glibc keeps at the end of its heap for later allocations; this is the maximum that it accepts."""
 GROWTH_BYTES = 2**26
-"""What its heap grows by."""
+"""Step in which glibc's heap grows."""
 
 FEW_CORES = 2
-"""Up to so many, an operation on part of the sequences is not worth splitting (measured on 2)."""
+"""Number of cores up to which splitting an operation on a chunk of sequences does not pay (measured on 2 cores)."""
 _SPLITTING = "xla_cpu_multi_thread_eigen"
 _XLA_PRODUCTS = "xla_gpu_enable_triton_gemm"
-"""On a GPU the library's products are as fast as those that XLA makes and tries, and compiling takes half (H100)."""
+"""XLA's own GPU matrix products, which are no faster than the vendor library's and double the compile time (H100)."""
 
 
 def prepare_programs() -> None:
-    """Have programs run as fast as they can; call it first.
+    """Configure JAX, XLA and malloc for speed; call this before any other function here.
 
-    On a CPU a program runs in the thread that calls it, and what it frees stays with the process. By itself JAX runs it
-    in another thread, where glibc takes what is larger than 64 MB from the system and gives it back after every
-    program, whatever it is told: the system clears 1 GB a step anew (paper's size, batch 1).
+    CPU programs are made to run in the calling thread, and freed memory stays with the process. By default, JAX runs
+    them in another thread. There, whatever its settings, glibc requests blocks above 64 MB from the system and returns
+    them after every program, so that the system must clear 1 GB per step (paper's size, batch 1).
     """
     keep_memory()
-    # Programs are written for 32 bits, whatever else the environment would have.
+    # Programs are written for 32 bits, whatever the environment says.
     jax.config.update("jax_enable_x64", False)
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     _set_flags()
 
 
 def prepare_library() -> None:
-    """Give a program that imports the library the set-up of the commands, but for what it has chosen itself.
+    """Configure JAX for a program that imports the library, except for settings that the program has made itself.
 
-    `cmgan_jax` calls it when the first of its names that need JAX is used. Memory, flags of XLA and the way in which
-    CPU programs run are set as by `prepare_programs`, unless the environment sets them; compiled programs are kept as
-    by `cache_programs`, unless the program keeps them in a folder of its own or not at all. Whether JAX has 64 bits,
-    and which devices it uses, stays as it is. What JAX has already started is not changed.
+    `cmgan_jax` calls this when the first of its names that need JAX is used. Memory, XLA flags and the execution of CPU
+    programs are set as by `prepare_programs`, unless the environment sets them. Compiled programs are cached as by
+    `cache_programs`, unless the program has chosen another cache folder or disabled the cache. 64-bit mode and the
+    choice of devices are not touched, and neither is anything that JAX has already started.
     """
     keep_memory()
     if ASYNC_VARIABLE not in os.environ:
@@ -81,23 +82,24 @@ def prepare_library() -> None:
 
 def _set_flags() -> None:
     if free_cores() <= FEW_CORES:
-        # Operations that do not wait for one another, and products of matrices, still share the cores.
+        # Independent operations and matrix products still run in parallel.
         _turn_off(_SPLITTING)
     _turn_off(_XLA_PRODUCTS)
 
 
 def _turn_off(flag: str) -> None:
-    """Set one of XLA's flags, unless the environment has."""
+    """Set one of XLA's flags to false, unless the environment sets it."""
     flags = os.environ.get("XLA_FLAGS", "")
     if flag not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --{flag}=false".strip()
 
 
 def keep_memory() -> None:
-    """Have glibc keep free memory, in few places, unless the environment tunes it; elsewhere this does nothing.
+    """Make glibc keep freed memory, in few arenas, unless the environment tunes it; without glibc this does nothing.
 
-    Orbax starts a dozen short threads at every save. glibc gives each the next arena of eight a core: over many saves
-    all of them grow to what a save needs. It must be told before there are so many: before JAX starts its threads.
+    Orbax starts a dozen short-lived threads at every save, and glibc assigns each to the next of eight arenas per core.
+    Over many saves, all arenas would grow to the size that a save needs. The number of arenas must be limited before
+    JAX starts its threads.
     """
     tuned = any(name.startswith(_MALLOC_VARIABLES) for name in os.environ)
     if tuned or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
@@ -109,28 +111,28 @@ def keep_memory() -> None:
 
 
 def prepare_devices(count: int, batch: int) -> None:
-    """Let the CPU count as `count` devices; where an accelerator is present this changes nothing.
+    """Split the CPU into `count` virtual devices; this has no effect if an accelerator is present.
 
     Raises:
-        UserError: a negative number, or one that the global batch does not divide over: told before a corpus is read.
+        UserError: the number is negative, or does not divide the global batch; this is checked before a corpus is read.
     """
     if count < 0:
         raise UserError(f"--devices {count}: it must be 0 (all) or more")
     if count and batch % count:
         raise UserError(f"--devices {count}: a batch of {batch} does not split evenly; choose a divisor of it")
-    # Whoever forces a number of host devices by flag has chosen already, and JAX refuses both.
+    # A flag that forces a number of host devices takes precedence; JAX does not accept both.
     if count > 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", count)
 
 
 def share_device() -> None:
-    """Leave a GPU's memory to whoever asks first; by itself JAX takes three quarters of it at once."""
+    """Allocate GPU memory on demand; by default JAX reserves three quarters of it at once."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 @contextmanager
 def fresh_programs() -> Iterator[None]:
-    """An empty cache of programs, so that compiling is timed; a cache all the same, for a second start's time."""
+    """Use an empty compilation cache, so that compiling can be timed, and a second start with a filled cache, too."""
     with temporaries.folder() as programs:
         jax.config.update("jax_compilation_cache_dir", str(programs))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -138,14 +140,14 @@ def fresh_programs() -> Iterator[None]:
 
 
 def cache_programs() -> None:
-    """Keep compiled programs between starts, under the user's cache folder unless the environment names another.
+    """Cache compiled programs on disk, in the user's cache folder unless the environment names another.
 
-    An entry that cannot be read or written to its end is deleted: JAX itself would leave it, and warn and compile anew
-    at every start. Where nothing can be kept, a line says so.
+    An entry that cannot be read or written completely is deleted; JAX itself would leave it, and would warn and
+    recompile at every start. If the cache cannot be used, a message says so.
     """
     try:
         folder = os.environ.get(CACHE_VARIABLE) or _cache_folder()
-        in_cloud = "://" in folder  # Of which the libraries know.
+        in_cloud = "://" in folder  # JAX handles such addresses.
         if not in_cloud:
             Path(folder).mkdir(parents=True, exist_ok=True)
     except (UserError, OSError) as error:
@@ -154,7 +156,7 @@ def cache_programs() -> None:
         jax.config.update("jax_enable_compilation_cache", False)
         return
     jax.config.update("jax_compilation_cache_dir", folder)
-    # What is there can be read all the same.
+    # A folder that is not writable can still be read.
     writable = in_cloud or os.access(folder, os.W_OK)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_SECONDS if writable else NEVER)
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
@@ -168,17 +170,20 @@ def _cache_folder() -> str:
     """The project's own folder below the user's cache folder.
 
     Raises:
-        UserError: nobody knows where that is.
+        UserError: the user's home folder is not known.
     """
     cache = os.environ.get("XDG_CACHE_HOME", "")
-    # What is not absolute counts as absent, says the specification of XDG.
+    # The XDG specification says to ignore relative paths.
     if not os.path.isabs(cache) and not os.path.isabs(cache := os.path.expanduser("~/.cache")):
         raise UserError("no home folder is known (HOME is not set)")
     return os.path.join(cache, "cmgan_jax", "programs")
 
 
 def _deleting_what_fails(act: Callable[..., Any], folder: Path) -> Callable[..., Any]:
-    """JAX's function that reads or writes an entry, whose key comes first; JAX goes on after an error of it."""
+    """Wrap JAX's function that reads or writes a cache entry, so that it deletes the entry on error.
+
+    The key is the first argument. JAX itself continues after the error.
+    """
     reads = act.__name__.startswith("get")
 
     @wraps(act)
@@ -205,15 +210,15 @@ def _say(text: str) -> None:
 
 
 def find_devices() -> None:
-    """Start JAX's devices, before other work is done.
+    """Initialise JAX's devices before other work is done.
 
     Raises:
-        UserError: there are none of the kind that the environment names.
+        UserError: there is no device of the kind that the environment asks for.
     """
     try:
         jax.devices()
     except (RuntimeError, AssertionError, AttributeError) as error:
-        # JAX does not look whether it has found any: it asserts so, or goes on with None under `python -O`.
+        # If JAX finds no device, an assertion fails, or under `python -O` it continues with None.
         reason = (
             str(error).partition(" (set ")[0] if isinstance(error, RuntimeError) else "this JAX has no such platform"
         )

@@ -1,6 +1,6 @@
-"""The dimension letters of this project, explained once, and the check that uses them.
+"""The letters that stand for dimensions in this project, and a shape check that uses them.
 
-Every docstring writes shapes with these letters; a lower-case string such as `bft` names an axis order.
+All docstrings write shapes with these letters; a lower-case string such as `bft` denotes an axis order.
 
 =====  ==================================================================
 D      devices that share a step (the mapped axis, named "batch")
@@ -19,22 +19,22 @@ Feature maps are channels-last: [B, T, F, C] (`btfc`). Spectra are complex [B, T
 from collections.abc import Sequence
 
 AXIS = "batch"
-"""Name of the mapped device axis, wherever a collective needs one."""
+"""Name of the mapped device axis, for collectives."""
 
 
 def check_shape(name: str, shape: Sequence[int], expected: Sequence[int | str]) -> dict[str, int]:
-    """Compare a shape with its description before any arithmetic uses it.
+    """Check that a shape is as expected.
 
     Args:
-        name: what the array is, for the message.
-        shape: the shape found.
-        expected: an int for an exact size, a letter for any size; a letter used twice must agree.
+        name: description of the array, for the message.
+        shape: the actual shape.
+        expected: an int for an exact size, or a letter for any size; equal letters stand for equal sizes.
 
     Returns:
-        The size bound to each letter.
+        The size of each letter.
 
     Raises:
-        ValueError: rank or a size differs; the message shows both.
+        ValueError: the rank or a size differs; the message shows both shapes.
     """
     sizes: dict[str, int] = {}
     fits = len(shape) == len(expected) and all(

@@ -1,7 +1,7 @@
 """Level normalisation, the short-time Fourier transform and its inverse, and power-law compression.
 
-Pure functions on jax arrays; shapes use the letters of `shapes.py`. Every formula is guarded where its derivative is
-infinite, with the same values elsewhere, so that silence gives finite gradients.
+All are pure functions on JAX arrays; for the letters in shapes see `shapes.py`. Formulas with infinite derivatives are
+guarded at these points, so that silence gives finite gradients; values elsewhere are unchanged.
 """
 
 from functools import cache
@@ -26,7 +26,7 @@ def unit_rms_gain(noisy: Array) -> Array:
     """
     energy = jnp.sum(jnp.square(noisy), axis=-1, keepdims=True)
     heard = energy != 0
-    # Two roots: the quotient S / energy of a nearly silent waveform overflows.
+    # Divide two roots, since S / energy would overflow for a nearly silent waveform.
     return jnp.where(heard, np.float32(np.sqrt(noisy.shape[-1])) / jnp.sqrt(jnp.where(heard, energy, 1.0)), 1.0)
 
 
@@ -37,7 +37,7 @@ def window(config: SpectralConfig) -> np.ndarray:
 
 
 def frame_count(samples: int, config: SpectralConfig) -> int:
-    """Frames T of a waveform of S samples."""
+    """Number of frames T of a waveform of S samples."""
     return samples // config.hop + 1
 
 
@@ -51,7 +51,7 @@ def stft(audio: Array, config: SpectralConfig) -> Array:
         complex[B, T, F], T = S / hop + 1, F = n_fft / 2 + 1.
 
     Raises:
-        ValueError: another rank, or a length that cannot be padded or framed.
+        ValueError: the rank is not 2, or the length cannot be padded or framed.
     """
     samples = check_shape("waveform", audio.shape, "BS")["S"]
     if samples <= config.n_fft // 2 or samples % config.hop:
@@ -64,7 +64,7 @@ def stft(audio: Array, config: SpectralConfig) -> Array:
 
 
 def padded_stft(padded: Array, config: SpectralConfig) -> Array:
-    """The transform of a waveform that already carries n_fft / 2 samples of padding on each side.
+    """Transform a waveform that already has n_fft / 2 samples of padding on each side.
 
     Args:
         padded: float[B, S + n_fft].
@@ -85,10 +85,10 @@ def istft(spectrum: Array, config: SpectralConfig, frames: Array | None = None) 
 
     Args:
         spectrum: complex[B, T, F].
-        frames: int[B], frames of each item that count; the rest are ignored. None: all T.
+        frames: int[B], number of valid frames of each item; the rest are ignored. None: all T.
 
     Returns:
-        float[B, S], S = hop * (T - 1); beyond hop * (frames - 1) it is 0 where `frames` is given.
+        float[B, S], S = hop * (T - 1); if `frames` is given, it is 0 beyond hop * (frames - 1).
     """
     total = check_shape("spectrum", spectrum.shape, ("B", "T", config.bins))["T"]
     parts = jnp.concatenate([spectrum.real, spectrum.imag], axis=-1)
@@ -106,39 +106,39 @@ def istft(spectrum: Array, config: SpectralConfig, frames: Array | None = None) 
     return jnp.where(jnp.arange(audio.shape[1]) < config.hop * (frames[:, None] - 1), audio, 0.0)
 
 
-# The transforms are matrix products. XLA's FFT on a CPU waits, inside a thread of the pool, for other threads of the
-# same pool: as many transforms at once as there are threads, and the program stands still for ever (seen). Beside the
-# network the products cost nothing: 2 n_fft² multiplications a frame.
+# The transforms are computed as matrix products. XLA's FFT on a CPU waits, inside a thread of a pool, for other threads
+# of the same pool: with as many transforms at once as threads, the program deadlocks (observed). The cost of the
+# products, 2 n_fft² multiplications per frame, is negligible compared with the network.
 
 
 def _transform(frames: Array, matrix: np.ndarray) -> Array:
-    """[B, T, n] times [n, m] is [B, T, m]; a product an item, so that an item's result does not depend on the others.
+    """Multiply [B, T, n] by [n, m], one product per item, so that an item's result does not depend on the batch size.
 
-    One over the whole batch rounds by its size, and compression makes much of rounding near 0: the gradient would
-    depend on how many devices share a batch (2.5e-5 of its largest entry, seen).
+    The rounding of one product over the whole batch would depend on the batch size, and compression amplifies rounding
+    near 0. So the gradient would depend on how many devices share a batch (by 2.5e-5 of its largest entry, observed).
     """
     return jnp.matmul(frames, jnp.broadcast_to(matrix, (frames.shape[0], *matrix.shape)), precision="highest")
 
 
 def _phases(config: SpectralConfig) -> tuple[np.ndarray, np.ndarray]:
     """Cosine and sine of 2π k n / n_fft, float64[F, n_fft]."""
-    # Reduced to one turn first, as integers: large arguments would lose digits.
+    # Reduce to one turn as integers first, since large arguments would lose digits.
     turns = np.outer(np.arange(config.bins), np.arange(config.n_fft)) % config.n_fft / config.n_fft
     return np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
 
 
 @cache
 def _analysis(config: SpectralConfig) -> np.ndarray:
-    """Window and forward transform: samples [n_fft] to real, then imaginary parts [2 F]."""
+    """Matrix of window and forward transform: samples [n_fft] to real, then imaginary parts [2 F]."""
     cosine, sine = _phases(config)
     return (window(config)[:, None] * np.concatenate([cosine, -sine]).T).astype(np.float32)
 
 
 @cache
 def _synthesis(config: SpectralConfig) -> np.ndarray:
-    """Inverse transform and window: real, then imaginary parts [2 F] to samples [n_fft]."""
+    """Matrix of inverse transform and window: real, then imaginary parts [2 F] to samples [n_fft]."""
     cosine, sine = _phases(config)
-    # Every bin but the first and the last stands for two of the full spectrum.
+    # Every bin except the first and the last stands for two bins of the full spectrum.
     twice = np.full((config.bins, 1), 2.0)
     twice[[0, -1]] = 1.0
     parts = np.concatenate([twice * cosine, -twice * sine]) / config.n_fft
@@ -154,9 +154,9 @@ def _overlap_add(framed: Array, config: SpectralConfig) -> Array:
 
 
 def magnitude(spectrum: Array) -> Array:
-    """|z| with a derivative of 0 where z is 0."""
+    """|z|, with a derivative of 0 where z is 0."""
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    heard = power != 0  # Not `> 0`: what is not a number must stay so, or a broken estimate would pass for silence.
+    heard = power != 0  # Not `> 0`, because NaN must stay NaN: otherwise a broken estimate would pass for silence.
     return jnp.where(heard, jnp.sqrt(jnp.where(heard, power, 1.0)), 0.0)
 
 
@@ -171,7 +171,7 @@ def uncompress(spectrum: Array, config: SpectralConfig) -> Array:
 
 
 def _power(spectrum: Array, exponent: float) -> Array:
-    """|z| ** exponent with the phase of z, and a derivative of 0 where z is 0."""
+    """|z| ** exponent with the phase of z, with a derivative of 0 where z is 0."""
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     heard = power != 0
     return spectrum * jnp.where(heard, jnp.where(heard, power, 1.0) ** ((exponent - 1) / 2), 0.0)

@@ -5,18 +5,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 NAME = "cmgan-jax"
-"""How pip calls the package."""
+"""Name of the package in pip."""
 UNKNOWN = "0+unknown"
 
 
 def find_version(project: Path = Path(__file__).parents[1] / "pyproject.toml") -> str:
-    """The installed version, or that of the checkout where nothing is installed.
+    """Find the installed version, or that of the source checkout if the package is not installed.
 
     Args:
-        project: `pyproject.toml` of the checkout.
+        project: path of the checkout's `pyproject.toml`.
 
     Returns:
-        A version such as `0.1.0`; `0+unknown` where neither tells one.
+        A version such as `0.1.0`; `0+unknown` if neither is available.
     """
     try:
         return version(NAME)

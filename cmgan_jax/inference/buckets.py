@@ -1,4 +1,4 @@
-"""The few shapes that an enhancer compiles programs for: the buckets that signals of any length are put into."""
+"""Choice of buckets: the few shapes that an enhancer compiles programs for, to which signals are padded."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -8,28 +8,29 @@ import numpy as np
 from cmgan_jax.inference.windows import Layout
 
 Bucket = tuple[int, int]
-"""(B, S): so many signals at once, of up to so many samples."""
+"""(B, S): shape for up to B signals of up to S samples each."""
 
 SHAPES = 4
-"""Rooms of an enhancer, at most."""
+"""Maximum number of buckets of an enhancer."""
 PROGRAM_SECONDS = 4.0
-"""Audio that is enhanced in the time that another program takes to compile (the paper's size on a CPU: 2.5 to 4 s)."""
+"""Seconds of audio that are enhanced in the time it takes to compile one program (paper's size on a CPU: 2.5 to 4 s).
+"""
 STEPS = 8
-"""Bucket lengths in an octave: few, so that another start of the program finds some of them compiled already."""
+"""Candidate bucket lengths per octave; few, so that a later run finds some of them in the compilation cache."""
 
 
 def buckets(windows: Layout, lengths: Sequence[int] = (), sample_rate: int = 16_000) -> tuple[Bucket, ...]:
-    """The buckets that serve.
+    """Choose the buckets of an enhancer.
 
     Args:
-        windows: how long signals are cut.
-        lengths: in samples, of the signals to come, where they are known. Padding up to the bucket length wastes
-            compute, so buckets are chosen to fit, as far as that saves more than their programs take to compile.
-        sample_rate: samples per second.
+        windows: how long signals are cut into windows.
+        lengths: expected lengths of signals in samples, if known. Padding wastes compute, so buckets are fitted to
+            these lengths as far as that saves more time than compiling their programs takes.
+        sample_rate: in Hz.
 
     Returns:
-        Ascending in B, then in S; they hold any signal. Without lengths: parts of a window, a window, the whole, and a
-        batch of windows.
+        Buckets in ascending order of B, then of S, which together fit any signal. Without lengths, they are parts of a
+        window, a window, the longest whole signal, and a batch of windows.
     """
     together = {(windows.batch, windows.length)} if windows.batch > 1 else set()
     alone = {(1, windows.length), (1, windows.whole)}
@@ -47,9 +48,9 @@ def buckets(windows: Layout, lengths: Sequence[int] = (), sample_rate: int = 16_
 def _fitting(
     lengths: list[int], needed: set[Bucket], known: set[int], count: int, windows: Layout, program: float
 ) -> tuple[int, ...]:
-    """Up to `count` lengths of the grid that cost least: samples computed, and programs that are not known yet."""
+    """Choose up to `count` lengths of the grid that minimise the cost of enhancement and of compiling new programs."""
     grid = _grid(windows)
-    # Signals on the same step of the grid go to the same bucket.
+    # Signals that are rounded up to the same length of the grid use the same bucket.
     steps, signals = np.unique(grid[np.searchsorted(grid, lengths)], return_counts=True)
     standing = [samples for batch, samples in needed if batch == 1]
     candidates = sorted((set(steps.tolist()) | known) - set(standing))
@@ -63,7 +64,7 @@ def _fitting(
 
 
 def _grid(windows: Layout) -> np.ndarray:
-    """Whole hops, `STEPS` in an octave, the last one the whole."""
+    """Candidate lengths: multiples of the hop, `STEPS` per octave, up to the longest whole signal."""
     hops = windows.whole // windows.hop
     octaves = np.arange(int(STEPS * np.log2(hops)) + 1) / STEPS
     return np.unique([*np.ceil(2**octaves).astype(int) * windows.hop, windows.whole])

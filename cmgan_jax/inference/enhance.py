@@ -1,8 +1,9 @@
-"""The generator on waveforms of any length: few compiled shapes, the result that the exact length would give.
+"""Enhancement of waveforms of any length with a few compiled shapes; results equal those of the exact length.
 
-A signal of up to `whole` seconds is enhanced as the published evaluation does it; a longer one in windows
-(`windows`), each at its own level. Levels, instance norms and attention see a whole signal or one window, so the two
-agree only as far as a window is like the whole; how far, and what memory it takes, decided the defaults.
+A signal of up to `whole` seconds is enhanced in one piece, as in the published evaluation. A longer one is enhanced in
+windows (`windows`), each normalised to its own level. Levels, instance norms and attention cover the whole signal or
+one window, so the two methods agree only as far as a window resembles the whole signal. The defaults balance this
+agreement against memory.
 """
 
 from collections.abc import Sequence
@@ -24,44 +25,44 @@ from cmgan_jax.precision import as_configured
 from cmgan_jax.spectral import compress, istft, padded_stft, uncompress
 
 ACCELERATOR_BATCH = 8
-"""Windows at once where there is an accelerator; on a CPU one fills the cores, and more would only take memory."""
+"""Windows per batch on an accelerator; on a CPU, one window keeps all cores busy, and more would only take memory."""
 
 Clamp = Literal["never", "windows", "always"]
 
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """How long signals are cut. What is not said is as the network's own config has it (`config.InferenceConfig`)."""
+    """How long signals are cut into windows; None takes the value of the network's own config (`InferenceConfig`)."""
 
     whole: float | None = None
-    """Seconds of audio that are enhanced as a whole."""
+    """Longest audio, in seconds, that is enhanced as a whole."""
     window: float | None = None
-    """Longer audio is enhanced in overlapping windows of so many seconds; also a stream's latency."""
+    """Length in seconds of the overlapping windows in which longer audio is enhanced; also the latency of a stream."""
     edge: float | None = None
-    """Seconds at a window's ends that are not used, for want of context; at most an eighth of the window."""
+    """Seconds discarded at each inner end of a window, which lack context; at most an eighth of the window."""
     fade: float | None = None
-    """Seconds in which two windows are cross-faded; at most an eighth of the window."""
+    """Length in seconds of the cross-fade between two windows; at most an eighth of the window."""
     batch: int = 0
-    """Windows at once; 0: 1 on a CPU, 8 on an accelerator."""
+    """Windows per batch; 0: 1 on a CPU, 8 on an accelerator."""
     clamp: Clamp = "windows"
-    """Where positions farther apart than in a training crop, which were never trained, count as the farthest in it:
-    `never` (the published code), in `windows` of long audio alone, or `always`."""
+    """When to clamp relative positions to the longest distance in a training crop, since longer ones were never
+    trained: `never` (the published code), only in `windows` of long audio, or `always`."""
 
 
 def layout(config: WindowConfig, spectral: SpectralConfig, usual: InferenceConfig | None = None) -> Layout:
-    """Windows in samples.
+    """Convert the windows to samples.
 
     Args:
-        config: how long signals are cut.
-        spectral: rate and hop.
-        usual: what holds where `config` says nothing; None: the defaults of `InferenceConfig`.
+        config: how long signals are cut into windows.
+        spectral: sample rate and hop.
+        usual: values for the fields of `config` that are None; None: the defaults of `InferenceConfig`.
 
     Raises:
-        UserError: a length that cannot be cut so.
+        UserError: the values are out of range or contradict each other.
     """
     usual = usual or InferenceConfig()
     window = usual.window if config.window is None else config.window
-    # Whoever asks for longer windows alone does not ask for a shorter whole.
+    # If only longer windows are requested, `whole` grows with them.
     whole = max(usual.whole, window) if config.whole is None else config.whole
     edge, fade = (getattr(usual if getattr(config, name) is None else config, name) for name in ("edge", "fade"))
     fitting = all(0 <= value <= most for value, most in ((edge, 600), (fade, 600), (config.batch, 1024)))
@@ -87,13 +88,13 @@ def enhanced_rows(variables: Any, padded: Array, frames: Array, *, config: Confi
 
     Args:
         variables: `params` and `batch_stats` of the generator.
-        padded: float[B, S + n_fft], from `pad`, zeros after each item's end.
-        frames: int[B], frames of each item.
+        padded: float[B, S + n_fft], from `pad`, with zeros after the end of each item.
+        frames: int[B], number of frames of each item.
         config: the run's configuration.
-        networks: both networks, without an axis.
+        networks: both networks, built without a device axis.
 
     Returns:
-        float[B, S], zeros after each item's end.
+        float[B, S], with zeros after the end of each item.
     """
     spectrum = compress(padded_stft(padded, config.spectral), config.spectral)
     enhanced = networks.generator.apply(variables, spectrum, train=False, frames=frames)
@@ -101,7 +102,7 @@ def enhanced_rows(variables: Any, padded: Array, frames: Array, *, config: Confi
 
 
 enhance_padded = jax.jit(enhanced_rows, static_argnames=("config", "networks"))
-"""`enhanced_rows`, compiled; what is exported is compiled elsewhere."""
+"""Compiled `enhanced_rows`; exported programs are compiled elsewhere."""
 
 
 def network(
@@ -111,21 +112,21 @@ def network(
     seconds: Sequence[float] = (),
     networks: Networks | None = None,
 ) -> Network:
-    """The generator as a network of a few shapes.
+    """Wrap the generator as a `Network` with a few input shapes.
 
     Args:
         variables: `params` and `batch_stats` of the generator.
         config: the run's configuration.
-        windows: how long signals are cut.
-        seconds: of each signal to come, where that is known; then shapes are chosen to fit them. Others fit too.
-        networks: both networks, without an axis; None: those that the config names.
+        windows: how long signals are cut into windows.
+        seconds: expected lengths of signals, if known; shapes are chosen to fit them. Other lengths work, too.
+        networks: both networks, built without a device axis; None: those that the config names.
 
     Raises:
-        UserError: they cannot be cut so.
+        UserError: the window lengths are invalid.
     """
     windows, built = windows or WindowConfig(), networks or make_networks(config)
     cut = layout(windows, config.spectral, config.inference)
-    # Once, and not at every call.
+    # Transfer the variables once instead of at every call.
     of_whole, of_windows = jax.device_put(variables_of(variables, config, windows))
 
     def call(padded: np.ndarray, frames: np.ndarray, part: bool) -> np.ndarray:
@@ -150,14 +151,14 @@ def enhance(
         variables: `params` and `batch_stats` of the generator.
         audio: float32[S] in [-1, 1], S of at least 1.
         config: the run's configuration.
-        windows: how a long one is cut.
-        networks: both networks, without an axis; None: those that the config names.
+        windows: how long signals are cut into windows.
+        networks: both networks, built without a device axis; None: those that the config names.
 
     Returns:
         float32[S], at the level of the input; silence stays silence.
 
     Raises:
-        ValueError: not one-dimensional, or empty.
+        ValueError: the audio is not one-dimensional, or is empty.
     """
     if audio.ndim != 1 or audio.size == 0:
         raise ValueError(f"audio has shape {list(audio.shape)}, expected [S] with S of at least 1")
@@ -166,10 +167,10 @@ def enhance(
 
 
 def variables_of(variables: Any, config: Config, windows: WindowConfig) -> tuple[Any, Any]:
-    """Variables for whole signals, and for windows of longer ones: with clamped distances where that is wished.
+    """Variables for whole signals and for windows of longer ones, with distances clamped as `windows.clamp` says.
 
     Raises:
-        UserError: an unknown wish.
+        UserError: `windows.clamp` is not a valid option.
     """
     if windows.clamp not in get_args(Clamp):
         raise UserError(f"--clamp {windows.clamp}: it must be one of {', '.join(get_args(Clamp))}")
@@ -178,17 +179,17 @@ def variables_of(variables: Any, config: Config, windows: WindowConfig) -> tuple
 
 
 def clamp_distances(variables: Any, config: Config) -> Any:
-    """Variables whose time attention takes distances beyond those of a training crop for the farthest in it.
+    """Clamp the relative positions of time attention to the longest distance in a training crop.
 
-    Crops of 2 s have distances up to 320 frames; the table's entries beyond were never trained, yet longer signals
-    use them.
+    Crops of 2 s have distances up to 320 frames. Longer signals would use table entries beyond, which were never
+    trained.
 
     Args:
         variables: `params` and `batch_stats` of a generator.
-        config: the run's configuration: the crop that it was trained on.
+        config: the run's configuration, which has the length of training crops.
 
     Returns:
-        The same tree with other tables.
+        The same tree with modified position tables.
     """
     limit = config.generator.max_distance
     trained = min(config.crop_samples // config.spectral.hop, limit)

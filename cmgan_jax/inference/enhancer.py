@@ -19,17 +19,17 @@ class Enhancer(Processor):
     """A generator that enhances recordings.
 
     Args:
-        weights: the generator; None: the small model that comes with the package.
-        windows: how long recordings are cut; also what a stream's latency is.
-        seconds: of the recordings to come, where they are known: programs are compiled to fit them.
-        strength: how much of the enhanced signal is heard: a share from 0 to 1, or `auto`, which takes less of it the
-            cleaner a recording already is.
+        weights: the generator; None: the small model that is shipped with the package.
+        windows: how long recordings are cut into windows; the window length is also the latency of a stream.
+        seconds: expected lengths of recordings, if known; programs are compiled to fit them.
+        strength: share of the enhanced signal in the result, from 0 to 1; `auto` lowers it for recordings that are
+            already clean.
 
     Attributes:
         weights: the generator.
 
     Raises:
-        UserError: the windows cannot be cut, or it is no strength.
+        UserError: the windows or the strength are invalid.
     """
 
     def __init__(
@@ -53,18 +53,18 @@ class Enhancer(Processor):
         network_factory: NetworkFactory | None = None,
         strength: Strength = "auto",
     ) -> "Enhancer":
-        """Load one.
+        """Load an enhancer from a checkpoint or a weights file.
 
         Args:
-            path: a run folder (its best checkpoint), its `latest` or `best`, one checkpoint, or a generator's state
-                dict as PyTorch saved it; None: the small model that comes with the package.
-            step: which checkpoint of a run folder.
-            windows: how long recordings are cut; also what a stream's latency is.
-            seconds: of the recordings to come, where they are known: programs are compiled to fit them.
-            network_factory: builds the networks of a run with a generator of one's own; see `load`.
-            strength: how much of the enhanced signal is heard; see `Enhancer`.
+            path: a run folder (its best checkpoint), its `latest` or `best`, one checkpoint, or a file of weights (see
+                `load`); None: the small model that is shipped with the package.
+            step: step of the checkpoint to load from a run folder.
+            windows: how long recordings are cut into windows; the window length is also the latency of a stream.
+            seconds: expected lengths of recordings, if known; programs are compiled to fit them.
+            network_factory: builds the networks of a run with a custom generator; see `load`.
+            strength: share of the enhanced signal in the result; see `Enhancer`.
 
         Raises:
-            UserError: nothing of the kind is there, it cannot be read, the windows cannot be cut, or it is no strength.
+            UserError: the path holds no generator, it cannot be read, or the windows or the strength are invalid.
         """
         return cls(load(path, step, network_factory), windows, seconds, strength)

@@ -1,14 +1,14 @@
-"""An enhancer in one file, which runs without the model's code: StableHLO programs and their weights.
+"""A single-file enhancer that runs without the model's code: StableHLO programs and their weights.
 
 The file is a zip (stored, not compressed):
 
 - `about.json`: `format`, the analysis (`spectral`), the windows (`layout`), the `buckets` and the `provenance`;
-- `program-B-S.jax`: for each bucket (B, S) what `jax.export` serialises: StableHLO of a function from the weights,
+- `program-B-S.jax`: for each bucket (B, S), the StableHLO that `jax.export` serialises, of a function from the weights,
   float32[B, S + n_fft] and int32[B] to float32[B, S] (see `pieces.Network`);
-- `weights.npz`: the weights in the order of the function's arguments, `0`, `1`, …; `windows-N` replaces `N` in windows
+- `weights.npz`: the weights in the order of the function's arguments, `0`, `1`, …; `windows-N` replaces `N` for windows
   of long audio, where distances are clamped.
 
-JAX keeps such programs loadable for at least six months after it wrote them.
+JAX guarantees to load such programs for at least six months after they were written.
 """
 
 import io
@@ -33,7 +33,7 @@ from cmgan_jax.system.inputs import open_regular, refuse_inflating
 from cmgan_jax.system.outputs import replacing
 
 FORMAT = 1
-"""Of the file; another one is refused."""
+"""File-format version; other versions are rejected."""
 ABOUT, WEIGHTS = "about.json", "weights.npz"
 
 
@@ -53,12 +53,12 @@ def write_artefact(
     """Write an artefact.
 
     Args:
-        file: where to; must not exist.
-        network: whose shapes, analysis and windows.
-        programs: what `jax.export` serialised, by bucket.
-        weights: in the order of the programs' arguments.
-        of_windows: likewise, for windows of long audio.
-        provenance: where the weights are from.
+        file: path of the artefact; it must not exist.
+        network: the network whose buckets, spectral settings and windows are stored.
+        programs: programs serialised by `jax.export`, by bucket.
+        weights: weights in the order of the programs' arguments.
+        of_windows: weights for windows of long audio, in the same order.
+        provenance: origin of the weights.
 
     Raises:
         UserError: the file exists or cannot be written.
@@ -91,16 +91,16 @@ def write_artefact(
 
 
 def load_artefact(file: str | Path) -> Processor:
-    """The enhancer that `cmgan export stablehlo` wrote.
+    """Load an enhancer that `cmgan export stablehlo` wrote.
 
     Args:
         file: the artefact.
 
     Returns:
-        What `Enhancer` is, but for its weights: `.enhance(audio, sample_rate)`, `.stream(sample_rate)`.
+        A processor with the methods of `Enhancer`: `.enhance(audio, sample_rate)`, `.stream(sample_rate)`.
 
     Raises:
-        UserError: the file is missing, no artefact, of another format, or made for other devices than are here.
+        UserError: the file is missing or no artefact, has another format, or was made for another kind of device.
     """
     file = Path(file)
     try:
@@ -132,7 +132,7 @@ def load_artefact(file: str | Path) -> Processor:
     if jax.default_backend() not in {"gpu" if name in ("cuda", "rocm") else name for name in platforms}:
         raise UserError(f"{file} is made for {', '.join(platforms)}, and JAX runs on {jax.default_backend()} here")
     whole, windows = jax.device_put((weights, of_windows))
-    # Under jit a program is compiled once, not at every call.
+    # With jit, a program is compiled once instead of at every call.
     calls = {bucket: jax.jit(program.call) for bucket, program in programs.items()}
 
     def call(padded: np.ndarray, frames: np.ndarray, part: bool) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Recordings on disk: which there are, where each goes, and one from end to end in bounded memory.
+"""Enhancement of recordings on disk: find them, choose output paths, and process each in bounded memory.
 
-The output has its input's format, sub-type, rate, length and tags. Samples beyond full scale are kept by floating-point
-sub-types; others cannot hold them. There they are clipped and *counted*: to turn a whole recording down for a few
-samples would change its level, which the reader of a folder of files relies on.
+The output has the format, sub-type, sample rate, length and tags of its input. Samples beyond full scale are kept in
+floating-point sub-types. Other sub-types cannot hold them, so they are clipped and *counted*: attenuating a whole
+recording because of a few samples would change its level relative to other files.
 """
 
 import os
@@ -25,7 +25,7 @@ from cmgan_jax.inference.sink import RecordingWriter
 from cmgan_jax.system.outputs import refuse_folder, remove, settle
 
 BLOCK_SECONDS = 10.0
-"""Read and enhanced at a time."""
+"""Length of the blocks that are read and enhanced at a time."""
 
 _UNBOUNDED = ("FLOAT", "DOUBLE")
 
@@ -36,8 +36,8 @@ class Job:
 
     Attributes:
         source: the recording.
-        target: where the result goes.
-        name: how messages call it.
+        target: path of the result.
+        name: name of the recording in messages.
     """
 
     source: Path
@@ -47,13 +47,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a file.
+    """Result of enhancing one file.
 
     Attributes:
-        seconds: its length.
-        clipped: samples of the result that were beyond full scale and are clipped.
-        peak: largest magnitude of the result before that.
-        lost: what the source has beside its audio and the result has not, in words; empty where nothing is lost.
+        seconds: length of the recording.
+        clipped: number of samples of the result that were beyond full scale and were clipped.
+        peak: largest magnitude of the result before clipping.
+        lost: metadata of the source that the result lacks, in words; empty if nothing is lost.
     """
 
     seconds: float
@@ -63,7 +63,7 @@ class Done:
 
 
 def left_out(inputs: Iterable[Path], out: Path) -> str:
-    """What `plan` leaves out of the folders among the inputs, in words; empty where it is nothing."""
+    """Describe the files in the input folders that `plan` leaves out; empty if there are none."""
     counts: Counter[str] = Counter()
     for path in inputs:
         if path.is_dir():
@@ -74,18 +74,19 @@ def left_out(inputs: Iterable[Path], out: Path) -> str:
 
 
 def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
-    """Pair every recording with its place under `out`: files by name, folders with their structure.
+    """Assign every recording its path under `out`: files by name, folders with their structure.
 
-    Linked folders are followed: a recording that links give several names has a result under each of them.
+    Symbolic links to folders are followed, so a recording that is reachable by several names gets a result under each.
 
     Args:
-        inputs: files of any name, and folders; of a folder, recordings by their suffix, none hidden, and none in
-            `out` where that is a folder in it. What cannot be opened or looked into is listed, to fail by name.
+        inputs: files of any name, and folders. From a folder, recordings are selected by suffix, without hidden files
+            and without files in `out`, if that lies in the folder. Unreadable files and folders are listed as well, so
+            that they fail by name.
         out: folder of the results.
 
     Raises:
-        UserError: there is no input, one is missing, a folder has no recording, two would get the same name, a
-            result would replace an input, or `out` cannot be a folder.
+        UserError: there is no input, one is missing, a folder has no recording, two results would have the same path,
+            a result would replace an input, or `out` cannot be a folder.
     """
     refuse_folder("--out", out)
     jobs = []
@@ -119,7 +120,7 @@ def plan(inputs: Iterable[Path], out: Path) -> list[Job]:
 
 
 def seconds_of(recordings: Iterable[Path]) -> list[float]:
-    """Lengths, by their headers; those that cannot be read are left out."""
+    """Lengths of recordings in seconds, from their headers; unreadable recordings are left out."""
     found = []
     for recording in recordings:
         with suppress(AudioError), audio.open_recording(recording) as source:
@@ -130,13 +131,13 @@ def seconds_of(recordings: Iterable[Path]) -> list[float]:
 def enhance_file(
     processor: Processor, job: Job, mono: bool = False, progress: Callable[[float], None] | None = None
 ) -> Done:
-    """Enhance a file into its target, which appears whole or not at all.
+    """Enhance a file and write the target, which is complete or does not appear at all.
 
     Args:
-        processor: what enhances.
-        job: from where to where.
-        mono: enhance the mean of the channels, as one channel.
-        progress: told the share that is through, 0 to 1.
+        processor: the enhancer.
+        job: source and target.
+        mono: enhance the mean of the channels as a single channel.
+        progress: called with the share that is done, from 0 to 1.
 
     Raises:
         AudioError: the file cannot be read, is empty, damaged or not finite, or the result is not finite or cannot
@@ -177,7 +178,7 @@ def _convert(
 
             size = round(BLOCK_SECONDS * source.samplerate)
             for block in audio.blocks(job.source, source, source.frames, size):
-                # Not above: NaN is neither.
+                # Negated, so that NaN counts as bad, too.
                 bad = np.argwhere(~(np.abs(block) <= audio.LOUDEST))
                 if bad.size:
                     what = f"sample {count + bad[0, 0]} is {block[*bad[0]]:.1e}"
@@ -199,10 +200,12 @@ def _convert(
 
 
 def refuse_torn(written: Path, target: Path, frames: int) -> None:
-    """Look at what has been written: ALAC goes by a file in the temporary folder, and no error tells that it is full.
+    """Check that a written file is complete.
+
+    ALAC is written through a file in the temporary folder, and no error is reported if the disk there is full.
 
     Raises:
-        AudioError: it holds fewer samples, or is no audio.
+        AudioError: the file holds fewer samples than expected, or is not audio.
     """
     with open(written, "rb") as opened, soundfile.SoundFile(opened.fileno(), closefd=False) as file:
         found = file.frames
@@ -211,7 +214,7 @@ def refuse_torn(written: Path, target: Path, frames: int) -> None:
 
 
 def _outside(files: Iterable[Path], folder: Path, out: Path) -> list[Path]:
-    """The files of a folder without those in the folder of the results, where that lies in it."""
+    """The files of a folder without those in the folder of the results, if that lies inside."""
     if not _within(out, folder) or _within(folder, out):
         return list(files)
     return [file for file in files if not _within(file, out)]

@@ -1,7 +1,7 @@
-"""What a recording has beside its audio: tags, cover art, cue points, a broadcast extension. It is carried over.
+"""Metadata of a recording (tags, cover art, cue points, broadcast extension), which is carried over to the result.
 
-libsndfile knows a few tags of a few kinds, and writes text that is not UTF-8 as question marks. So where chunks or
-blocks can be copied as they are, they are; elsewhere libsndfile's tags are written, and what is lost is named.
+libsndfile supports a few kinds of tags only, and writes text that is not UTF-8 as question marks. So chunks or blocks
+are copied as they are where the format allows it; elsewhere libsndfile's tags are written, and losses are reported.
 """
 
 import os
@@ -16,13 +16,13 @@ _OF_AUDIO = {
     *(b"COMM", b"SSND", b"FVER", b"VHDR", b"CHAN"),
     *(b"desc", b"data", b"pakt", b"kuki", b"chan", b"free", b"peak"),
 }
-"""Chunks that say how the audio is written, that fill, or that would no longer be true."""
+"""Chunks that are not copied: they describe the encoding, are padding, or would no longer be valid."""
 _CHUNKED = {"WAV": b"RIFF", "WAVEX": b"RIFF", "RF64": b"RF64", "W64": b"riff", "AIFF": b"FORM", "CAF": b"caff"}
 _FLAC_BLOCKS_AT = 42
-"""Where blocks follow the first in a FLAC file: its mark, a head of four bytes, and 34 of stream information."""
+"""Offset of the second metadata block in a FLAC file: 4 bytes of magic, 4 of block header, 34 of stream information."""
 _STREAM_INFO, _PADDING, _SEEK_TABLE, _COMMENT = 0, 1, 3, 4
 _MOST = 64 * 2**20
-"""Bytes that are carried at most."""
+"""Maximum number of bytes that are carried over."""
 _KNOWN = {
     *(b"TITLE", b"COPYRIGHT", b"SOFTWARE", b"ENCODER", b"ARTIST", b"COMMENT", b"DATE", b"ALBUM", b"LICENSE"),
     *(b"TRACKNUMBER", b"GENRE"),
@@ -33,14 +33,14 @@ _PICTURES = (b"METADATA_BLOCK_PICTURE", b"COVERART", b"COVERARTMIME")
 
 @dataclass(frozen=True)
 class Carried:
-    """Bytes of a recording beside its audio, for a file of the same format.
+    """Metadata of a recording as raw bytes, for a file of the same format.
 
     Attributes:
-        inserted: into what libsndfile writes, at `place`.
-        place: in bytes.
-        appended: at the end.
-        replaces_tags: whether the tags are among them, so that libsndfile shall write none.
-        lost: what is not kept, in words; empty where nothing is lost.
+        inserted: bytes to insert at `place` into what libsndfile writes.
+        place: offset of `inserted` in bytes.
+        appended: bytes to append at the end.
+        replaces_tags: whether the bytes include tags, so that libsndfile must not write any.
+        lost: description of what is lost; empty if nothing is.
     """
 
     inserted: bytes = b""
@@ -51,14 +51,14 @@ class Carried:
 
 
 def carried(source: BinaryIO, kind: str) -> Carried:
-    """What to carry over.
+    """Collect the metadata to carry over.
 
     Args:
         source: the recording.
-        kind: libsndfile's name of the format that is written.
+        kind: libsndfile's name of the output format.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the recording cannot be read.
     """
     file = Reader(source)
     magic = file.at(0, 4)
@@ -74,15 +74,15 @@ def carried(source: BinaryIO, kind: str) -> Carried:
 
 
 def complete(file: BinaryIO, what: Carried, kind: str) -> None:
-    """Finish a file that libsndfile has closed.
+    """Add the remaining metadata to a file that libsndfile has closed.
 
     Args:
-        file: open for reading and writing; it has `what.inserted` already.
-        what: is carried over.
-        kind: libsndfile's name of its format.
+        file: the file, open for reading and writing; it contains `what.inserted` already.
+        what: metadata to carry over.
+        kind: libsndfile's name of the file's format.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if kind == "FLAC" and what.inserted:
         _drop_comment(file, _FLAC_BLOCKS_AT + len(what.inserted))
@@ -132,7 +132,7 @@ def _blocks(file: Reader) -> Carried:
 
 
 def _drop_comment(file: BinaryIO, at: int) -> None:
-    """Make padding of the comment that libFLAC writes always, where the source's own is there: one is allowed."""
+    """Turn the comment block that libFLAC always writes into padding: only one is allowed, and the source has one."""
     file.seek(at)
     head = file.read(4)
     if len(head) == 4 and head[0] & 0x7F == _COMMENT:
@@ -142,7 +142,7 @@ def _drop_comment(file: BinaryIO, at: int) -> None:
 
 
 def _lost_of_ogg(file: Reader) -> str:
-    """Comments that libsndfile does not keep, by name."""
+    """Describe the comments that libsndfile does not keep, by name."""
     payload, at = b"", 0
     while len(payload) < 2**20 and file.at(at, 4) == b"OggS":
         segments = file.at(at + 27, file.number(at + 26, 1))

@@ -1,4 +1,4 @@
-"""Pieces of audio through a network of fixed shapes: levels, padding, batches. Numpy alone; knows no model."""
+"""Runs pieces of audio through a network of fixed shapes: level, padding, batching. Uses numpy and no model code."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,22 +12,22 @@ from cmgan_jax.inference.windows import Layout, WindowedStream
 Floats = np.ndarray
 
 OFFSET = 0.25
-"""Share of the standard deviation that the mean of speech does not reach. Measured: 0.006 in VoiceBank+DEMAND at most,
-0.06 in 413 other clips of speech. Up to here it changes the level by less than 0.3 dB, and nothing is done."""
+"""Largest ratio of mean to standard deviation that is left uncorrected. In speech it is lower: at most 0.006 in
+VoiceBank+DEMAND and 0.06 in 413 other clips. Up to this ratio, an offset changes the level by less than 0.3 dB."""
 _ROUNDING = 1e-6
-"""What is left of a constant, relative to it, is rounding, and silence."""
+"""Ratio of standard deviation to mean below which a signal is a constant with rounding errors, that is, silence."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """An enhancer of level-normalised waveforms, for a few shapes.
+    """An enhancer of level-normalised waveforms for a few input shapes.
 
     Attributes:
-        spectral: its analysis.
-        layout: how long signals are cut.
-        buckets: the shapes (B, S) that it takes, ascending in B, then in S.
-        call: from padded float32[B, S + n_fft] (`pad`, then zeros), int32[B] frames that count, and whether these are
-            windows of something longer, to float32[B, S].
+        spectral: spectral settings.
+        layout: how long signals are cut into windows.
+        buckets: supported shapes (B, S), in ascending order of B, then of S.
+        call: function from padded audio float32[B, S + n_fft] (`pad`, then zeros), the number of valid frames int32[B],
+            and whether the items are windows of longer signals, to float32[B, S].
     """
 
     spectral: SpectralConfig
@@ -36,7 +36,7 @@ class Network:
     call: Callable[[Floats, Floats, bool], Floats]
 
     def warm_up(self) -> None:
-        """Put silence through every bucket, so that what is to be compiled is."""
+        """Run silence through every bucket, so that all programs are compiled."""
         for batch, samples in self.buckets:
             silence = np.zeros((batch, samples + self.spectral.n_fft), np.float32)
             self.call(silence, np.full(batch, samples // self.spectral.hop + 1, np.int32), False)
@@ -45,14 +45,14 @@ class Network:
 def window_stream(
     network: Network, whole: bool = True, channels: int = 1, centred: bool = False, strength: Strength = 1.0
 ) -> WindowedStream:
-    """A stream of signals at the network's rate.
+    """Make a stream for a signal at the network's sample rate.
 
     Args:
-        network: enhances the pieces.
-        whole: whether short signals are enhanced as a whole; otherwise all are windows from the first sample on.
-        channels: how many, each enhanced by itself.
-        centred: whether an offset that no speech has is taken off each piece (`without_offset`).
-        strength: how much of the enhanced signal is heard, in each piece.
+        network: the network that enhances the pieces.
+        whole: whether signals up to `layout.whole` are enhanced in one piece; otherwise only those up to one window.
+        channels: number of channels, each enhanced independently.
+        centred: whether a large constant offset is removed from each piece (`without_offset`).
+        strength: share of the enhanced signal in the result, chosen for each piece if it is `auto`.
     """
     layout = network.layout if whole else replace(network.layout, whole=network.layout.length)
 
@@ -64,14 +64,14 @@ def window_stream(
 
 
 def without_offset(audio: Floats, config: SpectralConfig) -> Floats:
-    """Take a constant offset off a waveform, where it is beyond what speech has: it would count as level.
+    """Remove a constant offset from a waveform if it exceeds what occurs in speech, since it would count as level.
 
     Args:
-        audio: float32[S]; less than a quarter of a second stays as it is.
-        config: its sample rate.
+        audio: float32[S]; audio of less than a quarter of a second is returned unchanged.
+        config: spectral settings, which have the sample rate.
 
     Returns:
-        float32[S] of mean 0; the same samples where the mean is less than `OFFSET` of the standard deviation.
+        float32[S] with mean 0; the same samples if the mean is at most `OFFSET` times the standard deviation.
     """
     if audio.size < config.sample_rate / 4:
         return audio
@@ -84,18 +84,18 @@ def without_offset(audio: Floats, config: SpectralConfig) -> Floats:
 
 
 def gain(audio: Floats) -> float:
-    """Factor that brings a waveform float[S] to a root mean square of 1: sqrt(S / sum(x²)); not for silence."""
+    """Factor sqrt(S / sum(x²)) that scales a waveform float[S] to a root mean square of 1; undefined for silence."""
     return float(np.sqrt(audio.size) / np.sqrt(np.sum(np.square(audio, dtype=np.float64))))
 
 
 def pad(audio: Floats, config: SpectralConfig) -> tuple[Floats, int]:
-    """Extend a waveform to whole hops by its own beginning, as the published evaluation does, and reflect its ends.
+    """Extend a waveform to whole hops with its own beginning, as in the published evaluation, and pad it by reflection.
 
     Args:
-        audio: float32[S], S of at least 1; one too short to be reflected is repeated.
+        audio: float32[S], S of at least 1; audio that is too short for reflection is repeated.
 
     Returns:
-        float32[S' + n_fft], ready for `padded_stft`, and the frames T = S' / hop + 1.
+        float32[S' + n_fft], ready for `padded_stft`, and the number of frames T = S' / hop + 1.
     """
     half = config.n_fft // 2
     whole = max(-(-audio.size // config.hop), half // config.hop + 1) * config.hop
@@ -106,13 +106,13 @@ def pad(audio: Floats, config: SpectralConfig) -> tuple[Floats, int]:
 def enhance_pieces(
     network: Network, pieces: list[Floats], part: bool = False, strength: Strength = 1.0
 ) -> list[Floats]:
-    """Enhance pieces, each by itself and at its own level.
+    """Enhance a batch of pieces, each normalised to its own level.
 
     Args:
-        network: has a bucket for the longest, and for as many at once.
-        pieces: float32[S], S of at least 1.
-        part: whether they are windows of something longer.
-        strength: how much of the enhanced signal is heard, in each piece.
+        network: the network; it must have a bucket for this many pieces of this length.
+        pieces: float32[S] each, S of at least 1.
+        part: whether the pieces are windows of a longer signal.
+        strength: share of the enhanced signal in the result, chosen for each piece if it is `auto`.
 
     Returns:
         float32[S] each; silence stays silence.
@@ -130,7 +130,7 @@ def enhance_pieces(
     longest = max(padded.size - reflected for padded, _ in prepared)
     batch, samples = next((b, s) for b, s in network.buckets if b >= len(heard) and s >= longest)
     bucket = np.zeros((batch, samples + reflected), np.float32)
-    # A row that stays empty counts two frames of silence: no statistics are taken over nothing.
+    # Empty rows count as two frames of silence, so that no statistics are taken over zero frames.
     frames = np.full(batch, 2, np.int32)
     for row, (padded, count) in enumerate(prepared):
         bucket[row, : padded.size], frames[row] = padded, count

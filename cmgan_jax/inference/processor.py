@@ -1,7 +1,7 @@
-"""Recordings as people have them: any rate, any number of channels, whole or as a stream. Knows no model.
+"""Enhancement of recordings with any sample rate and number of channels, whole or as a stream. Uses no model code.
 
-The network hears 16 kHz. Other rates are resampled there and back (soxr, HQ), so what lies above 8 kHz is not
-enhanced: it is left out of the result, for the noise in it would stand alone.
+The network works at 16 kHz. Audio at other rates is resampled to 16 kHz and back (soxr, HQ). So the content above 8 kHz
+is not enhanced; it is removed, because otherwise its noise would remain.
 """
 
 import numpy as np
@@ -16,25 +16,25 @@ Floats = np.ndarray
 NOT_FINITE = (
     "the model gives numbers that are not finite: its training diverged, or its file is damaged; use another one"
 )
-"""What is said where a result is no sound."""
+"""Error message for results that are not finite."""
 RESAMPLER_SAMPLES = 4_000
-"""Samples, at the lower of two rates, that resampling there and back may hold back (measured: up to 2,700)."""
+"""Latency allowed for resampling there and back, in samples at the lower of the two rates (measured: up to 2,700)."""
 BLOCK_SECONDS = 30.0
-"""An array is enhanced in blocks of this length: memory."""
+"""Length of the blocks in which an array is enhanced, to limit memory."""
 _CHANNELS_OF_FEW_SAMPLES = 2
-"""So many channels may have fewer samples than channels; of more, that is an array the other way round."""
+"""Up to this number of channels, an array may have fewer samples than channels; others are rejected as transposed."""
 
 
 class Processor:
     """Enhances recordings with a network.
 
     Attributes:
-        network: what enhances pieces, and how long signals are cut for it.
-        strength: how much of the enhanced signal is heard: a share from 0 to 1, or `auto`, which chooses it for each
-            piece (`strength.share`).
+        network: the network that enhances pieces; it also says how long signals are cut into windows.
+        strength: share of the enhanced signal in the result, from 0 to 1, or `auto`, which chooses it for each piece
+            (`strength.share`).
 
     Raises:
-        UserError: another strength.
+        UserError: the strength is invalid.
     """
 
     def __init__(self, network: Network, strength: Strength = "auto"):
@@ -44,24 +44,24 @@ class Processor:
 
     @property
     def sample_rate(self) -> int:
-        """Samples per second of what the network hears."""
+        """Sample rate of the network in Hz."""
         return self.network.spectral.sample_rate
 
     def enhance(self, audio: Floats, sample_rate: int, mono: bool = False) -> Floats:
-        """Enhance a recording; each channel by itself.
+        """Enhance a recording; each channel is enhanced independently.
 
         Args:
             audio: float[S] or [S, channels], nominally in [-1, 1], S of at least 1.
-            sample_rate: samples per second.
-            mono: enhance the mean of the channels instead, and give that one channel.
+            sample_rate: in Hz.
+            mono: enhance the mean of the channels instead, and return that single channel.
 
         Returns:
             float32 of the same shape ([S, 1] from [S, channels] if mono), at the same rate and level. Silence stays
-            silence. A constant offset is left out where it is beyond what speech has: it is no sound.
+            silence. A constant offset larger than occurs in speech is removed.
 
         Raises:
-            ValueError: another rank, channels before samples, no samples, integers, NaN or infinity, or a rate outside
-                1,000 to 768,000 Hz.
+            ValueError: the audio has another rank, its channels come first, it is empty, has an integer dtype, or holds
+                NaN or infinity; or the sample rate is outside 1,000 to 768,000 Hz.
         """
         audio = np.asarray(audio)
         if audio.ndim not in (1, 2) or audio.size == 0:
@@ -83,22 +83,22 @@ class Processor:
         """Begin to enhance a recording that arrives in blocks.
 
         Args:
-            sample_rate: samples per second.
-            channels: how many.
-            whole: hold back what `enhance` would enhance as a whole, so that the result is the same. Otherwise all is
-                windows, as `enhance` makes of a long recording, and the latency is one window.
+            sample_rate: in Hz.
+            channels: number of channels.
+            whole: buffer as much as `enhance` would enhance as a whole, so that the result is the same. Otherwise the
+                recording is enhanced in windows, as `enhance` does for long ones, and the latency is one window.
 
         Raises:
-            ValueError: a rate outside 1,000 to 768,000 Hz, or a number of channels below 1.
+            ValueError: the sample rate is outside 1,000 to 768,000 Hz, or the number of channels is below 1.
         """
         return EnhancedStream(self.network, sample_rate, channels, whole, self.strength)
 
 
 class EnhancedStream:
-    """A recording that arrives in blocks of any size.
+    """Enhances a recording that arrives in blocks of any size.
 
     Attributes:
-        latency: samples by which the result lags behind, always: after n samples, max(0, n - latency) are out.
+        latency: fixed delay in samples: after n input samples, max(0, n - latency) output samples have been returned.
     """
 
     def __init__(
@@ -125,16 +125,16 @@ class EnhancedStream:
         self.latency = int(np.ceil((held / heard + resampling) * sample_rate))
 
     def push(self, block: Floats) -> Floats:
-        """Take samples and give as many as the latency allows.
+        """Take a block of samples and return as many enhanced ones as the latency allows.
 
         Args:
             block: float[S] (one channel) or [S, channels], finite.
 
         Returns:
-            float32[S'], or [S', channels] where the block had two axes.
+            float32[S'], or [S', channels] if the block has two axes.
 
         Raises:
-            ValueError: another shape, integers, NaN or infinity.
+            ValueError: the block has another shape or an integer dtype, or holds NaN or infinity.
         """
         block = np.asarray(block)
         if not np.issubdtype(block.dtype, np.floating):
@@ -154,7 +154,7 @@ class EnhancedStream:
         return self._take(max(0, self._pushed - self.latency))
 
     def flush(self) -> Floats:
-        """The rest, shaped like `push`'s, after the last block; as many samples as went in are out then."""
+        """Return the rest after the last block, shaped as by `push`; in total as many samples as went in."""
         if self._down is None or self._up is None:
             self._ready.append(self._windows.flush())
         else:
@@ -165,7 +165,7 @@ class EnhancedStream:
         return self._take(self._pushed)
 
     def _take(self, until: int) -> Floats:
-        """The next samples; zeros where rounding of rates has lost the last."""
+        """Return the next samples, padded with zeros if resampling has rounded off the last ones."""
         count = max(0, until - self._returned)
         self._returned += count
         ready = np.concatenate([*self._ready, np.zeros((0, self._channels), np.float32)])
@@ -175,10 +175,10 @@ class EnhancedStream:
 
 
 def _require_hertz(sample_rate: float) -> None:
-    """Refuse what is no sample rate.
+    """Check a sample rate.
 
     Raises:
-        ValueError: it is outside 1,000 to 768,000.
+        ValueError: the rate is outside 1,000 to 768,000 Hz.
     """
     if not RATES[0] <= sample_rate <= RATES[1]:
         kilo = f", e.g. {sample_rate * 1000:.0f} for {sample_rate} kHz" if 1 <= sample_rate < RATES[0] else ""

@@ -1,4 +1,4 @@
-"""Recordings written by libsndfile, whose errors when it ends a file, and whose callbacks, tell nobody of anything."""
+"""Writing of recordings with libsndfile, which itself loses errors that occur in callbacks or when it closes a file."""
 
 import io
 import os
@@ -13,21 +13,21 @@ from cmgan_jax.inference.metadata import Carried, complete
 from cmgan_jax.system.signals import held
 
 MOST = 65_536
-"""Samples of each channel that are written at a time: libvorbis puts them on the stack, which two million exhaust."""
+"""Samples per channel that are written at a time: libvorbis puts them on the stack, which two million would exhaust."""
 
 
 class RecordingWriter:
-    """A recording that is being written; when it is left, everything is on the disk, or the first error is raised.
+    """Context manager that writes a recording; on exit everything is on the disk, or the first error is raised.
 
     Args:
-        path: the file; what it holds is replaced.
-        kind: sample rate, channels, sub-type, byte order and format, as soundfile has them.
-        tags: title, artist and the like, of which those are kept that the format can hold.
-        beside: what is carried over beside the audio; it may have the tags, and then `tags` is not heeded.
+        path: the file; existing content is replaced.
+        kind: sample rate, channels, sub-type, byte order and format, as soundfile takes them.
+        tags: title, artist and so on; those that the format supports are written.
+        beside: metadata to carry over; if it includes tags, `tags` is ignored.
 
     Raises:
-        OSError: the file cannot be opened, or, when it is left, something could not be written.
-        SoundFileError: libsndfile refuses.
+        OSError: the file cannot be opened, or (on exit) something could not be written.
+        SoundFileError: libsndfile reports an error.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class RecordingWriter:
         beside: Carried | None = None,
     ):
         self._beside, self._format = beside or Carried(), kind[4]
-        # Not by its name, which may hold bytes that are no text.
+        # Pass an open file instead of a name, which may hold bytes that are not text.
         self._file = open(path, "w+b")  # noqa: SIM115
         self._sink = Sink(self._file, self._beside.place, self._beside.inserted)
         try:
@@ -52,7 +52,7 @@ class RecordingWriter:
                 setattr(self._target, name, text)
 
     def write(self, samples: np.ndarray) -> None:
-        """Add float32 [S, channels]."""
+        """Append samples, float32[S, channels]."""
         for start in range(0, len(samples), MOST):
             with held():
                 self._target.write(samples[start : start + MOST])
@@ -72,12 +72,12 @@ class RecordingWriter:
 
 
 class Sink(io.RawIOBase):
-    """A file that accepts everything and remembers its first error: libsndfile would go on, or end the process.
+    """A file that accepts every write and stores the first error, which libsndfile would ignore or die from.
 
     Args:
-        file: open for reading and writing; it stays open.
-        place: where something is inserted, of which libsndfile does not know.
-        inserted: that.
+        file: underlying file, open for reading and writing; it stays open.
+        place: offset at which bytes are inserted without libsndfile's knowledge.
+        inserted: the inserted bytes.
     """
 
     def __init__(self, file: BinaryIO, place: int = 0, inserted: bytes = b""):
@@ -88,7 +88,7 @@ class Sink(io.RawIOBase):
             self._put(place, inserted)
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
-        """Write; after an error, only count."""
+        """Write data; after an error, only advance the position."""
         view = memoryview(data).cast("B")
         before = max(0, min(len(view), self._place - self._at))
         self._put(self._at, view[:before])
@@ -98,7 +98,7 @@ class Sink(io.RawIOBase):
         return len(view)
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
-        """Read what has been written: some formats look back."""
+        """Read back written data, as some formats require."""
         view = memoryview(buffer).cast("B")
         before = self._at < self._place
         self._file.seek(self._at + (0 if before else self._shift))
@@ -107,7 +107,7 @@ class Sink(io.RawIOBase):
         return size
 
     def _put(self, at: int, content: "bytes | memoryview") -> None:
-        """Write at a place of the file; after an error, nothing."""
+        """Write at an offset of the underlying file; after an error, do nothing."""
         if not len(content) or self._error is not None:
             return
         try:
@@ -117,19 +117,19 @@ class Sink(io.RawIOBase):
             self._error = error
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place, also one that an error has kept from being written."""
+        """Set the position, which may lie where an error has prevented writing."""
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
         return self._at
 
     def tell(self) -> int:
-        """The place."""
+        """The current position."""
         return self._at
 
     def settle(self) -> None:
-        """See whether everything was accepted.
+        """Raise the stored error, if there is one.
 
         Raises:
-            OSError: the first error of all.
+            OSError: the first error of a write.
         """
         if self._error is not None:
             raise self._error

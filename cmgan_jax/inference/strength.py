@@ -1,4 +1,4 @@
-"""How much of the enhancement is heard: a mixture of what came in and what the network made of it."""
+"""Strength of the enhancement: the result is a mixture of the input and the network's output."""
 
 from typing import Literal
 
@@ -8,35 +8,35 @@ from cmgan_jax.errors import UserError
 
 Floats = np.ndarray
 Strength = float | Literal["auto"]
-"""A share of the enhanced signal from 0 to 1; `auto`: a choice by the signal itself."""
+"""Share of the enhanced signal from 0 to 1; `auto` chooses it from the signal."""
 
 FULL_UP_TO = 12.0
 """Estimated signal-to-noise ratio in dB up to which `auto` uses the enhanced signal alone."""
 LEAST_FROM = 24.0
-"""Such a ratio from which on `auto` uses the least of it."""
+"""Estimated signal-to-noise ratio in dB above which `auto` uses the smallest share, `LEAST`."""
 LEAST = 0.5
-"""That least share."""
+"""Smallest share of the enhanced signal that `auto` uses."""
 
 
 def refuse_strength(strength: Strength) -> None:
     """Check a strength.
 
     Raises:
-        UserError: it is neither `auto` nor a number from 0 to 1.
+        UserError: the strength is neither `auto` nor a number from 0 to 1.
     """
     if strength != "auto" and not (isinstance(strength, int | float) and 0 <= strength <= 1):
         raise UserError(f"--strength {strength}: it must be auto, or a number from 0 (nothing changes) to 1")
 
 
 def estimated_ratio(noisy: Floats, enhanced: Floats) -> float:
-    """The signal-to-noise ratio in dB that the network finds: what it kept against what it took away.
+    """Signal-to-noise ratio in dB as estimated by the network: energy of its output over energy that it removed.
 
     Args:
         noisy: float[S].
         enhanced: float[S].
 
     Returns:
-        -inf where nothing is kept, inf where nothing is taken away.
+        The ratio; -inf if nothing is kept, inf if nothing is removed.
     """
     kept, taken = (float(np.sum(np.square(x, dtype=np.float64))) for x in (enhanced, noisy - enhanced))
     if taken == 0 or kept == 0:
@@ -45,15 +45,15 @@ def estimated_ratio(noisy: Floats, enhanced: Floats) -> float:
 
 
 def share(strength: Strength, noisy: Floats, enhanced: Floats) -> float:
-    """The share of the enhanced signal, from 0 to 1.
+    """Share of the enhanced signal in the result, from 0 to 1.
 
-    With `auto` it falls with the estimated ratio: what a network takes away from a good recording is as much speech as
-    noise, so the error of a mixture is less than that of either.
+    With `auto`, the share decreases as the estimated ratio increases. From a good recording, the network removes as
+    much speech as noise, so a mixture has a smaller error than the input or the output alone.
 
     Args:
         strength: see `Strength`.
-        noisy: float[S], what came in.
-        enhanced: float[S], what the network made of it.
+        noisy: float[S], the input.
+        enhanced: float[S], the network's output.
     """
     if strength != "auto":
         return float(strength)
@@ -61,7 +61,7 @@ def share(strength: Strength, noisy: Floats, enhanced: Floats) -> float:
 
 
 def mixed(strength: Strength, noisy: Floats, enhanced: Floats) -> Floats:
-    """The mixture, float32[S]; exactly the enhanced signal at full strength.
+    """Mix input and output, float32[S]; at full strength, the result is exactly the output.
 
     For the arguments see `share`.
     """

@@ -1,4 +1,4 @@
-"""The generator out of whatever a person calls a checkpoint."""
+"""Loading of generators from run folders, checkpoints and files of weights."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,11 +31,11 @@ from cmgan_jax.runs.folder import KEEP, expanded, find, steps_in
 from cmgan_jax.system.checksums import damage
 
 ANY_DEVICE = {"generator.backend": "auto"}
-"""What is changed in the config of a run by those who use its weights, on another device maybe."""
+"""Overrides of a run's config when its weights are used, since the device may be another one."""
 SHIPPED = Path(__file__).parent.parent / "weights" / "small.safetensors"
-"""The small model that comes with the package; its model card is docs/model-card.md."""
+"""The small model that is shipped with the package; its model card is docs/model-card.md."""
 PUBLISHED = "published_2022"
-"""Recipe of weights whose file does not tell."""
+"""Recipe that is assumed for weights whose file does not record its config."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Weights:
 
     Attributes:
         variables: `params` (the average, where training kept one) and `batch_stats`.
-        config: the numbers it was trained with.
-        origin: the file or folder that they are from.
-        step: training steps behind them.
-        assumed: the file tells no numbers: those that no tensor tells are the published ones.
+        config: the config that it was trained with.
+        origin: the file or folder that the weights were loaded from.
+        step: number of training steps.
+        assumed: the file records no config; settings that the tensors' shapes do not determine are the published ones.
         network_factory: builds the networks that the variables belong to.
     """
 
@@ -60,7 +60,7 @@ class Weights:
 
     @property
     def label(self) -> str:
-        """What records call it: where it is from."""
+        """Name of the weights in records, from their origin."""
         return "the small model of the package" if self.origin == SHIPPED else str(self.origin)
 
     @property
@@ -70,7 +70,7 @@ class Weights:
 
     @property
     def networks(self) -> Networks:
-        """Both networks of the config, without an axis of devices."""
+        """Both networks of the config, built without a device axis."""
         return self.network_factory(self.config, None)
 
 
@@ -79,13 +79,13 @@ class TrainedNetworks:
     """Both networks of a checkpoint.
 
     Attributes:
-        generator: its variables, as in `Weights`.
-        discriminator: likewise, the vectors of spectral norm in `batch_stats`.
-        config: the numbers they were trained with.
-        origin: the folder that they are from.
-        step: training steps behind them.
-        averaged: the generator's parameters are a moving average.
-        provenance: what the run recorded of its surroundings, ready for JSON.
+        generator: variables of the generator, as in `Weights`.
+        discriminator: variables of the discriminator; `batch_stats` has the vectors of spectral norm.
+        config: the config that they were trained with.
+        origin: the folder of the checkpoint.
+        step: number of training steps.
+        averaged: whether the generator's parameters are a moving average.
+        provenance: the run's record of its environment, ready for JSON.
     """
 
     generator: dict[str, Any]
@@ -100,26 +100,26 @@ class TrainedNetworks:
 def load(
     path: str | Path | None = None, step: int | None = None, network_factory: NetworkFactory | None = None
 ) -> Weights:
-    """Read a generator: its weights, the numbers that it was trained with, and the Flax module that they belong to.
+    """Load a generator: its weights, its config, and the Flax module that they belong to.
 
     For example, `weights = load("generator.pt")` and then `weights.generator.apply(weights.variables, spectrum)`, or
     `Enhancer(weights)` for recordings.
 
     Args:
-        path: a run folder (its best checkpoint), its `latest` or `best`, one checkpoint, also one that was copied
-            out of its run, or a file of weights, PyTorch's or safetensors; None: the small model that comes with the
+        path: a run folder (its best checkpoint), its `latest` or `best`, one checkpoint (also one that was copied out
+            of its run), or a file of weights (PyTorch or safetensors); None: the small model that is shipped with the
             package.
-        step: which checkpoint of a run folder; None: the best, or the newest of what is there.
-        network_factory: builds the networks of a run that was trained with a generator of one's own. Such a run names
-            the module of its generator, and a module that a checkpoint names is not imported unasked, since importing
-            runs its code; `make_networks` here imports it.
+        step: step of the checkpoint to load from a run folder; None: the best one, or else the newest.
+        network_factory: builds the networks of a run that was trained with a custom generator. The config of such a run
+            names a module, which is not imported by default, since importing it runs its code; pass `make_networks`
+            to import it.
 
     Returns:
-        The weights; `Weights` says what they hold.
+        The weights.
 
     Raises:
-        UserError: nothing of the kind is there, it cannot be read, weights are not finite, or of other sizes than are
-            recorded with them.
+        UserError: the path holds no generator, it cannot be read, or its weights are not finite or do not match the
+            recorded config.
     """
     path = SHIPPED if path is None else expanded(Path(path))
     if not path.exists():
@@ -139,11 +139,11 @@ def load(
 
 
 def load_checkpoint(path: Path, step: int | None = None) -> TrainedNetworks:
-    """Read both networks of a checkpoint, without optimisers, into the memory of the host.
+    """Load both networks of a checkpoint, without optimiser states, into host memory.
 
     Args:
         path: a run folder, its `latest` or `best`, or one checkpoint.
-        step: which checkpoint of a run folder.
+        step: step of the checkpoint to load from a run folder.
 
     Raises:
         UserError: as in `load`.
@@ -158,7 +158,7 @@ def load_checkpoint(path: Path, step: int | None = None) -> TrainedNetworks:
     items = ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler(), run=ocp.JsonCheckpointHandler())
     try:
         with ocp.Checkpointer(items) as reader:
-            # By what is there and not by what the networks would be: no tracing, and whatever devices wrote it.
+            # Restore by the checkpoint's own tree, which needs no tracing and works whatever devices wrote it.
             there = reader.metadata(found).item_metadata["state"].tree
             wanted = {
                 name: {key: there[name][key] for key in ("params", "batch_stats", "step") if key in there[name]}
@@ -186,7 +186,7 @@ def load_checkpoint(path: Path, step: int | None = None) -> TrainedNetworks:
     }
     refuse_not_finite(str(found), flatten_dict(variables, sep="/"))
     networks = TrainedNetworks(
-        # Blocks lay apart in checkpoints of earlier revisions.
+        # Checkpoints of earlier revisions store each block separately.
         generator={kind: stack_blocks(collection) for kind, collection in variables.items()},
         discriminator={key: discriminator[key] for key in ("params", "batch_stats")},
         config=config,
@@ -200,10 +200,10 @@ def load_checkpoint(path: Path, step: int | None = None) -> TrainedNetworks:
 
 
 def _found_in(folder: Path, step: int | None) -> Path:
-    """A run folder's checkpoint.
+    """Find a checkpoint in a run folder.
 
     Raises:
-        UserError: there is none; files of weights that lie there instead are named.
+        UserError: there is none; the message names files of weights in the folder, if there are any.
     """
     try:
         return Path(str(find(folder, step)))
@@ -214,10 +214,10 @@ def _found_in(folder: Path, step: int | None) -> Path:
 
 
 def refuse_damaged(found: Path) -> None:
-    """Check that a checkpoint is as it was written.
+    """Check that a checkpoint is undamaged.
 
     Raises:
-        UserError: it is not; the message names the others of its run that are.
+        UserError: it is damaged; the message names undamaged checkpoints of the same run.
     """
     if (reason := damage(found)) is None:
         return
@@ -229,15 +229,15 @@ def refuse_damaged(found: Path) -> None:
 
 
 def of_file(path: Path, file: WeightsFile, spectral: SpectralConfig | None = None) -> Weights:
-    """The generator in a file of weights.
+    """Make a generator from the content of a file of weights.
 
     Args:
-        path: of the file.
-        file: what it holds.
-        spectral: how spectra are made, where the file does not say it; None: as in the published code.
+        path: path of the file.
+        file: content of the file.
+        spectral: spectral settings for a file that records no config; None: those of the published code.
 
     Raises:
-        UserError: it holds no generator, or one that is not as the file says, or one that is made for other spectra.
+        UserError: the file holds no generator, or one that contradicts the recorded config or the spectral settings.
     """
     recorded = file.config
     config = override(recorded or make_config(PUBLISHED), ANY_DEVICE)
@@ -256,19 +256,20 @@ def of_file(path: Path, file: WeightsFile, spectral: SpectralConfig | None = Non
 
 
 def refuse_contradiction(whose: Path, config: Config, generator: Any, discriminator: Any = None) -> None:
-    """Weights must have the sizes that are recorded with them: others would be used wrongly, or not at all.
+    """Check that weights have the sizes of the config that is recorded with them.
 
     Args:
         whose: the file or folder.
-        config: what is recorded.
-        generator: its variables.
-        discriminator: likewise; None: not there.
+        config: the recorded config.
+        generator: variables of the generator.
+        discriminator: variables of the discriminator; None: there is none.
 
     Raises:
-        UserError: every number that differs, with both values; or the variables are not those of such a network.
+        UserError: sizes differ, and the message lists each with both values; or the variables belong to another kind
+            of network.
     """
     if config.generator.module:
-        return  # Code of one's own, of which nothing is known.
+        return  # The sizes of a custom generator are unknown.
     try:
         sizes, bins = generator_sizes(generator_to_torch(generator), config.generator)
         found = replace(config, generator=sizes)
@@ -292,10 +293,10 @@ def refuse_contradiction(whose: Path, config: Config, generator: Any, discrimina
 
 
 def refuse_other_bins(path: Path, variables: Any, config: Config) -> None:
-    """A file that tells no numbers does not say how its spectra are made; the number of bins must fit.
+    """Check that the spectral settings assumed for a file without config give the generator's number of bins.
 
     Raises:
-        UserError: it does not.
+        UserError: the number differs.
     """
     bins = generator_bins(variables)
     if bins != config.spectral.bins:

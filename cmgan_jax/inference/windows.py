@@ -1,14 +1,14 @@
-"""Long signals in overlapping windows, cross-faded, in memory that does not grow with the length.
+"""Enhancement of long signals in overlapping, cross-faded windows, with memory that does not grow with the length.
 
-A window's first and last frames lack context, so neighbours overlap by `fade + 2 · edge` samples and are joined by a
-linear cross-fade in the middle of it:
+The first and last frames of a window lack context. So neighbouring windows overlap by `fade + 2 · edge` samples and are
+joined by a linear cross-fade in the middle of the overlap:
 
     window k    ───────────────┐ fade ┌ edge ┐
     window k+1      ┌ edge ┐ fade └───────────────
     result      kkkkkkkkkkkkkkkkk╲╱k+1 k+1 k+1 …
 
-All windows have the same length and begin at whole hops. The last one begins so late that it ends with the signal,
-and overlaps its predecessor by more. A signal no longer than `whole` is one piece: nothing is joined.
+All windows have the same length and begin at whole hops. The last one ends with the signal, so it may overlap its
+predecessor by more. A signal no longer than `whole` is enhanced in one piece.
 """
 
 from collections.abc import Callable
@@ -18,20 +18,20 @@ import numpy as np
 
 Floats = np.ndarray
 Run = Callable[[list[Floats], bool], list[Floats]]
-"""Enhances pieces float32[S] to as many of the same lengths; told whether they are windows of something longer."""
+"""Function that enhances pieces, float32[S] each, given whether they are windows of a longer signal."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where windows lie, in samples.
+    """Arrangement of windows, in samples.
 
     Attributes:
-        length: of a window.
-        edge: at each inner end of a window, not used.
-        fade: in which two windows are cross-faded.
-        hop: windows begin at multiples of it.
-        batch: windows that are enhanced at once, at most.
-        whole: a signal up to this length is not cut; at least `length`.
+        length: length of a window.
+        edge: samples discarded at each inner end of a window.
+        fade: length of the cross-fade between two windows.
+        hop: windows begin at multiples of the hop.
+        batch: maximum number of windows that are enhanced at once.
+        whole: longest signal that is not cut; at least `length`.
     """
 
     length: int
@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def step(self) -> int:
-        """From one window's beginning to the next."""
+        """Samples from the beginning of one window to that of the next."""
         return self.length - self.fade - 2 * self.edge
 
 
@@ -61,27 +61,27 @@ class WindowedStream:
 
     Args:
         run: enhances pieces; windows of several channels share a call, up to `layout.batch`.
-        layout: where windows lie.
-        channels: how many, each enhanced by itself.
+        layout: arrangement of the windows.
+        channels: number of channels, each enhanced independently.
     """
 
     def __init__(self, run: Run, layout: Layout, channels: int = 1):
         self._run, self._layout, self._channels = run, layout, channels
         self._held: list[Floats] = []
-        # Samples that arrived; where the held ones, the next window and the next result begin.
+        # Number of samples received, and the offsets of the buffer, of the next window and of the next result.
         self._end = self._held_from = self._next = self._out = 0
-        # What the last window says of the cross-fade to come.
+        # The last window's part of the next cross-fade.
         self._tail: Floats | None = None
 
     def push(self, block: Floats) -> Floats:
-        """Take float32[S, channels] and give what can be known by now, float32[S', channels].
+        """Take samples float32[S, channels] and return those that are ready, float32[S', channels].
 
-        A sample comes out at the latest when `layout.whole` more have gone in.
+        A sample is returned at the latest after `layout.whole` further samples have been pushed.
         """
         self._held.append(block)
         self._end += len(block)
         ready = []
-        # A window that ends with the signal is the last, so one is enhanced only when more than it is there.
+        # The window that ends with the signal is treated as the last, so wait until there are samples beyond a window.
         while self._end > self._layout.whole and self._next + self._layout.length < self._end:
             ready.append(self._next)
             self._next += self._layout.step
@@ -89,12 +89,12 @@ class WindowedStream:
             return np.zeros((0, self._channels), np.float32)
         done = self._enhance([(start, start + self._layout.length) for start in ready])
         joined = [self._join(start, piece, last=False) for start, piece in zip(ready, done, strict=True)]
-        # The last window may reach back by a whole one.
+        # Keep what the last window may need, which can begin up to one step before the next window.
         self._forget(max(self._held_from, self._next - self._layout.step))
         return np.concatenate(joined)
 
     def flush(self) -> Floats:
-        """The rest, float32[S', channels], after the last block."""
+        """Return the rest after the last block, float32[S', channels]."""
         if self._end == self._out:
             return np.zeros((0, self._channels), np.float32)
         if self._end <= self._layout.whole:
@@ -114,13 +114,13 @@ class WindowedStream:
             for start, stop in spans
             for channel in range(self._channels)
         ]
-        # What is longer than a window is enhanced alone: memory.
+        # Pieces that are longer than a window are enhanced one at a time, to limit memory.
         size = self._layout.batch if max(map(len, pieces)) <= self._layout.length else 1
         done = [out for first in range(0, len(pieces), size) for out in self._run(pieces[first : first + size], part)]
         return [np.stack(done[i : i + self._channels], axis=1) for i in range(0, len(done), self._channels)]
 
     def _join(self, start: int, piece: Floats, last: bool) -> Floats:
-        """What a window adds to the result, from `_out` on; its own cross-fade is kept for the next."""
+        """Return the samples that a window adds to the result from `_out` on; store its part of the next cross-fade."""
         layout = self._layout
         stop = len(piece) if last else layout.length - layout.edge - layout.fade
         fresh = piece[self._out - start : stop].copy()

@@ -8,7 +8,7 @@ import numpy as np
 from cmgan_jax.metrics.protocol import PESQ, NoScore
 
 TOO_LITTLE_SPEECH = "too_little_speech"
-"""Reason of STOI and ESTOI: less than 0.4 s of active speech."""
+"""Failure reason of STOI and ESTOI: there is less than 0.4 s of active speech."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class BuiltIn:
     """A metric of this package; see `protocol.Metric`.
 
     Attributes:
-        compute: takes the clean signal, the estimate and the sample rate; returns the score or raises `NoScore`.
+        compute: function of the clean signal, the estimate and the sample rate that returns the score or raises
+            `NoScore`.
     """
 
     name: str
@@ -81,5 +82,5 @@ BUILT_IN: dict[str, BuiltIn] = {
         BuiltIn("covl", 1.0, 5.0, "MOS", _composite("covl")),
     )
 }
-"""The built-in metrics by name. STOI and ESTOI can be negative and SI-SDR is unbounded: their ranges are those that
-speech enhancement moves in, and `targets.clip` cuts off the rest."""
+"""The built-in metrics by name. STOI and ESTOI can be negative and SI-SDR is unbounded; the ranges given here are those
+that occur in speech enhancement, and `targets.clip` clips scores beyond."""

@@ -1,9 +1,9 @@
 """Segmental SNR, log-likelihood ratio, weighted spectral slope, and the composite measures made of them.
 
-All three parts look at the same frames (30 ms, a step of a quarter of that, Hann window), so `parts` frames
-and transforms each signal once, and no step loops over frames. Details that the papers leave open (how many
-frames, the rounding of band centres, where a spectral peak counts) follow what the MATLAB reference of the
-book gives as numbers.
+All three parts use the same frames (30 ms, a step of a quarter of that, Hann window), so `parts` frames and
+transforms each signal only once, and nothing loops over single frames. Details that the papers leave open (the
+number of frames, the rounding of band centres, the choice of spectral peaks) were chosen to match the numerical
+results of the book's MATLAB reference.
 
 References:
     Hu and Loizou, "Evaluation of objective quality measures for speech enhancement", IEEE TASLP 16(1), 2008.
@@ -25,17 +25,17 @@ FRAME_SECONDS = 0.030
 KEPT = 0.95
 """Share of frames, the least distorted, over which LLR and WSS are averaged."""
 BLOCK = 128
-"""Frames that are worked on at a time: their spectra stay in the cache, and an hour of audio in memory."""
+"""Frames that are processed at a time, so that their spectra fit the cache and an hour of audio fits in memory."""
 SNR_RANGE = (-10.0, 35.0)
 """Limits of one frame's signal-to-noise ratio in dB."""
 SCORE_RANGE = (1.0, 5.0)
 """Limits of a composite score: the opinion scale."""
 RESIDUAL_FLOOR = 1e-13
-"""Share of a frame's energy below which what a predictor leaves over is rounding (a pure tone reaches it)."""
+"""Share of a frame's energy below which a predictor's residual is rounding noise (a pure tone reaches it)."""
 FULL_SCALE = 32_768.0
-"""What 16-bit scale calls 1."""
+"""Full scale of 16-bit audio, which corresponds to 1."""
 EPSILON = float(np.finfo(np.float64).eps)
-"""Added to noise energies and to ratios, as in the reference: a frame of digital silence then counts -10 dB."""
+"""Added to noise energies and ratios, as in the reference, so that a frame of digital silence counts as -10 dB."""
 
 # Centres and bandwidths in Hz of 25 critical bands, from 50 Hz to 3.6 kHz whatever the sample rate.
 # fmt: off
@@ -53,7 +53,7 @@ _GLOBAL_PEAK_DB, _LOCAL_PEAK_DB = 20.0, 1.0  # Klatt's K_max and K_locmax
 
 @dataclass(frozen=True)
 class Composite:
-    """The composite measures of one pair, and the parts that they are made of.
+    """The composite measures of one pair.
 
     Attributes:
         csig: predicted opinion of the signal's distortion, 1 to 5, higher is better.
@@ -68,7 +68,7 @@ class Composite:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the composite measures are made of, beside PESQ.
+    """The components of the composite measures other than PESQ.
 
     Attributes:
         ssnr: segmental SNR in dB, -10 to 35, higher is better.
@@ -90,7 +90,7 @@ def parts(clean: Floats, estimate: Floats, sample_rate: int) -> Parts:
         sample_rate: in Hz.
 
     Raises:
-        ValueError: no frame fits, or the clean signal is silent.
+        ValueError: the signals are shorter than one frame and step, or the clean signal is silent.
     """
     snr, llr, wss = [], [], []
     for frames in frame_blocks(np.stack([clean, estimate]), sample_rate):
@@ -121,7 +121,7 @@ def combine(pesq: float, of: Parts) -> Composite:
 
 
 def frame_blocks(signals: Floats, sample_rate: int) -> Iterator[Floats]:
-    """Frames under a Hann window that has no zeros, as the reference takes them (the last is left out).
+    """Frames with a Hann window without zeros, as in the reference, which leaves out the last frame.
 
     Args:
         signals: [2, S], clean and estimate.
@@ -131,7 +131,7 @@ def frame_blocks(signals: Floats, sample_rate: int) -> Iterator[Floats]:
         [2, at most `BLOCK`, window].
 
     Raises:
-        ValueError: the signal is shorter than a frame and a step, so that there is none.
+        ValueError: the signal is shorter than a frame and a step, so that there are no frames.
     """
     window = round(FRAME_SECONDS * sample_rate)
     step = window // 4
@@ -166,8 +166,8 @@ def frame_llr(power: Floats, sample_rate: int) -> Floats:
         sample_rate: in Hz; the predictor's order is 16 from 10 kHz on, 10 below.
 
     Returns:
-        [at most frames]: frames of digital silence in the clean signal have nothing to fit and are left out. A
-        silent frame of the estimate predicts nothing.
+        [at most frames]: frames in which the clean signal is digital silence are left out. For a silent frame of the
+        estimate, all predictor coefficients are 0.
     """
     power = power[:, power[0].any(axis=-1)]
     order = 16 if sample_rate >= 10_000 else 10
@@ -204,7 +204,7 @@ def predictor(lags: Floats) -> Floats:
 def frame_wss(power: Floats, sample_rate: int) -> Floats:
     """Klatt's weighted spectral slope distance of each frame.
 
-    Slopes between critical bands are compared, those near the frame's highest peak and near a local one more.
+    Slopes between critical bands are compared, with larger weights near the frame's highest peak and near local peaks.
 
     Args:
         power: [2, frames, bins].
@@ -228,10 +228,10 @@ def frame_wss(power: Floats, sample_rate: int) -> Floats:
 
 
 def kept_mean(distances: Floats) -> float:
-    """The mean of the lowest 95 % of frames (a half rounds to the even number), of one frame at least.
+    """Mean of the lowest 95 % of frames (rounded half to even), and of one frame at least.
 
     Raises:
-        ValueError: no frame has a distance: the clean signal is silent.
+        ValueError: no frame has a distance, because the clean signal is silent.
     """
     if distances.size == 0:
         raise ValueError("the clean signal is silent: there is nothing to compare with")
@@ -240,8 +240,8 @@ def kept_mean(distances: Floats) -> float:
 
 
 def _local_peaks(levels: Floats, slopes: Floats) -> Floats:
-    # Uphill, the peak ends the rise to the right, and the reference takes the band before it; downhill it
-    # starts the fall to the left. Running extremes of indices find both without a search.
+    # On a rising slope, the peak is at the end of the rise to the right, and the reference takes the band before it. On
+    # a falling slope, it is at the start of the fall to the left. Running extremes of indices find both.
     count = slopes.shape[-1]
     index = np.arange(count)
     rising = slopes > 0
@@ -253,7 +253,7 @@ def _local_peaks(levels: Floats, slopes: Floats) -> Floats:
 
 @lru_cache
 def _inverse_transform(bins: int, lags: int) -> Floats:
-    # A matrix product for the few lags that are needed costs a quarter of a whole inverse FFT.
+    # Only a few lags are needed, and computing them by a matrix product costs a quarter of a full inverse FFT.
     size = 2 * (bins - 1)
     weights = np.full(bins, 2.0 / size)
     weights[[0, -1]] = 1.0 / size

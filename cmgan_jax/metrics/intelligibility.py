@@ -1,8 +1,8 @@
-"""Short-time objective intelligibility and its extended form, vectorised over frames and segments.
+"""Short-time objective intelligibility (STOI) and its extended form, vectorised over frames and segments.
 
-Written here rather than taken from a library because the published figures depend on details that the papers
-leave open: the resampling filter (a Kaiser window, beta 5, ten zero crossings a side), and a silence gate that
-looks one sample early. Other choices move a file's STOI by up to 0.009.
+This is not taken from a library because the published figures depend on details that the papers leave open: the
+resampling filter (Kaiser window, beta 5, ten zero crossings per side), and a silence gate whose frames begin one
+sample early. Other choices change a file's STOI by up to 0.009.
 """
 
 from functools import lru_cache, reduce
@@ -17,27 +17,27 @@ Floats = NDArray[np.float64]
 RATE = 10_000
 """Sample rate in Hz at which both measures work."""
 FRAME, HOP = 256, 128
-"""Samples of a frame, and from its start to the next one's."""
+"""Frame length and hop in samples."""
 FFT = 512
 """Transform length in samples."""
 BANDS, LOWEST = 15, 150.0
-"""Third-octave bands, and the centre of the first in Hz."""
+"""Number of third-octave bands, and centre frequency of the first one in Hz."""
 SEGMENT = 30
-"""Frames (384 ms) over which envelopes are correlated."""
+"""Number of frames (384 ms) over which envelopes are correlated."""
 ACTIVE_RANGE = 40.0
-"""Frames of the clean signal that lie further than this, in dB, below its loudest one are left out."""
+"""Level in dB below the clean signal's loudest frame under which frames are left out as inactive."""
 BLOCK = 256
-"""Frames that are transformed at a time: they stay in the cache, and an hour of audio in memory."""
+"""Frames that are transformed at a time, so that they fit the cache and an hour of audio fits in memory."""
 STEADY = 1e-12
-"""Relative variance below which an envelope is steady, and what it varies by is rounding."""
+"""Relative variance below which an envelope counts as constant, since its variation is rounding noise."""
 CLIP = 1 + 10 ** (15 / 20)
-"""Limit of the estimate's envelope, in clean envelopes: a signal-to-distortion ratio of -15 dB."""
+"""Upper limit of the estimate's envelope relative to the clean one: a signal-to-distortion ratio of -15 dB."""
 
 _WINDOW = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, FRAME + 1) / (FRAME + 1))  # Hann, without zeros
 
 
 def envelopes(clean: Floats, estimate: Floats, sample_rate: int) -> Floats:
-    """What both measures compare: third-octave envelopes of the frames in which the clean signal is active.
+    """Third-octave envelopes of the frames in which the clean signal is active, which both measures compare.
 
     Args:
         clean: [S].
@@ -48,7 +48,7 @@ def envelopes(clean: Floats, estimate: Floats, sample_rate: int) -> Floats:
         [2, BANDS, frames].
 
     Raises:
-        ValueError: less than a segment of active speech.
+        ValueError: there is less than one segment of active speech.
     """
     speech = active_speech(resample(np.stack([clean, estimate]), sample_rate, RATE))
     frames = max(0, speech.shape[-1] // HOP - 1)
@@ -61,9 +61,9 @@ def stoi(bands: Floats) -> float:
     """Mean correlation of clean and clipped estimated envelopes over segments; Taal (2011), equations 3 to 6.
 
     Args:
-        bands: [2, BANDS, frames] of `envelopes`.
+        bands: [2, BANDS, frames], from `envelopes`.
     """
-    # A loop over the 30 places in a segment serves all segments at once, without a copy of them.
+    # Loop over the 30 places in a segment; each iteration handles all segments at once, without copying them.
     places = _places(bands)
     energy = reduce(np.add, (place * place for place in places))
     gain = np.sqrt(_divide(energy[0], energy[1]))
@@ -80,10 +80,10 @@ def stoi(bands: Floats) -> float:
 
 
 def estoi(bands: Floats) -> float:
-    """Mean correlation of the spectra within segments whose bands were normalised; Jensen (2016), equations 3 to 8.
+    """Mean correlation of spectra within segments with normalised bands; Jensen (2016), equations 3 to 8.
 
     Args:
-        bands: [2, BANDS, frames] of `envelopes`.
+        bands: [2, BANDS, frames], from `envelopes`.
     """
     places = _places(bands)
     means = reduce(np.add, places) / SEGMENT
@@ -98,7 +98,7 @@ def estoi(bands: Floats) -> float:
 
 
 def resample(signals: Floats, rate: int, target: int) -> Floats:
-    """Change the sample rate by a polyphase filter, zeros beyond both ends.
+    """Change the sample rate with a polyphase filter; the signal is zero-padded at both ends.
 
     Args:
         signals: [..., S] at `rate` Hz.
@@ -126,7 +126,7 @@ def resample(signals: Floats, rate: int, target: int) -> Floats:
 
 
 def active_speech(signals: Floats) -> Floats:
-    """Both signals without the frames in which the clean one is silent; the others are joined by overlap-add.
+    """Remove the frames in which the clean signal is silent from both signals, and join the others by overlap-add.
 
     Args:
         signals: [2, S], clean and estimate, at `RATE`.
@@ -137,19 +137,19 @@ def active_speech(signals: Floats) -> Floats:
     count = max(0, -(-(signals.shape[-1] - FRAME) // HOP))
     if count == 0:
         return np.zeros((2, 0))
-    # The gate of the published figures takes its frames one sample early; the first wraps around.
+    # In the published figures, the frames of the gate begin one sample early; the first sample wraps around.
     early = sliding_window_view(np.roll(signals[0], 1), FRAME)[::HOP][:count]
     energy = np.einsum("tw,tw,w->t", early, early, _WINDOW**2)
     active = np.flatnonzero(energy > energy.max() * 10 ** (-ACTIVE_RANGE / 10))
     halves = sliding_window_view(signals, HOP, axis=-1)[:, ::HOP]
-    # A joined half-frame is the head of its own frame on the tail of the one before.
+    # Each joined half-frame is the sum of the first half of its own frame and the second half of the previous one.
     joined = halves[:, active] * _WINDOW[:HOP]
     joined[:, 1:] += halves[:, active[:-1] + 1] * _WINDOW[HOP:]
     return joined.reshape(2, -1)
 
 
 def band_envelopes(speech: Floats) -> Floats:
-    """Magnitudes in third-octave bands of half-overlapping frames: [2, S] at `RATE` to [2, BANDS, frames]."""
+    """Magnitudes in third-octave bands, over half-overlapping frames: [2, S] at `RATE` to [2, BANDS, frames]."""
     frames = sliding_window_view(speech, FRAME, axis=-1)[:, ::HOP]
     envelopes = np.empty((2, BANDS, frames.shape[1]))
     for start in range(0, frames.shape[1], BLOCK):
@@ -170,7 +170,7 @@ def _varying(variance: Floats, energy: Floats) -> Floats:
 
 
 def _divide(a: Floats, b: Floats) -> Floats:
-    # A band without variation correlates with nothing: 0, where the papers' ratio is 0 / 0.
+    # The correlation with a constant band, for which the papers' ratio is 0 / 0, is defined as 0.
     return np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0)
 
 

@@ -1,16 +1,16 @@
-"""Measures of one enhanced file against its clean reference, in numpy: no jax here.
+"""Measures of an enhanced signal against its clean reference, in numpy, without JAX.
 
 Every measure takes `clean` and `estimate`, [S] in [-1, 1], and returns plain numbers. Higher is better except
-for the two distances, LLR and WSS. Where no number can be given, ValueError says why; `scores` turns that into
-the reason that a file lacks a score.
+for the two distances, LLR and WSS. If a measure is undefined, it raises a ValueError with the reason, which
+`scores` records for files without a score.
 
 =========  ==================  ====  ==========================================================
 name       range               unit  what it compares
 =========  ==================  ====  ==========================================================
 pesq       1.04 to 4.64 (wide) MOS   loudness over time and pitch; 1.02 to 4.55 in narrow band
 csig       1 to 5              MOS   distortion of the speech, as listeners would rate it
-cbak       1 to 5              MOS   intrusiveness of the background, likewise
-covl       1 to 5              MOS   overall quality, likewise
+cbak       1 to 5              MOS   intrusiveness of the background, as listeners would rate it
+covl       1 to 5              MOS   overall quality, as listeners would rate it
 ssnr       -10 to 35           dB    energy of the signal and of the difference, frame by frame
 llr        0 or more           –     spectral envelopes, as linear predictors
 wss        0 or more           –     slopes between critical bands
@@ -45,8 +45,8 @@ def si_sdr(clean: ArrayLike, estimate: ArrayLike) -> Floats:
         estimate: [..., S], any scale.
 
     Returns:
-        [...] in dB, a scalar for one pair; unbounded: inf where the estimate is the clean signal up to scale,
-        -inf where it has nothing of it, nan where either signal is silent.
+        [...] in dB, a scalar for one pair. It is unbounded: inf if the estimate is a scaled clean signal, -inf if it
+        is orthogonal to the clean signal, nan if either signal is silent.
 
     Raises:
         ValueError: the shapes differ.
@@ -65,12 +65,12 @@ def si_sdr(clean: ArrayLike, estimate: ArrayLike) -> Floats:
 def pesq(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000, mode: Literal["wb", "nb"] = "wb") -> float:
     """Perceptual evaluation of speech quality, computed in this process.
 
-    The library holds the interpreter's lock while it runs, and a signal of more than 50 utterances kills the
-    process: `cmgan_jax.metrics.scoring_pool` runs it elsewhere, and everything that scores files uses that.
+    The pesq package holds the interpreter's lock while it runs, and a signal of more than 50 utterances kills the
+    process. So all commands that score files use `cmgan_jax.metrics.scoring_pool`, which runs it in other processes.
 
     Args:
         clean: [S], 1/4 s or more; its level does not matter.
-        estimate: [S]; likewise.
+        estimate: [S]; its level does not matter.
         sample_rate: 16,000 Hz, or 8,000 in narrow band.
         mode: `wb`, wide band (50 to 7,000 Hz), as in the literature on enhancement, or `nb`, narrow band.
 
@@ -78,7 +78,7 @@ def pesq(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000, mode:
         A mean opinion score (MOS-LQO): 1.04 to 4.64 in wide band, 1.02 to 4.55 in narrow band.
 
     Raises:
-        ValueError: no speech in the clean signal, too short, or a silent or non-finite estimate.
+        ValueError: the clean signal has no speech or is too short, or the estimate is silent or not finite.
 
     References:
         ITU-T P.862 (2001); P.862.1 (the narrow-band scale); P.862.2 (wide band); P.862.3 (how to use both).
@@ -93,21 +93,21 @@ def pesq(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000, mode:
 
 
 def parts(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000, *, published_scale: bool = False) -> Parts:
-    """Segmental SNR, LLR and WSS at once: they share frames and spectra, so that it costs little more than one.
+    """Segmental SNR, LLR and WSS at once, which costs little more than one of them: they share frames and spectra.
 
     Args:
         clean: [S] in [-1, 1].
         estimate: [S] in [-1, 1].
         sample_rate: in Hz.
-        published_scale: what the published CMGAN evaluation does: samples in [-1, 1] pass for 16-bit ones, so
-            that most of WSS lies below its floor. WSS is then far too low, and CSIG, CBAK and COVL are up to
-            0.3 too high; the other parts do not change.
+        published_scale: reproduce the published CMGAN evaluation, which treats samples in [-1, 1] as 16-bit ones, so
+            that most band energies lie below the floor of WSS. WSS is then far too low, and CSIG, CBAK and COVL are
+            up to 0.3 too high; the other parts do not change.
 
     Returns:
         The three parts; see `segmental_snr`, `log_likelihood_ratio`, `weighted_spectral_slope`.
 
     Raises:
-        ValueError: the shapes differ, too short (37.5 ms), or a silent clean signal.
+        ValueError: the shapes differ, the signals are shorter than 37.5 ms, or the clean signal is silent.
     """
     c, e = _pair(clean, estimate)
     scale = 1.0 if published_scale else _composite.FULL_SCALE
@@ -122,7 +122,7 @@ def composite(
     *,
     published_scale: bool = False,
 ) -> Composite:
-    """CSIG, CBAK and COVL: opinions predicted by a regression on PESQ, LLR, WSS and segmental SNR.
+    """CSIG, CBAK and COVL: opinion scores predicted by a regression on PESQ, LLR, WSS and segmental SNR.
 
     Args:
         clean: [S] in [-1, 1].
@@ -135,7 +135,7 @@ def composite(
         Three opinion scores, each limited to 1 to 5.
 
     Raises:
-        ValueError: as `parts`.
+        ValueError: as in `parts`.
 
     References:
         Hu and Loizou, "Evaluation of objective quality measures for speech enhancement", IEEE TASLP 16(1), 2008.
@@ -144,9 +144,9 @@ def composite(
 
 
 def segmental_snr(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000) -> float:
-    """Signal-to-noise ratio in dB, the mean over frames of 30 ms, each limited to -10 to 35 dB.
+    """Segmental signal-to-noise ratio in dB: the mean over frames of 30 ms, each limited to -10 to 35 dB.
 
-    A gain counts as noise. Frames of digital silence count -10 dB, as in the reference.
+    A difference in gain counts as noise. Frames of digital silence count as -10 dB, as in the reference.
 
     References:
         Hansen and Pellom, "An effective quality evaluation protocol for speech enhancement algorithms",
@@ -158,7 +158,7 @@ def segmental_snr(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_0
 def log_likelihood_ratio(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000) -> float:
     """How much worse the estimate's linear predictor (order 16) fits the clean signal than its own: 0 or more.
 
-    The mean over the 95 % of 30 ms frames that lie lowest. A gain changes nothing.
+    It is the mean over the 95 % of 30 ms frames with the lowest values, and does not depend on gain.
 
     References:
         Quackenbush, Barnwell and Clements, "Objective Measures of Speech Quality", 1988; Hu and Loizou (2008).
@@ -171,7 +171,7 @@ def weighted_spectral_slope(
 ) -> float:
     """Weighted squared differences of the slopes between 25 critical bands: 0 or more.
 
-    The mean over the 95 % of 30 ms frames that lie lowest.
+    It is the mean over the 95 % of 30 ms frames with the lowest values.
 
     References:
         Klatt, "Prediction of perceived phonetic distance from critical-band spectra", ICASSP 1982;
@@ -192,7 +192,7 @@ def stoi(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000) -> fl
         -1 to 1, a monotonic index of the share of words understood; a silent estimate gives 0.
 
     Raises:
-        ValueError: the shapes differ, or less than 0.4 s of active speech.
+        ValueError: the shapes differ, or there is less than 0.4 s of active speech.
 
     References:
         Taal, Hendriks, Heusdens and Jensen, "An algorithm for intelligibility prediction of time-frequency
@@ -202,7 +202,7 @@ def stoi(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000) -> fl
 
 
 def estoi(clean: ArrayLike, estimate: ArrayLike, sample_rate: int = 16_000) -> float:
-    """Extended STOI: correlation of whole normalised spectrograms of 384 ms, fit for modulated noise too.
+    """Extended STOI: correlation of normalised spectrograms of 384 ms, also suited to modulated noise.
 
     Args, Returns and Raises as `stoi`.
 

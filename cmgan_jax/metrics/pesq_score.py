@@ -1,4 +1,4 @@
-"""A score, the reasons for not having one, and those of PESQ's that show without computing it."""
+"""Scores, reasons of failures, and the checks that detect some of PESQ's failures without computing it."""
 
 import math
 from dataclasses import dataclass
@@ -7,42 +7,42 @@ from enum import StrEnum
 import numpy as np
 
 SHORTEST = 0.25
-"""Seconds that PESQ needs at least."""
+"""Minimum length for PESQ in seconds."""
 SILENT_RMS = 1e-4
-"""A clean signal in [-1, 1] below this level (-80 dB, three steps of 16 bits) is silence. PESQ ignores level: it
-would score the noise in it."""
+"""Level below which a clean signal in [-1, 1] counts as silence (-80 dB, three steps of 16 bits). PESQ ignores level,
+so it would score the noise of such a signal."""
 SILENT_RATIO = 1e-12
-"""An estimate this far below the clean signal (-240 dB) is silence; PESQ is undefined a little further down."""
+"""Level relative to the clean signal below which an estimate counts as silence (-240 dB); slightly below, PESQ is
+undefined."""
 
 
 class Failure(StrEnum):
     """Why there is no score."""
 
     no_utterances = "no_utterances"
-    """PESQ hears no speech in the clean signal."""
+    """PESQ finds no speech in the clean signal."""
     too_short = "too_short"
-    """Shorter than `SHORTEST`."""
+    """The signals are shorter than `SHORTEST`."""
     non_finite = "non_finite"
-    """NaN or infinity in the clean signal or the estimate."""
+    """The clean signal or the estimate has NaN or infinity."""
     silent_reference = "silent_reference"
     """The clean signal's level is below `SILENT_RMS`."""
     silent_estimate = "silent_estimate"
-    """The estimate's level is below `SILENT_RATIO` times the clean signal's; PESQ is not defined."""
+    """The estimate's level is below `SILENT_RATIO` times the clean signal's, where PESQ is undefined."""
     undefined = "undefined"
-    """PESQ gave NaN, or a number that no opinion score can be, for another reason. Another metric gave NaN or
-    infinity."""
+    """PESQ gave NaN or an impossible opinion score for another reason, or another metric gave NaN or infinity."""
     out_of_memory = "out_of_memory"
     """The worker reached its memory limit."""
     pesq_error = "pesq_error"
-    """Any other error of the pesq package."""
+    """The pesq package raised any other error."""
     metric_error = "metric_error"
-    """Another metric raised an error that has no reason of its own."""
+    """Another metric raised an error without a reason of its own."""
     timeout = "timeout"
-    """No answer within the time limit."""
+    """The worker did not answer within the time limit."""
     worker_crash = "worker_crash"
-    """The worker died: killed, or crashed on the signal (more than 50 utterances do that)."""
+    """The worker was killed, or crashed on the signal (more than 50 utterances cause that)."""
     injected = "injected"
-    """Made to fail, for an experiment."""
+    """The failure was injected for an experiment."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Score:
     """The score of one pair, or the reason for its absence.
 
     Attributes:
-        value: in the metric's unit, PESQ as raw MOS-LQO; NaN if it failed.
-        failure: why it failed: a `Failure`, or the word of a metric's own `NoScore`; None if it did not.
-        seconds: from the worker's being asked to its answer; 0 if it was not asked.
+        value: the score in the metric's unit, PESQ as raw MOS-LQO; NaN if it failed.
+        failure: reason of the failure, a `Failure` or the reason of a metric's own `NoScore`; None if it succeeded.
+        seconds: time from the request to the worker's answer; 0 if no worker was asked.
     """
 
     value: float
@@ -61,12 +61,12 @@ class Score:
 
 
 def failed(failure: str, seconds: float = 0.0) -> Score:
-    """The score that is none, for a reason."""
+    """Make a failed score with a reason."""
     return Score(math.nan, failure, seconds)
 
 
 def named(reason: str) -> str:
-    """The `Failure` of a reason, or the reason as it is where a metric gave one of its own."""
+    """Convert a reason to a `Failure`, or return it unchanged if it is a metric's own."""
     return Failure(reason) if reason in _KNOWN else reason
 
 
@@ -74,12 +74,12 @@ _KNOWN = frozenset(Failure)
 
 
 def gate_finite(clean: np.ndarray, estimate: np.ndarray) -> Failure | None:
-    """What can be told of any metric without computing it: NaN and infinity have no score."""
+    """Check without computing any metric whether a pair can be scored: NaN and infinity have no score."""
     return None if np.isfinite(clean).all() and np.isfinite(estimate).all() else Failure.non_finite
 
 
 def gate(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> Failure | None:
-    """What can be told without computing PESQ.
+    """Check without computing PESQ whether a pair can be scored.
 
     Args:
         clean: float32[S] in [-1, 1], at its recorded level.
@@ -87,7 +87,7 @@ def gate(clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> Failure |
         sample_rate: Hz.
 
     Returns:
-        Why PESQ has no meaning here; None if it has one.
+        Reason why PESQ is not defined for the pair; None if it passes the check.
     """
     if clean.size < SHORTEST * sample_rate:
         return Failure.too_short

@@ -1,4 +1,4 @@
-"""What a metric is: the protocol that a training's target follows, and the scale that turns its scores into targets."""
+"""The protocol of metrics that training can use as targets, and the scale that maps their scores to targets."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,15 +19,15 @@ LABELS = {
     "cbak": "CBAK",
     "covl": "COVL",
 }
-"""How sentences and charts write the names of the built-in metrics."""
+"""Names of the built-in metrics in messages and charts."""
 
 
 @runtime_checkable
 class Metric(Protocol):
     """Scores an estimate against its clean reference.
 
-    Training calls `score` in worker processes, so a metric lives in a module that other processes can import. Several
-    calls never run at once in one process.
+    Training calls `score` in worker processes, so a metric must be in a module that other processes can import. Within
+    one process, calls never run concurrently.
     """
 
     @property
@@ -52,7 +52,7 @@ class Metric(Protocol):
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether a higher score is the better one."""
+        """Whether higher scores are better."""
         ...
 
     def score(self, clean: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
@@ -64,16 +64,16 @@ class Metric(Protocol):
             sample_rate: in Hz.
 
         Returns:
-            The score. It may lie beyond the range. A score that is not finite counts as missing.
+            The score, which may lie beyond the range. A non-finite score counts as missing.
 
         Raises:
-            NoScore: this pair has no score.
+            NoScore: the pair has no score.
         """
         ...
 
 
 class NoScore(ValueError):
-    """A pair has no score, for a reason that records count.
+    """A pair has no score; records count the reasons.
 
     Args:
         reason: a short word such as `no_speech`; characters other than letters, digits and underscores are replaced.
@@ -86,7 +86,7 @@ class NoScore(ValueError):
 
 @dataclass(frozen=True)
 class Scale:
-    """Name, unit and range of a metric, without the code that computes it; records of a run hold it.
+    """Name, unit and range of a metric, without the code that computes it; stored in the records of a run.
 
     Attributes:
         name: see `Metric.name`.
@@ -104,12 +104,12 @@ class Scale:
 
     @property
     def label(self) -> str:
-        """The name as sentences write it."""
+        """Name of the metric in messages."""
         return LABELS.get(self.name, self.name)
 
     @property
     def span(self) -> float:
-        """Width of the range in the metric's unit: how far apart the targets 0 and 1 are."""
+        """Width of the range in the metric's unit, which is the distance between the targets 0 and 1."""
         return self.high - self.low
 
     @property
@@ -119,24 +119,24 @@ class Scale:
 
     @property
     def range_in_words(self) -> str:
-        """What the targets 0 and 1 stand for, as a sentence."""
+        """Sentence that says which scores the targets 0 and 1 correspond to."""
         worst, best = (self.low, self.high) if self.higher_is_better else (self.high, self.low)
         return f"The targets 0 and 1 are a {self.label} of {self.amount(worst, 'g')} and {self.amount(best, 'g')}."
 
     @property
     def worse(self) -> str:
-        """On which side of a score the worse ones lie: `below` or `above`."""
+        """Side of a score on which worse scores lie: `below` or `above`."""
         return "below" if self.higher_is_better else "above"
 
     def target(self, scores: Any, clip: bool) -> np.ndarray:
-        """Map scores to what a sigmoid can learn.
+        """Map scores to targets for a sigmoid.
 
         Args:
             scores: in the metric's unit, any shape; NaN stays NaN.
-            clip: clip to [0, 1]; without it a score beyond the range maps beyond it.
+            clip: clip targets to [0, 1]; otherwise scores beyond the range map to targets beyond it.
 
         Returns:
-            (score - low) / (high - low), or (high - score) / (high - low) where lower is better; the same shape.
+            (score - low) / (high - low), or (high - score) / (high - low) if lower is better, with the same shape.
         """
         scores = np.asarray(scores)
         target = (scores - self.low if self.higher_is_better else self.high - scores) / self.span
@@ -147,7 +147,7 @@ class Scale:
         return self.low + self.span * target if self.higher_is_better else self.high - self.span * target
 
     def oriented(self, scores: Scores) -> Scores:
-        """Scores with their sign changed where lower is better, so that higher is always better."""
+        """Scores, negated if lower is better, so that higher is always better."""
         return scores if self.higher_is_better else -scores
 
     def is_better(self, one: float, other: float) -> bool:
@@ -155,11 +155,11 @@ class Scale:
         return one > other if self.higher_is_better else one < other
 
     def amount(self, value: float, form: str = ".2f") -> str:
-        """A score, or a difference of scores, with the unit."""
+        """Format a score, or a difference of scores, with its unit."""
         return f"{value:{form}} {self.unit}".rstrip()
 
     def named(self, score: float, form: str = ".2f") -> str:
-        """A score after the metric's name, with its unit; opinion scores are written without."""
+        """Format a score with the metric's name and its unit, which is omitted for MOS."""
         return f"{self.label} {score:{form}}" + (f" {self.unit}" if self.unit not in ("", "MOS") else "")
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,13 +173,13 @@ class Scale:
 
     @classmethod
     def of_run(cls, about: Mapping[str, Any]) -> Self:
-        """The scale of the metric that a recorded run trains on; runs of earlier versions train on PESQ.
+        """The scale of a recorded run's target metric; runs of earlier versions used PESQ.
 
         Args:
-            about: what run.json holds.
+            about: content of run.json.
 
         Raises:
-            UserError: it holds something else than the scale of a metric.
+            UserError: the recorded scale is damaged.
         """
         recorded = about.get("target_metric")
         if recorded is None:

@@ -1,4 +1,4 @@
-"""Finds the metric that a configuration names, built in or from a module of the user's, and checks that it can work."""
+"""Lookup of the metric that a config names, built-in or from a module of the user, and checks that it works."""
 
 import math
 import numbers
@@ -15,19 +15,19 @@ from cmgan_jax.metrics.protocol import Metric, NoScore, Scale
 from cmgan_jax.system.modules import import_own
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
-"""What the name of a metric may be."""
+"""Pattern of valid metric names."""
 LONGEST_UNIT = 16
-"""Characters that a unit may have."""
+"""Maximum length of a unit in characters."""
 TRIAL_SECONDS = 2.0
-"""Length of the synthetic pair that a metric from a module is tried on."""
+"""Length of the synthetic pair on which a user's metric is tried."""
 
 
 def find_metric(specification: str) -> Metric:
-    """The metric of a name.
+    """Find a metric by name.
 
     Args:
-        specification: the name of a built-in metric, or `module:name`: an attribute of a module, which is imported.
-            The module may lie in the working directory. The attribute is a metric, or a class that makes one.
+        specification: name of a built-in metric, or `module:name`, an attribute of a module that is imported. The
+            module may lie in the working directory. The attribute is a metric, or a class whose instances are metrics.
 
     Raises:
         UserError: there is no such metric, its module cannot be imported, or it does not follow the protocol.
@@ -59,19 +59,19 @@ def find_metric(specification: str) -> Metric:
 
 
 def check_metric(specification: str, time_limit: float, sample_rate: int = 16_000) -> Scale:
-    """Find a metric and, if it comes from a module of the user's, try it on a short synthetic pair.
+    """Find a metric and, if it comes from a module of the user, try it on a short synthetic pair.
 
     Args:
         specification: see `find_metric`.
-        time_limit: seconds that the trial may take.
+        time_limit: time limit of the trial in seconds.
         sample_rate: in Hz.
 
     Returns:
-        Its name, unit and range.
+        Name, unit and range of the metric.
 
     Raises:
-        UserError: as `find_metric`; or the trial raised, took too long, or gave something else than a finite number.
-            A `NoScore` passes: the metric may find no speech in noise.
+        UserError: as in `find_metric`; or the trial raised an error, took too long, or did not return a finite number.
+            `NoScore` is accepted, since the metric may find no speech in the synthetic noise.
     """
     metric = find_metric(specification)
     if specification not in BUILT_IN:
@@ -80,7 +80,7 @@ def check_metric(specification: str, time_limit: float, sample_rate: int = 16_00
 
 
 def trial_pair(sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bursts of noise with pauses in between, and the same with a little noise: float32[S] each, always the same."""
+    """Make bursts of noise separated by pauses, and a noisier copy, float32[S] each; the result is deterministic."""
     rng = np.random.default_rng(0)
     time = np.arange(int(TRIAL_SECONDS * sample_rate)) / sample_rate
     clean = 0.1 * rng.normal(size=time.size) * (time % 0.5 >= 0.25)
@@ -140,7 +140,7 @@ def _try(specification: str, metric: Metric, time_limit: float, sample_rate: int
             told.append(error)
 
     trial = f"`score` of a synthetic pair of {TRIAL_SECONDS:g} s"
-    # In a thread, so that one that hangs ends the command with a message.
+    # Run in a thread, so that a metric that hangs ends the command with a message.
     thread = threading.Thread(target=work, name="metric trial", daemon=True)
     thread.start()
     thread.join(time_limit)
@@ -162,7 +162,7 @@ def _try(specification: str, metric: Metric, time_limit: float, sample_rate: int
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a real number, or an array without dimensions."""
+    """Whether a value is a real number or a zero-dimensional array."""
     if isinstance(value, bool | np.bool_ | str | bytes | complex):
         return False
     return isinstance(value, numbers.Real) or (hasattr(value, "__float__") and getattr(value, "shape", None) == ())

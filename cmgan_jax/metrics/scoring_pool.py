@@ -1,8 +1,8 @@
-"""PESQ and other metrics in a pool of threads, each of which drives a worker process of its own.
+"""Scoring with PESQ and other metrics in a pool of threads, each of which drives its own worker process.
 
-The pesq package holds the interpreter's lock, keeps global state, and some signals kill its process or could hang it.
-In a worker process none of that reaches the caller: a fault costs the one score that it happened in, within a time
-limit, and the worker is replaced. A thread here only waits on a socket, which leaves the lock to others.
+The pesq package holds the interpreter's lock and keeps global state, and some signals crash or might hang its process.
+With worker processes, none of this affects the caller: a fault costs only the score in which it occurs, within a time
+limit, and the worker is replaced. The threads here only wait on sockets, which does not hold the lock.
 """
 
 import contextlib
@@ -32,33 +32,35 @@ from cmgan_jax.system.modules import import_paths
 Mode = Literal["wb", "nb"]
 
 START_LIMIT = 60.0
-"""Seconds that a worker may take to start."""
+"""Time limit for the start of a worker in seconds."""
 PAUSES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds before each attempt to replace a worker; then its thread gives up, and with the last thread the pool."""
+"""Pauses in seconds before the attempts to replace a worker. Afterwards its thread gives up, and the pool fails when
+all threads have given up."""
 MEMORY_LIMIT = 2 << 30
-"""Bytes of address space of a worker. Two seconds of audio take 120 MB, four minutes 380 MB."""
+"""Limit of a worker's address space in bytes. Two seconds of audio take 120 MB, four minutes 380 MB."""
 
-# Beside scoring in all cores, threads inside a worker only take time from one another.
+# Workers already use all cores, so threads inside a worker would only compete with each other.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class ScorePool:
-    """Scores pairs of signals in worker processes; use it as a context manager, or `close` it.
+    """Scores pairs of signals in worker processes. A context manager; or call `close`.
 
-    It never forks the calling process, which may hold a GPU, and none of its workers outlives that process.
+    It never forks the calling process, which may hold a GPU, and no worker outlives that process.
 
     Args:
-        workers: worker processes, a thread each.
-        time_limit: seconds that one score may take.
+        workers: number of worker processes, each driven by a thread.
+        time_limit: time limit of one score in seconds.
         sample_rate: 16,000 Hz, or 8,000 in narrow band.
         mode: `wb`, wide band (P.862.2), or `nb`, narrow band (P.862.1).
-        memory_limit: bytes of address space of a worker (Linux); 0: unlimited.
-        annotate: names the time of a score in a profile, as `jax.profiler.TraceAnnotation` does; evaluation has no jax.
-        metric: what is scored if a call does not say otherwise: `pesq`, another built-in metric, or `module:name`,
-            which the workers import. Workers have no memory limit then, for the module's libraries may need more.
+        memory_limit: limit of a worker's address space in bytes (Linux); 0: unlimited.
+        annotate: marks the time of a score in a profile, as `jax.profiler.TraceAnnotation` does; it is a parameter
+            because evaluation does not use JAX.
+        metric: default metric: `pesq`, another built-in one, or `module:name`, which the workers import. With
+            `module:name`, workers have no memory limit, since the module's libraries may need more.
 
     Raises:
-        UserError: the configuration cannot work, or workers that do not start.
+        UserError: the configuration is invalid, or workers do not start.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class ScorePool:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Process ids of the workers that there are now."""
+        """Process ids of the current workers."""
         with self._lock:
             return tuple(worker.process.pid for worker in self._workers if worker is not None)
 
@@ -117,22 +119,22 @@ class ScorePool:
         time_limit: float | None = None,
         metric: str | None = None,
     ) -> Future[Score]:
-        """Score one pair. The signals are copied: the caller may change them at once.
+        """Score one pair. The signals are copied, so the caller may change them immediately.
 
         Args:
             clean: float32[S] in [-1, 1], at its recorded level; the level of the estimate does not matter.
             estimate: float32[S].
-            mode: another mode of PESQ than the pool's.
-            time_limit: another limit than the pool's, in seconds.
-            metric: `pesq`, where the pool's metric is another.
+            mode: mode of PESQ; None: that of the pool.
+            time_limit: time limit in seconds; None: that of the pool.
+            metric: the pool's metric, or `pesq`; None: the pool's metric.
 
         Returns:
-            A future that always ends: with a score, cancelled if the pool is closed before, or with a
-            `UserError` if no worker can be started any more.
+            A future that always completes: with a score; cancelled, if the pool is closed before; or with a
+            `UserError`, if no worker can be started any more.
 
         Raises:
             ValueError: shapes are not [S] and [S], or the pool does not score the metric.
-            UserError: the mode does not go with the sample rate.
+            UserError: PESQ is not defined for the mode at this sample rate.
             RuntimeError: the pool is closed.
         """
         mode = mode or self.mode
@@ -168,7 +170,7 @@ class ScorePool:
         return [self.score(*pair, mode) for pair in zip(clean, estimate, strict=True)]
 
     def close(self) -> None:
-        """End the workers now and cancel what they have not scored. Closing twice does no harm."""
+        """End the workers immediately and cancel outstanding scores. Closing twice does no harm."""
         with self._lock:
             self._closing.set()
             for future, *_ in self._drain():
@@ -191,8 +193,8 @@ class ScorePool:
         self.close()
 
     def _serve(self, slot: int, started: Future[None]) -> None:
-        """Life of a thread: start a worker, have it score, replace it when it fails."""
-        # Linux ends a worker with the *thread* that started it: so every worker is started here, none by a caller.
+        """Main function of a thread: start a worker, send it requests, replace it when it fails."""
+        # Linux ends a worker with the *thread* that started it, so workers are started here and not by a caller.
         try:
             worker = self._start(slot)
         except UserError as error:
@@ -215,7 +217,7 @@ class ScorePool:
         self._end(slot)
 
     def _start(self, slot: int) -> "_Worker | None":
-        """A worker that is ready; None if the pool is being closed."""
+        """Start a worker and wait until it is ready; None if the pool is being closed."""
         with self._lock:
             if self._closing.is_set():
                 return None
@@ -243,7 +245,7 @@ class ScorePool:
         raise UserError(f"a scoring process does not start: {reason}")
 
     def _restart(self, slot: int) -> "_Worker | None":
-        """A new worker in place of one that failed; None if that is given up, or the pool is being closed."""
+        """Replace a failed worker; None if all attempts fail, or the pool is being closed."""
         reason: UserError | None = None
         for pause in PAUSES:
             if self._closing.wait(pause):
@@ -283,14 +285,14 @@ class _Worker:
 
     def __init__(self, memory_limit: int, metric: str):
         ours, theirs = socket.socketpair()
-        # By its path, and without that path's folder or the working directory among those to import from: the
-        # worker starts the same from anywhere. A process group of its own: the terminal's Ctrl-C and Ctrl-Z are
-        # the parent's to handle.
+        # The worker is started by its path, with neither its folder nor the working directory in the import path, so
+        # that it starts the same from anywhere. It gets its own process group, so that the terminal's Ctrl-C and Ctrl-Z
+        # reach the parent only.
         command = [sys.executable, "-P", scoring_worker.__file__, str(os.getpid()), str(memory_limit)]
         environment = os.environ | _ONE_THREAD
         if metric != PESQ.name:
             command += [metric, json.dumps(import_paths())]
-            # A metric's module may import jax: the accelerator is the training's.
+            # A metric's module may import JAX, which must not take the accelerator from the training.
             environment["JAX_PLATFORMS"] = "cpu"
         with theirs:
             try:
@@ -311,7 +313,7 @@ class _Worker:
         self._socket = ours
 
     def ask(self, message: bytes, limit: float) -> Score:
-        """Send a request and wait for its answer, for both together `limit` seconds."""
+        """Send a request and wait for its answer; `limit` is the total time in seconds."""
         began = time.monotonic()
         self._socket.settimeout(limit)
         try:
@@ -323,11 +325,11 @@ class _Worker:
         return self.wait(limit, began)
 
     def wait(self, limit: float, began: float | None = None) -> Score:
-        """Wait for an answer until `limit` seconds after `began` (now)."""
+        """Wait for an answer until `limit` seconds after `began` (None: now)."""
         began = time.monotonic() if began is None else began
         answer = b""
         while len(answer) < REPLY.size:
-            # Not 0, which would mean "do not wait" and raise something else.
+            # The timeout must not be 0, which would mean "do not wait" and raise another exception.
             self._socket.settimeout(max(began + limit - time.monotonic(), 1e-4))
             try:
                 part = self._socket.recv(REPLY.size - len(answer))
@@ -345,7 +347,7 @@ class _Worker:
     def end(self) -> None:
         """Kill the process, whatever state it is in, and leave no zombie."""
         self.process.kill()
-        # A process in an uninterruptible wait of the kernel's dies when that ends; nobody can wait for that.
+        # A process in an uninterruptible kernel wait dies only when that ends, so do not wait forever.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=5.0)
         self._socket.close()

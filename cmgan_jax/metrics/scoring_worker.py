@@ -1,12 +1,12 @@
-"""One process that computes PESQ, so that a crash, a hang or a held interpreter lock is not its parent's.
+"""Worker process that computes PESQ, so that a crash, a hang or a held interpreter lock does not affect its parent.
 
-`scoring_pool` starts this file as a program and imports it for the protocol. As a program it imports neither the
-package nor jax: numpy, pesq and the standard library alone. Only a worker that scores another metric, too, imports the
-package's metrics, and the module of a metric of the user's.
+`scoring_pool` starts this file as a program, and also imports it for the protocol. As a program, it imports only numpy,
+pesq and the standard library, not the package or JAX. Only a worker that also scores another metric imports the
+package's metrics and, if needed, the module of the user's metric.
 
-Protocol: standard input is a stream socket, used both ways. The worker sends one `REPLY` when it is ready. Then, for
-each `REQUEST` followed by two signals (reference, degraded; float32, little-endian), it sends one `REPLY`. The
-socket's end is the order to leave.
+Protocol: standard input is a stream socket, used in both directions. The worker sends one `REPLY` when it is ready.
+Then, for each `REQUEST` followed by two signals (reference, degraded; float32, little-endian), it sends one `REPLY`. It
+exits when the socket is closed.
 """
 
 import ctypes
@@ -24,31 +24,31 @@ from collections.abc import Callable
 import numpy as np
 
 REQUEST = struct.Struct("<IIQ")
-"""Sample rate in Hz, index into `MODES`, samples of each signal."""
+"""Sample rate in Hz, index into `MODES`, number of samples of each signal."""
 LONGEST_OUTCOME = 32
-"""Characters of an outcome."""
+"""Maximum length of an outcome in characters."""
 REPLY = struct.Struct(f"<{LONGEST_OUTCOME}sd")
-"""The outcome in ASCII, filled up with zeros: `ok`, or why there is no score; and the score (0 if there is none)."""
+"""Zero-padded ASCII outcome (`ok`, or why there is no score), and the score (0 if there is none)."""
 METRIC = "metric"
-"""The mode in which the worker's other metric is scored instead of PESQ."""
+"""Mode in which the worker scores its other metric instead of PESQ."""
 MODES = ("nb", "wb", METRIC)
 OUTCOMES = ("ok", "no_utterances", "too_short", "undefined", "out_of_memory", "pesq_error")
-"""What comes of PESQ; another metric may have reasons of its own."""
+"""Outcomes of PESQ; other metrics may have reasons of their own."""
 NO_PESQ = 3
-"""Exit status where the pesq package cannot be imported."""
+"""Exit status if the pesq package cannot be imported."""
 NO_METRIC = 4
-"""Exit status where the other metric cannot be imported."""
+"""Exit status if the other metric cannot be imported."""
 
 Compute = Callable[[np.ndarray, np.ndarray, int], float]
 
 _PR_SET_PDEATHSIG = 1
-# What the maps from raw PESQ to MOS-LQO can give (ITU-T P.862.1, P.862.2). More than 50 utterances overrun an
-# array in the pesq package: where that does not kill the process, nothing else promises a score.
+# Range of the maps from raw PESQ to MOS-LQO (ITU-T P.862.1, P.862.2). More than 50 utterances overrun an array in the
+# pesq package; if that does not kill the process, the result may be arbitrary, and this range is the only check.
 _MOS_RANGE = (0.999, 4.999)
 
 
 def measure(sample_rate: int, mode: str, clean: np.ndarray, estimate: np.ndarray) -> tuple[str, float]:
-    """Compute PESQ here and now.
+    """Compute PESQ in this process.
 
     Args:
         sample_rate: 16,000 Hz, or 8,000 in narrow band.
@@ -78,20 +78,20 @@ def measure(sample_rate: int, mode: str, clean: np.ndarray, estimate: np.ndarray
 
 
 def measure_with(compute: Compute, sample_rate: int, clean: np.ndarray, estimate: np.ndarray) -> tuple[str, float]:
-    """Compute another metric here and now.
+    """Compute another metric in this process.
 
     Args:
-        compute: `score` of the metric.
+        compute: method `score` of the metric.
         sample_rate: in Hz.
         clean: float32[S].
         estimate: float32[S].
 
     Returns:
-        `ok` and the score; or why there is none (the metric's own reason, `undefined` for a number that is not finite,
+        `ok` and the score; or the reason for its absence (the metric's own, `undefined` for a non-finite number,
         `metric_error` for any other error) and 0.
     """
     try:
-        # Copies: a metric may write into its arguments.
+        # Pass copies, since a metric may write into its arguments.
         value = float(compute(clean.copy(), estimate.copy(), sample_rate))
     except MemoryError:
         return "out_of_memory", 0.0
@@ -102,25 +102,25 @@ def measure_with(compute: Compute, sample_rate: int, clean: np.ndarray, estimate
 
 
 def reply(outcome: str, value: float) -> bytes:
-    """The message of an outcome."""
+    """Encode an outcome and a score as a message."""
     return REPLY.pack(outcome.encode("ascii"), value)
 
 
 def read_reply(message: bytes) -> tuple[str, float]:
-    """The outcome and the score that a message holds."""
+    """Decode a message to an outcome and a score."""
     outcome, value = REPLY.unpack(message)
     return outcome.rstrip(b"\0").decode("ascii"), value
 
 
 def prepare(parent: int, memory_limit: int) -> None:
-    """Make this process one that no terminal, no scheduler and no lost parent can leave in a wrong state.
+    """Ignore signals that are meant for the parent, limit memory, and ensure that this process ends with its parent.
 
     Args:
         parent: process id of the parent.
-        memory_limit: bytes of address space; 0: unlimited.
+        memory_limit: limit of the address space in bytes; 0: unlimited.
     """
-    # A scheduler sends its warning to every process; only the parent knows what to do about it. A worker that
-    # obeyed would lose a score, and the interrupted run would no longer equal the uninterrupted one.
+    # A scheduler sends its warning to every process, but only the parent should act on it. A worker that obeyed would
+    # lose a score, and the interrupted run would no longer equal the uninterrupted one.
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # crashes are expected here: no dumps in the run's folder
@@ -129,7 +129,7 @@ def prepare(parent: int, memory_limit: int) -> None:
             _, hard = resource.getrlimit(resource.RLIMIT_AS)
             soft = memory_limit if hard == resource.RLIM_INFINITY else min(memory_limit, hard)
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-        # The socket's end reaches only a worker that listens; this reaches one that hangs or is stopped, too.
+        # A closed socket ends only a worker that reads from it; this also ends one that hangs or is stopped.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(0)
@@ -139,8 +139,8 @@ def serve(stream: socket.socket, compute: Compute | None = None) -> None:
     """Answer requests until the stream ends.
 
     Args:
-        stream: to the parent.
-        compute: `score` of the metric of the mode `metric`; None: only PESQ is asked for.
+        stream: socket to the parent.
+        compute: method `score` of the metric for the mode `metric`; None: only PESQ is requested.
     """
     with stream.makefile("rb") as requests:
         stream.sendall(reply("ok", 0.0))
@@ -158,11 +158,11 @@ def serve(stream: socket.socket, compute: Compute | None = None) -> None:
 
 
 def load(specification: str, paths: list[str]) -> Compute:
-    """`score` of the metric of a name.
+    """Import a metric and return its method `score`.
 
     Args:
         specification: see `cmgan_jax.metrics.registry.find_metric`.
-        paths: where the parent looks for modules.
+        paths: module search path of the parent.
     """
     sys.path[:] = paths
     from cmgan_jax.metrics.registry import find_metric

@@ -24,11 +24,12 @@ from cmgan_jax.models.relative import (
 
 @jax.custom_vjp
 def attend(query: Array, key: Array, value: Array, distances: Array, valid: Array | None = None) -> Array:
-    """Softmax attention with a relative term.
+    """Softmax attention with relative position embeddings.
 
-    Scores are summed up and the softmax is computed in float32 whatever the operands are. The backward pass computes
-    them again, from the result and the logarithm of each sum, which are kept (`chunks.KEPT`). The forward pass takes as
-    many rows at a time as the cache holds scores of, which matters for recordings; the backward pass takes all.
+    Scores are accumulated and the softmax is computed in float32, whatever the dtype of the operands. The backward
+    pass recomputes the scores and uses the saved output and log-sum-exp of each row (`chunks.KEPT`). The forward pass
+    processes only as many rows at a time as have scores that fit the cache, which matters for long recordings; the
+    backward pass processes all rows at once.
 
     Args:
         query: [sequences, H, N, K].
@@ -44,7 +45,7 @@ def attend(query: Array, key: Array, value: Array, distances: Array, valid: Arra
 
 
 def _scores(query: Array, key: Array, distances: Array, valid: Array | None) -> Array:
-    """[sequences, H, R, N]."""
+    """Masked attention scores, float32[sequences, H, R, N]."""
     query = (query * np.float32(query.shape[-1] ** -0.5)).astype(query.dtype)
     scores = score_product("shik,shjk->shij", query, key) + relative_scores(query, distances)
     return scores if valid is None else jnp.where(valid[:, None, None], scores, -jnp.inf)
@@ -56,13 +57,13 @@ def _attend_forward(query: Array, key: Array, value: Array, distances: Array, va
 
 
 def _by_rows(query: Array, key: Array, value: Array, distances: Array, valid: Array | None) -> tuple[Array, Array]:
-    """As `_rows`, for as many positions at a time as their scores leave the cache room."""
+    """Apply `_rows` to blocks of query positions whose scores fit the cache."""
     sequences, heads, positions, _ = query.shape
     count, size = equal_parts(positions, chunk_elements() // (sequences * heads * positions))
     if count == 1:
         return _rows(query, key, value, distances, valid)
     lacking = count * size - positions
-    # Rows beyond the last position are farther from the first than any; what they give is not used.
+    # Padding rows lie beyond the last position, at distances larger than any real one; their results are discarded.
     distances = jnp.pad(distances, ((lacking, 0), (0, 0)))
 
     def block(index: Array, rows: Array) -> tuple[Array, Array]:
@@ -74,7 +75,7 @@ def _by_rows(query: Array, key: Array, value: Array, distances: Array, valid: Ar
 
 
 def _rows(query: Array, key: Array, value: Array, distances: Array, valid: Array | None) -> tuple[Array, Array]:
-    """Attention of [sequences, H, R, K] to all positions, and the logarithm of each sum, float32[sequences, H, R]."""
+    """Attention of queries [sequences, H, R, K] to all positions, and its log-sum-exp, float32[sequences, H, R]."""
     scores = _scores(query, key, distances, valid)
     largest = jnp.max(scores, axis=-1)
     weights = jnp.exp(scores - largest[..., None])
@@ -86,7 +87,7 @@ def _rows(query: Array, key: Array, value: Array, distances: Array, valid: Array
 def _attend_backward(residual: Any, gradient: Array) -> tuple[Array, Array, Array, Array, None]:
     query, key, value, distances, valid, out, log_total = residual
     scale = np.float32(query.shape[-1] ** -0.5)
-    # From the saved logarithm of the sum the probabilities come in one pass, without another maximum.
+    # With the saved log-sum-exp, the probabilities take one pass and no maximum.
     weights = jnp.exp(_scores(query, key, distances, valid) - log_total[..., None])
     d_weights = score_product("shik,shjk->shij", gradient, value)
     along = jnp.sum(gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1, keepdims=True)
@@ -105,12 +106,12 @@ attend.defvjp(_attend_forward, _attend_backward)
 
 
 class RelativeAttention(nn.Module):
-    """Pre-normed multi-head self-attention with one table of relative positions shared by the heads."""
+    """Pre-norm multi-head self-attention with one table of relative position embeddings, shared by all heads."""
 
     config: GeneratorConfig
 
     def setup(self) -> None:
-        """Parts and parameters."""
+        """Create submodules and parameters."""
         c = self.config
         self.norm = LayerNorm()
         self.query = Dense(c.channels, use_bias=False)
@@ -122,7 +123,7 @@ class RelativeAttention(nn.Module):
         self.dropout = Dropout(c.dropout)
 
     def distances(self, positions: int) -> Array:
-        """Embeddings of the distances between so many positions, as `attend` takes them; far ones count as farthest."""
+        """Relative position embeddings for `attend`; distances beyond `max_distance` are clamped to it."""
         limit = self.config.max_distance
         reach = min(positions - 1, limit)
         near = self.positions[limit - reach : limit + reach + 1][::-1]
@@ -133,9 +134,9 @@ class RelativeAttention(nn.Module):
 
         Args:
             x: [sequences, N, C].
-            row_ids: of the sequences; see `Dropout`.
-            distances: of N positions.
-            train: whether dropout is on.
+            row_ids: uint32[sequences], number of each sequence in the global batch; see `Dropout`.
+            distances: embeddings for N positions, from `distances`.
+            train: whether to apply dropout.
             valid: bool[sequences, N], positions that exist; None: all.
 
         Returns:

@@ -1,7 +1,7 @@
-"""The one place that chooses how a network is computed, where there are several forms of one computation.
+"""Choice between implementations of the same computation, by device and backend.
 
-All forms give the same but for rounding. One is chosen when a program is traced, by the config's `generator.backend`
-and by the kind of device that JAX computes on.
+All implementations give the same results up to rounding. The choice is made when a program is traced, from the
+config's `generator.backend` and the kind of device that JAX computes on.
 """
 
 import jax
@@ -12,10 +12,10 @@ from cmgan_jax.models import kernels
 
 
 def uses_kernels(backend: Backend) -> bool:
-    """Whether Triton's kernels take the place of XLA's operations.
+    """Whether to use the Triton kernels instead of XLA's operations.
 
     Raises:
-        UserError: kernels are demanded where none can run.
+        UserError: the backend is `triton`, but kernels cannot run here.
     """
     if backend == "triton" and not kernels.available():
         raise UserError(
@@ -26,23 +26,23 @@ def uses_kernels(backend: Backend) -> bool:
 
 
 def scores_by_distance() -> bool:
-    """Whether attention computes scores by distance instead of by pair; see `relative`."""
+    """Whether attention computes relative scores by distance instead of by pair; see `relative`."""
     return _on_cpu()
 
 
 def blocks_in_loop(train: bool) -> bool:
-    """Whether the generator's blocks are a loop, of which one is compiled, instead of one after the other.
+    """Whether the generator's blocks run in a loop, which compiles one block only, instead of being unrolled.
 
-    In training a loop lays what each block keeps for the backward pass side by side, which takes a tenth of a step
-    (H100).
+    In training, a loop must stack the activations that each block saves for the backward pass. On a GPU this takes a
+    tenth of a step (H100), so blocks are unrolled there.
     """
     return not train or _on_cpu()
 
 
 def product_rows() -> int:
-    """The number of which the rows of a product should be a multiple.
+    """Number that the row count of a matrix product should be a multiple of.
 
-    On a GPU products of bfloat16 take rows in multiples of 8, and XLA copies what has another number of them.
+    On a GPU, bfloat16 products need a multiple of 8 rows; XLA copies operands that have another number.
     """
     return 1 if _on_cpu() else 8
 

@@ -1,4 +1,4 @@
-"""Work on many independent sequences, as many at a time as a device's fast memory holds."""
+"""Processing of many independent sequences in chunks that fit a device's fast memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,27 +14,28 @@ from jax.ad_checkpoint import checkpoint_name
 from cmgan_jax.models import backends
 
 CHUNK_ELEMENTS = {"cpu": 1_000_000}
-"""Elements of the largest intermediate that are computed at once: what stays in a core's cache (CPU, measured)."""
+"""Largest size, in elements, of a chunk's largest intermediate, by platform. On a CPU it fits a core's cache (tuned).
+"""
 CHUNK_SHARE = 64
-"""Elsewhere: bytes of the device's memory for each such element, of which a few exist at a time."""
+"""On other platforms, bytes of device memory per element of the largest intermediate; a few exist at a time."""
 CHUNK_DEFAULT = 2**26
-"""Where a device does not tell how much memory it has."""
+"""Largest size, in elements, where a device does not report its memory."""
 
 KEPT = "kept"
-"""Name of what the backward pass is spared to compute again."""
+"""Checkpoint name of arrays that are saved for the backward pass instead of being recomputed."""
 
 
 def kept(x: Array) -> Array:
-    """The same array, marked as one that the backward pass finds instead of computing it again."""
+    """Mark an array to be saved for the backward pass instead of being recomputed."""
     return checkpoint_name(x, KEPT)
 
 
 ONLY_KEPT = jax.checkpoint_policies.save_only_these_names(KEPT)
-"""For `jax.checkpoint`: everything that is not marked is computed again."""
+"""Policy for `jax.checkpoint` under which everything that is not marked by `kept` is recomputed."""
 
 
 def chunk_elements() -> int:
-    """Elements of the largest intermediate that the device should have at once."""
+    """Largest size, in elements, of an intermediate on this device."""
     if known := CHUNK_ELEMENTS.get(jax.default_backend()):
         return known
     memory = jax.local_devices()[0].memory_stats() or {}
@@ -42,19 +43,23 @@ def chunk_elements() -> int:
 
 
 def equal_parts(total: int, most: int) -> tuple[int, int]:
-    """(count, size) of the fewest equal parts of up to `most`, or of 1 where that is less; the last may lack some."""
+    """Split `total` into the fewest equal parts of at most `max(1, most)`; the last part may be incomplete.
+
+    Returns:
+        (count, size) of the parts.
+    """
     count = -(-total // max(1, most))
     return count, -(-total // count)
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """So many sequences, a few at a time: `cut`, then `map` as often as wanted, then `join`.
+    """A division of sequences into chunks: call `cut` once, `map` any number of times, then `join`.
 
     Attributes:
-        sequences: how many.
-        count: of chunks.
-        size: sequences of each; what the last one lacks is filled up.
+        sequences: number of sequences.
+        count: number of chunks.
+        size: sequences per chunk; the last chunk is padded.
     """
 
     sequences: int
@@ -63,7 +68,12 @@ class Chunks:
 
     @classmethod
     def of(cls, sequences: int, elements: int) -> "Chunks":
-        """As large as fast memory allows; elements: of the largest intermediate for one sequence."""
+        """Make chunks as large as fast memory allows.
+
+        Args:
+            sequences: number of sequences.
+            elements: size of the largest intermediate for one sequence.
+        """
         most, rows = chunk_elements() // elements, backends.product_rows()
         if rows == 1 or most < rows:
             return cls(sequences, *equal_parts(sequences, most))
@@ -72,8 +82,8 @@ class Chunks:
         return cls(sequences, -(-sequences // size), size)
 
     def cut(self, operands: Any) -> Any:
-        """Arrays [sequences, ...] to [count, size, ...]."""
-        # What the last chunk lacks is more of the last sequence: computed, not used, and finite.
+        """Reshape arrays [sequences, ...] to [count, size, ...]."""
+        # The last chunk is padded with copies of the last sequence, whose results are finite and discarded.
         lacking = self.count * self.size - self.sequences
 
         def cut(x: Array) -> Array:
@@ -89,7 +99,7 @@ class Chunks:
 
     @property
     def counted(self) -> np.ndarray | None:
-        """float32[count, size], 1 for each sequence and 0 for what fills up; None where nothing does."""
+        """Mask float32[count, size], 1 for sequences and 0 for padding; None if there is no padding."""
         if self.count * self.size == self.sequences:
             return None
         counted = np.arange(self.count * self.size) < self.sequences
@@ -98,22 +108,22 @@ class Chunks:
     def map(self, function: Callable[..., Any], operands: tuple[Any, ...], recompute: bool = True) -> Any:
         """Apply a function to one chunk after another.
 
-        With `recompute` the operands alone are kept for the backward pass. What the function computes on its way is
-        computed again there, chunk by chunk, so neither pass ever holds it for all sequences.
+        With `recompute`, only the operands and arrays marked by `kept` are saved for the backward pass. Other
+        intermediates are recomputed there, chunk by chunk, so neither pass ever holds them for all sequences.
 
         Args:
             function: from chunks [size, ...] of the operands to a pytree of arrays [size, ...].
             operands: pytrees of arrays [count, size, ...].
-            recompute: see above; without it everything is kept.
+            recompute: see above; otherwise all intermediates are saved.
 
         Returns:
-            What the function gives: arrays [count, size, ...].
+            The function's results, as arrays [count, size, ...].
         """
-        # The loop itself keeps XLA from sharing work between the passes; without one, that they are programs of their
-        # own.
+        # `prevent_cse` is not needed: the loop keeps XLA from sharing work between the passes. With a single chunk and
+        # no loop, the passes are separate programs anyway.
         again = partial(jax.checkpoint, prevent_cse=False, policy=ONLY_KEPT) if recompute else lambda whole: whole
         if self.count == 1:
-            # What is kept are the operands as they are, which others may keep too.
+            # Without slicing outside the checkpoint, the saved operands can be shared with other uses of them.
             alone = again(lambda chunks: function(*jax.tree.map(lambda x: x[0], chunks)))
             return jax.tree.map(lambda x: x[None], alone(operands))
         return jax.lax.map(again(lambda chunk: function(*chunk)), operands)

@@ -17,11 +17,11 @@ from cmgan_jax.models.depthwise import depthwise
 from cmgan_jax.models.layers import BatchNorm, Dense, Dropout, LayerNorm, row_indices, uniform_bias
 
 HALF = 0.5
-"""What a feed-forward counts beside its input."""
+"""Weight of the half-step (Macaron) feed-forward residual."""
 
 
 class FeedForward(nn.Module):
-    """Layer norm, expansion, SiLU, dropout, contraction, dropout, and half of that beside the input."""
+    """Half-step feed-forward with residual: layer norm, expansion, SiLU, dropout, contraction, dropout."""
 
     config: GeneratorConfig
 
@@ -46,16 +46,16 @@ class FeedForward(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Layer norm, pointwise, GLU, depthwise, batch norm, SiLU, pointwise.
+    """Convolution module: layer norm, pointwise, GLU, depthwise, batch norm, SiLU, pointwise.
 
-    In two parts, since batch norm needs to have seen all sequences before any goes on.
+    It is split into two parts, because batch norm needs the statistics of all sequences before any can be normalised.
     """
 
     config: GeneratorConfig
     batchnorm_axis: str | None = None
 
     def setup(self) -> None:
-        """Parts and parameters."""
+        """Create submodules and parameters."""
         c = self.config
         inner = c.channels * c.convolution_factor
         self.norm = LayerNorm()
@@ -70,7 +70,7 @@ class Convolution(nn.Module):
         x = self._gated(x)
         if valid is not None:
             x = jnp.where(valid[..., None], x, 0.0)
-        # The batch's mean takes the bias away again. For why its gradient is not left to rounding see `Conv`.
+        # Batch norm subtracts the bias again, so its gradient is 0; `Conv` explains why it is stopped.
         convolved = depthwise(x, self.depthwise_kernel, self.config.backend)
         return (convolved + jax.lax.stop_gradient(self.depthwise_bias)).astype(x.dtype)
 
@@ -86,17 +86,17 @@ class Convolution(nn.Module):
         return nn.glu(self.expand(self.norm(x)))
 
     def after_norm(self, x: Array, moments: tuple[Array, Array]) -> Array:
-        """[sequences, N, inner] -> [sequences, N, C], without the residual; moments: of `batch_norm`."""
+        """[sequences, N, inner] -> [sequences, N, C], without the residual; moments: from `batch_norm`."""
         return self.contract(nn.silu(self.batch_norm.normalise(x, moments)))
 
 
 class Conformer(nn.Module):
-    """One conformer over sequences, a residual around each of its parts.
+    """One conformer over sequences, with a residual around each of its modules.
 
     Attributes:
         config: widths and rates.
-        axis_name: mapped axis that splits the batch (dropout's counter); None: not split.
-        batchnorm_axis: mapped axis over which batch norm shares its statistics; None: each device its own.
+        axis_name: mapped axis that splits the batch, needed by dropout; None: the batch is not split.
+        batchnorm_axis: mapped axis over which batch norm shares its statistics; None: each device uses its own.
     """
 
     config: GeneratorConfig
@@ -104,7 +104,7 @@ class Conformer(nn.Module):
     batchnorm_axis: str | None = None
 
     def setup(self) -> None:
-        """Parts and parameters."""
+        """Create submodules and parameters."""
         c = self.config
         self.feed_forward_1, self.feed_forward_2 = FeedForward(c), FeedForward(c)
         self.attention = RelativeAttention(c)
@@ -123,13 +123,13 @@ class Conformer(nn.Module):
         return chunks.join(self._map(Conformer.after_norm, chunks, (x, row_ids, inner), moments, train))
 
     def before_norm(self, x: Array, row_ids: Array, valid: Array | None, distances: Array, train: bool) -> Any:
-        """From the beginning to the depthwise convolution: [sequences, N, C] and [sequences, N, inner]."""
+        """Compute the part up to the depthwise convolution: [sequences, N, C] and [sequences, N, inner]."""
         x = kept(self.feed_forward_1(x, row_ids, train))
         x = x + self.attention(x, row_ids, distances, train, valid)
         return x, self.convolution.before_norm(x, valid)
 
     def after_norm(self, x: Array, row_ids: Array, inner: Array, moments: tuple[Array, Array], train: bool) -> Array:
-        """From batch norm to the end: [sequences, N, C]."""
+        """Compute the part from batch norm on: [sequences, N, C]."""
         x = kept(x + self.convolution.after_norm(inner, moments))
         x = kept(self.feed_forward_2(x, row_ids, train))
         return self.norm(x)
@@ -137,11 +137,11 @@ class Conformer(nn.Module):
     def _map(
         self, method: Callable[..., Any], chunks: Chunks, operands: tuple[Any, ...], shared: Any, train: bool
     ) -> Any:
-        """A method over chunk after chunk; `shared` is the same for all of them."""
+        """Map a method over the chunks; `shared` is passed to every call."""
         if self.is_initializing():
             one = method(self, *jax.tree.map(lambda x: x[0], operands), shared, train)
             return jax.tree.map(lambda x: x[None], one)
         rngs = {"dropout": self.make_rng("dropout")} if train and self.config.dropout else None
-        # A module of its own, with the same variables, since JAX may not loop over what is bound to this one.
+        # Use an unbound copy of the module with the same variables: JAX cannot loop over a bound module.
         alone = partial(self.clone(parent=None).apply, dict(self.variables), method=method, rngs=rngs)
         return chunks.map(lambda *chunk: alone(*chunk, shared, train), operands, self.config.recompute)

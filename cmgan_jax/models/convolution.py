@@ -1,4 +1,4 @@
-"""Convolution over (time, frequency) with a gradient that is faster than the library's. Channels last."""
+"""Convolution over (time, frequency), channels last, with a weight gradient that is faster than XLA's own."""
 
 from functools import partial, reduce
 from typing import Any
@@ -12,7 +12,7 @@ from cmgan_jax.config import Backend
 from cmgan_jax.models import backends
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
-"""Zeros (before, after) in time and in frequency."""
+"""Zero padding (before, after) in time and in frequency."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
@@ -24,13 +24,13 @@ def convolve(
     dilation: int,
     backend: Backend = "auto",
 ) -> Array:
-    """Convolution over (time, frequency) whose weight gradient is one product for each part of its input, or a kernel.
+    """Convolve over (time, frequency); the weight gradient is one matrix product per part of the input, or a kernel.
 
-    The library's own takes four to eight times as long on a CPU, on a GPU up to forty times (results/h100.md). To lay
-    the parts side by side takes longer than to add up what they give.
+    XLA's own weight gradient takes four to eight times as long on a CPU, and up to forty times on a GPU
+    (results/h100.md). The input comes in parts because concatenating them takes longer than adding up their results.
 
     Args:
-        parts: [B, T, F, C] each; channels are those of the first part, then those of the next.
+        parts: [B, T, F, C] each; together they stand for their concatenation along the channels.
         kernel: [time taps, frequency taps, all channels, features].
         stride: step in frequency.
         padding: ((before, after) in time, (before, after) in frequency).
@@ -48,7 +48,7 @@ def convolve(
 
 
 def _ends(parts: tuple[Array, ...]) -> list[int]:
-    """Where one part's channels end and the next one's begin."""
+    """Channel indices at which the next part begins."""
     return np.cumsum([part.shape[-1] for part in parts])[:-1].tolist()
 
 
@@ -82,7 +82,7 @@ def _of_kernel(
     dilation: int,
     backend: Backend,
 ) -> Array:
-    """The kernel's gradient."""
+    """Compute the kernel's gradient."""
     times, bins, channels, features = kernel.shape
     (early, _), (low, _) = padding
     if backends.uses_kernels(backend):
@@ -92,8 +92,8 @@ def _of_kernel(
         if fits(features, *(x.shape[-1] for x in parts)):
             each = [kernel_gradient(x, gradient, (times, bins), stride, (early, low), dilation) for x in parts]
             return jnp.concatenate(each, axis=2).astype(kernel.dtype)
-    # The gradient shifted to each tap, side by side: as wide as the features, which are fewer than the channels.
-    # Position q of x met tap (i, j) at the outputs q + (early, low) - (i · dilation, j), every `stride`-th bin of them.
+    # Concatenate copies of the gradient shifted to each tap, rather than of x: there are fewer features than channels.
+    # Position q of x meets tap (i, j) at output q + (early, low) - (i · dilation, j), at every `stride`-th bin.
     length, width = parts[0].shape[1:3]
     late = (dilation * (times - 1) - early, length + early - gradient.shape[1])
     high = (bins - 1 - low, width + low - (stride * (gradient.shape[2] - 1) + 1))

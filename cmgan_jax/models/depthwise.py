@@ -1,4 +1,4 @@
-"""Depthwise convolution along a sequence by shifted sums: the library's own is some fifty times slower on a CPU."""
+"""Depthwise convolution along a sequence by shifted sums; XLA's own is some fifty times slower on a CPU."""
 
 from typing import cast
 
@@ -11,7 +11,7 @@ from cmgan_jax.models import backends
 from cmgan_jax.models.chunks import equal_parts
 
 BLOCK = 32
-"""Positions that a pass over the sums of the kernel's gradient adds at most (CPU, measured)."""
+"""Maximum number of positions per pass over the sums of the kernel's gradient; tuned on a CPU."""
 
 
 def depthwise(x: Array, kernel: Array, backend: Backend = "auto") -> Array:
@@ -34,7 +34,7 @@ def depthwise(x: Array, kernel: Array, backend: Backend = "auto") -> Array:
 
 @jax.custom_vjp
 def _shifted(x: Array, kernel: Array) -> Array:
-    """As shifted multiply-adds."""
+    """Compute the convolution as shifted multiply-adds."""
     width, positions = kernel.shape[0], x.shape[1]
     padded = _padded(x, width // 2, width // 2).astype(jnp.float32)
     taps = padded[:, :positions] * kernel[0]
@@ -59,7 +59,8 @@ def _shifted_backward(residual: tuple[Array, Array], gradient: Array) -> tuple[A
 def _of_kernel(x: Array, gradient: Array, width: int) -> Array:
     """The kernel's gradient, float32[width, C]: sum over sequences and n of x[n + k - width // 2] · gradient[n].
 
-    For all taps at once and a block of positions at a time. A sum for each tap would read everything `width` times.
+    Each pass takes a block of positions and updates all taps. A separate sum for each tap would read the input `width`
+    times.
     """
     sequences, positions, channels = x.shape
     count, size = equal_parts(positions, BLOCK)

@@ -1,4 +1,4 @@
-"""The metric discriminator of CMGAN: predicts (PESQ - 1) / 3.5 of an estimate beside its clean reference."""
+"""The metric discriminator of CMGAN: predicts the normalised score of an estimate, for PESQ (PESQ - 1) / 3.5."""
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ from cmgan_jax.models.layers import Dropout, InstanceNorm, PReLU, row_indices, u
 from cmgan_jax.shapes import check_shape
 
 NORM_EPSILON = 1e-12
-"""Smallest norm that the power iteration divides by."""
+"""Lower bound of the norms that the power iteration divides by."""
 
 
 def _unit(vector: Array) -> Array:
@@ -18,15 +18,16 @@ def _unit(vector: Array) -> Array:
 
 
 class SpectralNorm(nn.Module):
-    """Kernel divided by its largest singular value, estimated by one power iteration a training pass.
+    """Divides a kernel by its largest singular value, estimated by one power iteration per training pass.
 
-    Miyato et al. 2018. The vectors `u` and `v` live in `batch_stats`; the gradient flows through sigma only.
+    See Miyato et al. 2018. The vectors `u` and `v` are stored in `batch_stats` and treated as constants by the
+    gradient.
     """
 
     @nn.compact
     def __call__(self, kernel: Array, train: bool) -> Array:
-        """[..., in, out] -> the same shape, spectral norm about 1."""
-        # Rows are outputs; columns run over inputs, then taps, as in the published checkpoints.
+        """[..., in, out] -> the same shape, with a spectral norm of about 1."""
+        # Rows are outputs; columns are ordered by input, then by tap, as in the published checkpoints.
         matrix = jnp.moveaxis(kernel, (-1, -2), (0, 1)).reshape(kernel.shape[-1], -1)
         rows, columns = matrix.shape
         u = self.variable("batch_stats", "u", self._random, rows)
@@ -44,7 +45,7 @@ class SpectralNorm(nn.Module):
 
 
 class SpectralConv(nn.Module):
-    """4 × 4 convolution, stride 2, padding 1, no bias, spectral-normalised."""
+    """Spectral-normalised 4 × 4 convolution with stride 2, padding 1 and no bias."""
 
     features: int
 
@@ -59,7 +60,7 @@ class SpectralConv(nn.Module):
 
 
 class SpectralDense(nn.Module):
-    """Linear layer with bias, spectral-normalised."""
+    """Spectral-normalised linear layer with bias."""
 
     features: int
 
@@ -72,12 +73,12 @@ class SpectralDense(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Predicts how an estimate would score beside its clean reference.
+    """Predicts the score of an estimate, given its clean reference.
 
     Attributes:
         config: width and dropout rate.
-        axis_name: mapped axis that splits the batch; None: not split.
-        dtype: of the convolutions and of what passes between them, float32 or bfloat16; see `layers`.
+        axis_name: mapped axis that splits the batch; None: the batch is not split.
+        dtype: dtype of the convolutions and of the activations, float32 or bfloat16; see `layers`.
     """
 
     config: DiscriminatorConfig
@@ -90,14 +91,14 @@ class Discriminator(nn.Module):
 
         Args:
             clean: float[B, T, F], compressed magnitude of the reference.
-            other: float[B, T, F], compressed magnitude of what is scored.
-            train: one power iteration of every spectral norm, and dropout on.
+            other: float[B, T, F], compressed magnitude of the estimate.
+            train: whether to update every spectral norm by one power iteration and to apply dropout.
 
         Returns:
-            float[B], in (0, 1): 1 is clean speech.
+            float[B] in (0, 1); clean speech has the target 1.
 
         Raises:
-            ValueError: ranks or sizes that differ, or fewer than 16 frames or bins.
+            ValueError: the ranks or sizes do not match, or there are fewer than 16 frames or bins.
         """
         sizes = check_shape("clean magnitude", clean.shape, "BTF")
         check_shape("scored magnitude", other.shape, clean.shape)
@@ -107,7 +108,7 @@ class Discriminator(nn.Module):
         for i, factor in enumerate((1, 2, 4, 8)):
             x = SpectralConv(factor * self.config.channels, name=f"conv_{i}")(x, train)
             x = PReLU(name=f"prelu_{i}")(InstanceNorm(name=f"norm_{i}")(x))
-        # Two small products and a sigmoid: nothing to be gained by less than float32.
+        # The rest is two small products and a sigmoid: a precision below float32 would save nothing.
         x = jnp.max(x, axis=(1, 2)).astype(jnp.float32)
         x = SpectralDense(4 * self.config.channels, name="hidden")(x, train)
         x = Dropout(self.config.dropout)(x, row_indices(x.shape[0], self.axis_name), train)

@@ -20,11 +20,11 @@ from cmgan_jax.shapes import check_shape
 from cmgan_jax.spectral import magnitude
 
 BLOCKS = "blocks"
-"""Name of the variables of all two-stage blocks, stacked: [block, ...]."""
+"""Name of the subtree with the stacked variables of all two-stage blocks, [block, ...]."""
 
 
 def stack_blocks(collection: dict[str, Any]) -> dict[str, Any]:
-    """Variables with a subtree `block_0`, `block_1`, … for each block, as the generator has them: one, stacked."""
+    """Stack the subtrees `block_0`, `block_1`, … of a collection into the single subtree that the generator uses."""
     names = sorted((name for name in collection if name.startswith("block_")), key=lambda name: int(name[6:]))
     others = {name: tree for name, tree in collection.items() if name not in names}
     if not names:
@@ -41,7 +41,7 @@ def split_blocks(collection: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ConvUnit(nn.Module):
-    """Convolution, instance norm, PReLU. The fields are those of `Conv`; backend: see `GeneratorConfig`."""
+    """Convolution, instance norm, PReLU. For the fields see `Conv`."""
 
     features: int
     kernel: tuple[int, int]
@@ -52,20 +52,20 @@ class ConvUnit(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *more: Array, valid: Array | None = None) -> Array:
-        """[B, T, F, C], and more channels beside them -> [B, T, F', features]."""
+        """[B, T, F, C] and further inputs with more channels -> [B, T, F', features]."""
         how = self.padding, self.stride, self.dilation, True, self.backend
         x = Conv(self.features, self.kernel, *how, name="conv")(x, *more)
         return PReLU(name="prelu")(InstanceNorm(name="norm")(x, valid))
 
 
 class DilatedDense(nn.Module):
-    """Dense block with doubling dilation in time, causal; new features stand in front of the old."""
+    """Dense block of causal convolutions with doubling dilation in time; new features precede older ones."""
 
     config: GeneratorConfig
 
     @nn.compact
     def __call__(self, x: Array, valid: Array | None = None) -> Array:
-        """[B, T, F, C] -> [B, T, F, C]: the last layer's features."""
+        """[B, T, F, C] -> [B, T, F, C], the features of the last layer."""
         seen = [x]
         for i in range(self.config.dense_depth):
             dilation = 2**i
@@ -76,13 +76,13 @@ class DilatedDense(nn.Module):
 
 
 class Encoder(nn.Module):
-    """From three channels at F bins to C channels at the conformers' resolution."""
+    """Maps three channels at F bins to C channels at the resolution of the conformers."""
 
     config: GeneratorConfig
 
     @nn.compact
     def __call__(self, x: Array, valid: Array | None = None) -> tuple[Array, tuple[Array, ...]]:
-        """[B, T, F, 3] -> [B, T, F', C], and the feature maps before each stride but the first, finest first."""
+        """[B, T, F, 3] -> [B, T, F', C] and the feature maps before every stride except the first, finest first."""
         c = self.config
         if not c.early_strides:
             x = ConvUnit(c.channels, (1, 1), backend=c.backend, name="input")(x, valid=valid)
@@ -101,13 +101,13 @@ class Encoder(nn.Module):
 
 
 def _down(config: GeneratorConfig, stride: int, name: str) -> ConvUnit:
-    """From F bins to (F - 1) / stride + 1: every one that stays sees all bins up to its neighbours."""
+    """Downsample from F to (F - 1) / stride + 1 bins; each output bin sees all input bins up to its neighbours'."""
     how = ((0, 0), (stride - 1, stride - 1)), stride, 1, config.backend
     return ConvUnit(config.channels, (1, 2 * stride - 1), *how, name=name)
 
 
 class TwoStage(nn.Module):
-    """A conformer over time, then one over frequency, a residual around each. Attributes as in `Generator`."""
+    """A conformer over time, then one over frequency, with a residual around each. For the fields see `Generator`."""
 
     config: GeneratorConfig
     axis_name: str | None = None
@@ -117,7 +117,7 @@ class TwoStage(nn.Module):
     def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
         """[B, T, F, C] -> [B, T, F, C]."""
         batch, frames, bins, channels = x.shape
-        # The batch stays the leading factor of the sequences: dropout counts on it.
+        # Sequences are ordered by batch item first; dropout relies on this.
         over_time = x.transpose(0, 2, 1, 3).reshape(batch * bins, frames, channels)
         mask = None if valid is None else jnp.repeat(valid, bins, axis=0)
         conformer = Conformer(self.config, self.axis_name, self.batchnorm_axis, name="time")
@@ -130,7 +130,7 @@ class TwoStage(nn.Module):
 
 
 class SubPixel(nn.Module):
-    """Convolution to `factor` times the channels, whose parts interleave along frequency."""
+    """Sub-pixel convolution: produces `factor` times the channels and interleaves them along frequency."""
 
     features: int
     factor: int = 2
@@ -145,7 +145,7 @@ class SubPixel(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """Undo all of the encoder's strides but the first, adding its feature map at each resolution."""
+    """Undoes all strides of the encoder except the first, and adds the encoder's feature map at each resolution."""
 
     config: GeneratorConfig
 
@@ -155,14 +155,14 @@ class Upsampling(nn.Module):
         for i, stride in reversed(list(enumerate(self.config.strides))[1:]):
             x = SubPixel(self.config.channels, stride, self.config.backend, name=f"sub_pixel_{i}")(x)
             x = PReLU(name=f"prelu_{i}")(InstanceNorm(name=f"norm_{i}")(x, valid))
-            # Bin k of F' stood at bin stride · k, so what lies beyond the last of them stands for nothing.
+            # Bin k of F' corresponds to bin stride · k, so the bins beyond the last one have no counterpart.
             x = x[:, :, : x.shape[2] - stride + 1]
             x = x + features[i - 1]
         return x
 
 
 class MaskDecoder(nn.Module):
-    """Mask of the compressed magnitude, one slope of the last PReLU per frequency bin."""
+    """Predicts a mask for the compressed magnitude; its last PReLU has one slope per frequency bin."""
 
     config: GeneratorConfig
 
@@ -179,7 +179,7 @@ class MaskDecoder(nn.Module):
 
 
 class ComplexDecoder(nn.Module):
-    """Real and imaginary parts added to the masked spectrum."""
+    """Predicts a complex spectrum that is added to the masked spectrum."""
 
     config: GeneratorConfig
 
@@ -196,13 +196,13 @@ class ComplexDecoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """Compressed noisy spectrum in, compressed enhanced spectrum out.
+    """Maps a compressed noisy spectrum to a compressed enhanced spectrum.
 
     Attributes:
         config: sizes and rates.
-        axis_name: mapped axis that splits the batch; None: not split.
-        batchnorm_axis: mapped axis over which batch norm shares its statistics; None: each device its own.
-        dtype: of products and of what passes between layers, float32 or bfloat16; see `layers`.
+        axis_name: mapped axis that splits the batch; None: the batch is not split.
+        batchnorm_axis: mapped axis over which batch norm shares its statistics; None: each device uses its own.
+        dtype: dtype of matrix products and activations, float32 or bfloat16; see `layers`.
     """
 
     config: GeneratorConfig
@@ -212,19 +212,21 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, noisy: Array, train: bool = False, frames: Array | None = None) -> Array:
-        """Enhance.
+        """Enhance a batch of spectra.
 
         Args:
-            noisy: complex[B, T, F], compressed, of level-normalised audio; F - 1 a multiple of all strides together.
-            train: batch statistics and dropout on.
-            frames: int[B], frames of each item that exist. The others are padding and change nothing: items of
-                different lengths share a batch, and a few compiled shapes serve any length. None: all T.
+            noisy: complex[B, T, F], compressed spectra of level-normalised audio; F - 1 must be a multiple of the
+                product of all strides.
+            train: whether to use batch statistics and dropout.
+            frames: int[B], number of valid frames of each item; None: all T. The other frames are padding and do not
+                affect the result, so that items of different lengths can share a batch, and a few compiled shapes
+                serve any length.
 
         Returns:
             complex[B, T, F], compressed.
 
         Raises:
-            ValueError: another rank, or an F that the strides do not divide.
+            ValueError: the rank is not 3, or the strides do not divide F - 1.
         """
         sizes = check_shape("compressed spectrum", noisy.shape, "BTF")
         product = math.prod(self.config.strides)
@@ -241,7 +243,7 @@ class Generator(nn.Module):
         if self.config.blocks:
             x = self._initialised(x) if self.is_initializing() else self._through_blocks(x, train, valid)
         mask = again(MaskDecoder)(self.config, name="mask_decoder")(x, features, valid)
-        # mask · magnitude · (cos, sin) of the noisy phase is mask · noisy: no trigonometry.
+        # mask · magnitude · (cos, sin) of the noisy phase equals mask · noisy, without trigonometric functions.
         return mask * noisy + again(ComplexDecoder)(self.config, name="complex_decoder")(x, features, valid)
 
     @property
@@ -249,7 +251,7 @@ class Generator(nn.Module):
         return TwoStage(self.config, self.axis_name, self.batchnorm_axis, name=BLOCKS)
 
     def _initialised(self, x: Array) -> Array:
-        """All blocks, with new variables."""
+        """Apply all blocks and create their variables."""
         through = nn.scan(
             lambda block, x, _: (block(x, False, None), None),
             variable_axes={"params": 0, "batch_stats": 0},
@@ -259,7 +261,7 @@ class Generator(nn.Module):
         return through(self._block, x, None)[0]
 
     def _through_blocks(self, x: Array, train: bool, valid: Array | None) -> Array:
-        """All blocks: in a loop, of which one is compiled, or one after the other where the loop costs time."""
+        """Apply all blocks, either in a loop, which compiles one block only, or unrolled where a loop is slower."""
         block = self._block.clone(parent=None)
         stacked = {kind: tree[BLOCKS] for kind, tree in self.variables.items() if BLOCKS in tree}
         keys = jax.random.split(self.make_rng("dropout"), self.config.blocks) if train and self.config.dropout else None

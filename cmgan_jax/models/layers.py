@@ -1,9 +1,9 @@
-"""Layers whose arithmetic must equal PyTorch's, or be faster than the stock ones. Channels last throughout.
+"""Layers that must match PyTorch's arithmetic, or that are faster than Flax's own. All are channels-last.
 
-A layer computes products and gives its result in the type of its input, float32 or bfloat16. Parameters are float32 and
-cast where they are used; norms, biases, slopes and sums over many terms are computed in float32 whatever the input.
+A layer computes products and returns its result in the dtype of its input, float32 or bfloat16. Parameters are float32
+and cast where they are used; norms, biases, slopes and sums over many terms are computed in float32 for any input.
 
-Dropout whose masks depend neither on the number of devices nor on how much is computed at once.
+The masks of `Dropout` depend neither on the number of devices nor on how many rows are computed at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,36 +21,36 @@ from cmgan_jax.models.convolution import Padding, convolve
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask is a hash of the element's number in the global batch.
+    """Dropout whose mask is a hash of each element's index in the global batch.
 
-    A counter hash costs next to nothing beside a random generator, and because the counter runs over the *global*
-    batch the masks depend neither on how many devices share it nor on how many rows are computed at once. Mixing: the
-    32-bit finaliser of MurmurHash3.
+    Hashing a counter is far cheaper than a random generator. Because the counter runs over the *global* batch, the
+    masks depend neither on how many devices share it nor on how many rows are computed at once. The hash is the 32-bit
+    finaliser of MurmurHash3.
 
     Attributes:
-        rate: probability that an element becomes 0.
+        rate: probability that an element is set to 0.
     """
 
     rate: float
 
     def seeds(self) -> Array:
-        """What masks are hashed with, uint32[2]; zeros where nothing is dropped."""
+        """Seeds of the hash, uint32[2]; zeros if the rate is 0."""
         return jax.random.bits(self.make_rng("dropout"), (2,), jnp.uint32) if self.rate else jnp.zeros(2, jnp.uint32)
 
     @nn.compact
     def __call__(self, x: Array, row_ids: Array, train: bool) -> Array:
-        """Drop.
+        """Apply dropout.
 
         Args:
             x: [rows, ...].
-            row_ids: uint32[rows], of each row in the global batch: `row_indices`.
-            train: whether dropout is on.
+            row_ids: uint32[rows], index of each row in the global batch, from `row_indices`.
+            train: whether to apply dropout.
         """
         if not train or self.rate == 0.0:
             return x
         seeds = self.seeds()
         element = np.arange(x[0].size, dtype=np.uint32).reshape(x.shape[1:])
-        # The seed is added to rows: a counter without it is the same for all blocks, and XLA keeps it in memory.
+        # Add the seed to the counter: otherwise the counter would be the same for all blocks, and XLA would store it.
         counter = jnp.expand_dims(row_ids * np.uint32(x[0].size) + seeds[0], tuple(range(1, x.ndim))) + element
         bits = _mix(_mix(counter) ^ seeds[1])
         keep = bits >= np.uint32(self.rate * 2**32)
@@ -58,7 +58,7 @@ class Dropout(nn.Module):
 
 
 def row_indices(rows: int, axis_name: str | None) -> Array:
-    """Numbers of a device's rows in the global batch, uint32[rows]; axis_name: mapped axis that splits it, or None."""
+    """Indices of a device's rows in the global batch, uint32[rows]; axis_name: mapped axis that splits it, or None."""
     row_ids = jnp.arange(rows, dtype=jnp.uint32)
     if axis_name is not None:
         row_ids += jax.lax.axis_index(axis_name).astype(jnp.uint32) * np.uint32(rows)
@@ -72,14 +72,14 @@ def _mix(bits: Array) -> Array:
 
 
 EPSILON = 1e-5
-"""Added to the variance in every norm of the model."""
+"""Constant added to the variance in every norm of the model."""
 
-# PyTorch's default: uniform in ±1 / sqrt(fan_in), for weights and biases alike.
+# PyTorch's default initialiser: uniform in ±1 / sqrt(fan_in), for weights and biases alike.
 uniform_kernel = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def uniform_bias(fan_in: int) -> Callable[..., Array]:
-    """Initialiser of a bias whose weights see `fan_in` inputs."""
+    """Make the initialiser of a bias of a layer with `fan_in` inputs per output."""
 
     def init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         bound = 1 / np.sqrt(fan_in)
@@ -105,15 +105,15 @@ class Dense(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[..., C] -> [..., features]."""
         kernel, *bias = self.parameters(x.shape[-1])
-        # As one matrix: the kernel's gradient over several axes takes XLA a fifth of a feed-forward longer (CPU).
+        # Flatten the leading axes: a kernel gradient over several axes adds a fifth to a feed-forward's time (CPU).
         rows = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
         out = rows.reshape(*x.shape[:-1], self.features)
-        # In float32, for its gradient sums over all positions.
+        # Add the bias in float32, because its gradient sums over all positions.
         return (out + bias[0]).astype(x.dtype) if bias else out
 
 
 class LayerNorm(nn.Module):
-    """Layer norm over the last axis; variance in two passes, as the reference has it."""
+    """Layer norm over the last axis, with the variance computed in two passes, as in the reference."""
 
     @nn.compact
     def parameters(self, channels: int) -> tuple[Array, Array]:
@@ -145,15 +145,15 @@ class _Weights(nn.Module):
 
 
 class Conv(nn.Module):
-    """Two-dimensional convolution over (time, frequency), explicit padding.
+    """Two-dimensional convolution over (time, frequency) with explicit padding.
 
     Attributes:
-        features: channels out.
+        features: number of output channels.
         kernel: (time, frequency) extent.
         padding: ((before, after) in time, (before, after) in frequency).
         stride: step in frequency.
         dilation: step in time between taps.
-        before_norm: a norm that takes each channel's mean away follows.
+        before_norm: whether a norm follows that subtracts each channel's mean.
         backend: see `GeneratorConfig`.
     """
 
@@ -167,33 +167,33 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, *parts: Array) -> Array:
-        """[B, T, F, C] each, of channels that stand side by side -> [B, T', F', features]."""
+        """Inputs [B, T, F, C], taken as concatenated along the channels -> [B, T', F', features]."""
         inputs, kind = sum(part.shape[-1] for part in parts), parts[0].dtype
         kernel, bias = _Weights((*self.kernel, inputs, self.features), name="conv")()
         if self.before_norm:
-            # The norm takes the bias away again, so its gradient is exactly 0. What is computed instead is rounding,
-            # which Adam makes steps as long as any other's: noise that depends on the number of devices.
+            # The norm subtracts the bias again, so its true gradient is 0. The computed gradient would be rounding
+            # noise, which Adam scales to full steps, and which depends on the number of devices.
             bias = jax.lax.stop_gradient(bias)
         how = self.stride, self.padding, self.dilation, self.backend
         convolved = cast(Array, convolve(parts, kernel.astype(kind), *how))
-        # In float32, for the bias's gradient sums over all positions.
+        # Add the bias in float32, because its gradient sums over all positions.
         return kept((convolved + bias).astype(kind))
 
 
 class PReLU(nn.Module):
-    """x where positive, slope · x elsewhere; one slope for each entry of the last axis."""
+    """Parametric ReLU: x where positive, slope · x elsewhere, with one slope per entry of the last axis."""
 
     initial: float = 0.25
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Any shape."""
+        """Apply the activation to an array of any shape."""
         slope = self.param("slope", nn.initializers.constant(self.initial), (x.shape[-1],))
         return jnp.where(x > 0, x, (slope * x).astype(x.dtype))
 
 
 class InstanceNorm(nn.Module):
-    """Affine norm over time and frequency of each item and channel, biased variance, also in evaluation."""
+    """Affine norm over time and frequency of each item and channel, with biased variance, also in evaluation."""
 
     @nn.compact
     def __call__(self, x: Array, valid: Array | None = None) -> Array:
@@ -201,10 +201,10 @@ class InstanceNorm(nn.Module):
 
         Args:
             x: [B, T, F, C].
-            valid: bool[B, T], frames that count; None: all.
+            valid: bool[B, T], mask of valid frames; None: all are valid.
 
         Returns:
-            [B, T, F, C]; frames that do not count hold finite values without meaning.
+            [B, T, F, C]; invalid frames hold finite but meaningless values.
         """
         channels, kind = x.shape[-1], x.dtype
         x = x.astype(jnp.float32)
@@ -221,12 +221,12 @@ class InstanceNorm(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch norm as PyTorch has it: biased variance to normalise, unbiased in the running statistic.
+    """Batch norm as in PyTorch: it normalises with the biased variance and tracks the unbiased one.
 
     Attributes:
         channels: C.
-        axis_name: mapped axis over which statistics are shared; None: each device has its own.
-        momentum: share of the new statistic (PyTorch's convention; Flax's is the complement).
+        axis_name: mapped axis over which statistics are shared; None: each device uses its own.
+        momentum: weight of the new statistic (PyTorch's convention; Flax uses the complement).
     """
 
     channels: int
@@ -234,23 +234,23 @@ class BatchNorm(nn.Module):
     momentum: float = 0.1
 
     def setup(self) -> None:
-        """Parts and parameters."""
+        """Create parameters and running statistics."""
         self.scale = self.param("scale", nn.initializers.ones, (self.channels,))
         self.bias = self.param("bias", nn.initializers.zeros, (self.channels,))
         self.running_mean = self.variable("batch_stats", "mean", jnp.zeros, (self.channels,))
         self.running_variance = self.variable("batch_stats", "variance", jnp.ones, (self.channels,))
 
     def __call__(self, x: Array, train: bool) -> Array:
-        """[..., C] -> [..., C]; in training the statistics of the batch are used and `batch_stats` moves."""
+        """[..., C] -> [..., C]; in training, the batch's statistics are used and `batch_stats` is updated."""
         return self.normalise(x, self.moments(x, train))
 
     def moments(self, x: Array, train: bool, counted: np.ndarray | None = None) -> tuple[Array, Array]:
-        """Mean and variance to normalise with; in training those of x, remembered.
+        """Mean and variance to normalise with; in training, those of x, which also update the running statistics.
 
         Args:
             x: [..., C].
-            train: whether it is training.
-            counted: float32 over leading axes of x, 1 what counts and 0 what does not; None: everything counts.
+            train: whether the model is in training mode.
+            counted: float32 over leading axes of x, 1 for entries that count and 0 for padding; None: all count.
 
         Returns:
             float32[C] each.
@@ -269,7 +269,7 @@ class BatchNorm(nn.Module):
         return mean, variance
 
     def normalise(self, x: Array, moments: tuple[Array, Array]) -> Array:
-        """[..., C] -> [..., C] by what `moments` gave."""
+        """[..., C] -> [..., C], normalised with the result of `moments`."""
         mean, variance = moments
         normal = (x.astype(jnp.float32) - mean) * (jax.lax.rsqrt(variance + EPSILON) * self.scale) + self.bias
         return normal.astype(x.dtype)

@@ -1,18 +1,18 @@
-"""The two networks of a training, as step functions, validation and enhancement take them.
+"""The interface of generator and discriminator for training, validation and enhancement.
 
 A generator is a Flax module with
 
     __call__(noisy, train=False, frames=None) -> enhanced
 
-`noisy` and `enhanced` are complex[B, T, F]: spectra of level-normalised audio, their magnitudes compressed. `frames`,
-int[B] or None, tells how many frames of each item exist; the others are padding, and a generator that heeds them lets
-items of different lengths share a batch. It may keep `batch_stats`, and may draw from the random stream `dropout`. A
-discriminator is a Flax module with
+`noisy` and `enhanced` are complex[B, T, F]: spectra of level-normalised audio with compressed magnitudes. `frames`,
+int[B] or None, is the number of valid frames of each item; the others are padding, which a generator should ignore so
+that items of different lengths can share a batch. A generator may have `batch_stats`, and may use the random stream
+`dropout`. A discriminator is a Flax module with
 
     __call__(clean, other, train=False) -> score
 
-`clean` and `other` are float[B, T, F], compressed magnitudes, and `score` is float[B] in [0, 1]. It may keep
-`batch_stats` too.
+`clean` and `other` are compressed magnitudes, float[B, T, F], and `score` is float[B] in [0, 1]. It may have
+`batch_stats`, too.
 """
 
 from collections.abc import Callable
@@ -30,12 +30,12 @@ from cmgan_jax.system.modules import import_own
 
 @dataclass(frozen=True)
 class Networks:
-    """Both networks of a training, and the devices' axis that they know of.
+    """Generator and discriminator, and the device axis that they are built for.
 
     Attributes:
-        generator: see this module's docstring.
-        discriminator: likewise.
-        axis_name: the mapped axis that splits the batch over devices; None: there is none.
+        generator: a Flax module as described in this module's docstring.
+        discriminator: a Flax module as described in this module's docstring.
+        axis_name: mapped axis that splits the batch over devices; None: there is none.
     """
 
     generator: nn.Module
@@ -44,18 +44,19 @@ class Networks:
 
 
 NetworkFactory = Callable[[Config, str | None], Networks]
-"""Builds the networks of a config for devices that are mapped over the axis of that name, or for one device (None)."""
+"""Function that builds the networks of a config for a mapped device axis of the given name, or for one device (None).
+"""
 
 
 def make_networks(config: Config, axis_name: str | None = None) -> Networks:
-    """Build the networks that a config names: this project's, or the generator of `generator.module`.
+    """Build the networks of a config; the generator is this project's own or that of `generator.module`.
 
     Args:
         config: sizes, precision, and whether batch norm shares its statistics among devices.
         axis_name: see `Networks`.
 
     Raises:
-        UserError: the module of `generator.module` cannot be imported, or gives no Flax module.
+        UserError: `generator.module` cannot be imported, or does not return a Flax module.
     """
     discriminator = Discriminator(config.discriminator, axis_name, config.dtype)
     if config.generator.module:
@@ -65,13 +66,13 @@ def make_networks(config: Config, axis_name: str | None = None) -> Networks:
 
 
 def trusting(module: str) -> NetworkFactory | None:
-    """Build the networks of a run whose generator is the code of that module, which somebody says to trust.
+    """Make a factory for runs with a custom generator whose module the user has declared to be trusted.
 
     Args:
-        module: as the run names it, `my_module:MyGenerator`; empty: none is trusted.
+        module: `my_module:MyGenerator`, as in the run's config; empty: no module is trusted.
 
     Returns:
-        A factory that refuses the runs of another module; None where none is trusted.
+        A factory that rejects runs with another custom generator; None if no module is trusted.
     """
 
     def build(config: Config, axis_name: str | None) -> Networks:

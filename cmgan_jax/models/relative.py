@@ -1,9 +1,10 @@
-"""Scores of queries against the distance to each position, and their gradients, in two forms.
+"""Relative-position scores of attention and their gradients, in two implementations.
 
-By distance: a product for each block of rows with the embeddings that the block reaches, from which each row reads its
-N by a shift. It moves a little more than it needs, all of it within reach of a CPU's caches. By pair: N products, one
-for each row, with the embeddings that the row needs; nothing is shifted but a table that all sequences share. On a GPU
-memory is what a step waits for.
+By distance (CPU): one product for each block of rows with the embeddings of all distances in the block, from which
+each row then reads its N scores by a shift. This moves slightly more data than needed, but within a CPU's caches.
+
+By pair (GPU): one product for each row with exactly the embeddings that it needs. Only the table of embeddings, which
+all sequences share, is shifted; this matters because memory traffic limits a step on a GPU.
 """
 
 import jax.numpy as jnp
@@ -13,17 +14,19 @@ from cmgan_jax.models import backends
 from cmgan_jax.models.chunks import equal_parts
 
 BLOCK = 64
-"""Rows of a block at most, in that form (CPU, measured)."""
+"""Maximum number of rows in a block when scores are computed by distance; tuned on a CPU."""
 
 
 def shift(scores: Array) -> Array:
-    """Pick from a score per distance the score per position: out[i, j] = scores[i, R - 1 - i + j].
+    """Convert scores by distance to scores by position: out[i, j] = scores[i, R - 1 - i + j].
+
+    Instead of a gather, the same memory is reinterpreted with rows that are one element shorter.
 
     Args:
-        scores: [..., R, N + R]; column m belongs to the distance i - j = R - 1 - m, the last one to none.
+        scores: [..., R, N + R]; column m belongs to the distance i - j = R - 1 - m, and the last column is unused.
 
     Returns:
-        [..., R, N], by reading the same memory with rows one shorter, instead of a gather.
+        [..., R, N].
     """
     *lead, rows, width = scores.shape
     flat = scores.reshape(*lead, rows * width)[..., : rows * (width - 1)]
@@ -31,7 +34,7 @@ def shift(scores: Array) -> Array:
 
 
 def unshift(scores: Array) -> Array:
-    """The transpose of `shift`: [..., R, N] to [..., R, N + R], 0 at distances that a row does not reach."""
+    """Transpose of `shift`: [..., R, N] to [..., R, N + R], with 0 at distances that do not occur in a row."""
     *lead, rows, positions = scores.shape
     flat = jnp.pad(scores, [(0, 0)] * len(lead) + [(0, 1), (rows - 1, 0)]).reshape(*lead, -1)
     width = positions + rows
@@ -39,16 +42,16 @@ def unshift(scores: Array) -> Array:
 
 
 def product(axes: str, known: Array, other: Array) -> Array:
-    """A product in the type of its first operand, summed up in float32."""
+    """Einsum in the dtype of the first operand, accumulated in float32."""
     other = other.astype(known.dtype)
     if backends.scores_by_distance():
-        # The same sums. XLA's CPU runtime has no product of two bfloat16 that gives float32 (jax 0.11).
+        # Cast first, which gives the same sums: on CPU, XLA has no bfloat16 product with a float32 result (jax 0.11).
         known, other = known.astype(jnp.float32), other.astype(jnp.float32)
     return jnp.einsum(axes, known, other, preferred_element_type=jnp.float32)
 
 
 def score_product(axes: str, known: Array, other: Array) -> Array:
-    """A product with N × N results, float32. On its way through a GPU's memory it has the type of its operands."""
+    """Einsum with N × N results, returned as float32. On a GPU it is stored in the dtype of the operands first."""
     if backends.scores_by_distance():
         return product(axes, known, other)
     return jnp.einsum(axes, known, other.astype(known.dtype)).astype(jnp.float32)
@@ -58,8 +61,8 @@ def relative_scores(query: Array, distances: Array) -> Array:
     """out[s, h, i, j] = query[s, h, i] · distances[R - 1 - i + j].
 
     Args:
-        query: [sequences, H, R, K], of all positions or of some that follow one another.
-        distances: float32[N + R - 1, K], from that of the last of them to the first position on.
+        query: [sequences, H, R, K], queries of all positions or of a range of consecutive ones.
+        distances: float32[N + R - 1, K], embeddings in order, from the distance of the last query to position 0.
 
     Returns:
         float32[sequences, H, R, N].
@@ -72,21 +75,21 @@ def relative_scores(query: Array, distances: Array) -> Array:
 
 
 def relative_gradients(d_scores: Array, query: Array, distances: Array) -> tuple[Array, Array]:
-    """What `relative_scores` turns a gradient into.
+    """Gradients of `relative_scores`.
 
     Args:
-        d_scores: [sequences, H, R, N].
+        d_scores: [sequences, H, R, N], gradient of the result.
         query: [sequences, H, R, K].
         distances: float32[N + R - 1, K].
 
     Returns:
-        float32[sequences, H, R, K] of the query, float32[N + R - 1, K] of the distances.
+        Gradients of the query, float32[sequences, H, R, K], and of the distances, float32[N + R - 1, K].
     """
     if backends.scores_by_distance():
         windows = _windows(distances, query.shape[2])
         d_distance = unshift(row_blocks(d_scores, len(windows)))
         d_query = product("bshrm,bmk->bshrk", d_distance, windows)
-        # In this order the product is two and a half times as fast on a CPU.
+        # With the operands in this order, the product is two and a half times as fast on a CPU.
         d_windows = product("bshrk,bshrm->bkm", row_blocks(query, len(windows)), d_distance)
         return joined_rows(d_query, query.shape[2]), _unwindow(d_windows, query.shape[2])
     d_pairs = product("shij,shik->kij", d_scores, query)
@@ -95,19 +98,19 @@ def relative_gradients(d_scores: Array, query: Array, distances: Array) -> tuple
 
 
 def _windows(distances: Array, rows: int) -> Array:
-    """Embeddings that each block of rows reaches, from its last row to the first position on, and one that none does.
+    """Embeddings of all distances in each block of rows, plus one unused: [N + R - 1, K] to [blocks, N + size, K].
 
-    [N + R - 1, K] to [blocks, N + size, K].
+    They begin with the distance of the block's last row to position 0.
     """
     count, size = equal_parts(rows, BLOCK)
-    # What the last block lacks would be farther from the first position than any.
+    # Pad for the rows that the last block lacks, whose distances to position 0 would be larger than any.
     table = jnp.pad(distances, ((count * size - rows, 1), (0, 0)))
     reach = distances.shape[0] + 1 - rows + size
     return jnp.stack([table[first : first + reach] for first in reversed(range(0, count * size, size))])
 
 
 def _unwindow(windows: Array, rows: int) -> Array:
-    """The transpose of `_windows`, of its transposes: [blocks, K, N + size] to [N + R - 1, K]."""
+    """Transpose of `_windows`, for transposed windows: [blocks, K, N + size] to [N + R - 1, K]."""
     count, width, reach = windows.shape
     size = -(-rows // count)
     table = jnp.zeros((width, reach + (count - 1) * size), windows.dtype)
@@ -117,7 +120,7 @@ def _unwindow(windows: Array, rows: int) -> Array:
 
 
 def row_blocks(x: Array, count: int) -> Array:
-    """[sequences, H, R, C] to [count, sequences, H, size, C], zeros where the last block lacks rows."""
+    """Split rows into blocks, zero-padded: [sequences, H, R, C] to [count, sequences, H, size, C]."""
     sequences, heads, rows, columns = x.shape
     size = -(-rows // count)
     x = jnp.pad(x, ((0, 0), (0, 0), (0, count * size - rows), (0, 0)))
@@ -125,17 +128,17 @@ def row_blocks(x: Array, count: int) -> Array:
 
 
 def joined_rows(blocks: Array, rows: int) -> Array:
-    """The inverse of `row_blocks`, of arrays [count, sequences, H, size, ...]."""
+    """Inverse of `row_blocks`, for arrays [count, sequences, H, size, ...]."""
     _, sequences, heads, _, *columns = blocks.shape
     return jnp.moveaxis(blocks, 0, 2).reshape(sequences, heads, -1, *columns)[:, :, :rows]
 
 
 def _even(distances: Array) -> Array:
-    """With a last row of zeros, which belongs to no distance."""
+    """Append a row of zeros, which belongs to no distance."""
     return jnp.pad(distances, ((0, 1), (0, 0)))
 
 
 def _pairs(distances: Array, rows: int) -> Array:
-    """Embeddings of the distance of each pair of positions: [N + R - 1, K] to [K, R, N]."""
+    """Embedding of the distance between each pair of positions: [N + R - 1, K] to [K, R, N]."""
     even = _even(distances).T
     return shift(jnp.broadcast_to(even[:, None], (even.shape[0], rows, even.shape[1])))

@@ -1,1 +1,1 @@
-"""A run on disk: its folder, its checkpoints, its records."""
+"""Runs on disk: folder layout, checkpoints and records."""

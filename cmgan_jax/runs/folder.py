@@ -1,10 +1,8 @@
-"""A run folder as it lies on disk: where its checkpoints are, and which of them a person means.
+"""Layout of a run folder, and how to find its checkpoints and records.
 
 run.json  metrics.jsonl  tensorboard/  latest/STEP (the last two)  best/STEP (the best in validation)
 
-A checkpoint's folder is renamed to its step when it is complete, and `checksums` tells whether it still is.
-
-What a run began with, in words.
+A checkpoint's folder is renamed to its step when it is complete; `checksums` checks that it still is.
 """
 
 import json
@@ -19,13 +17,13 @@ from cmgan_jax.system.inputs import read_limited
 
 
 def started(about: Mapping[str, Any]) -> str | None:
-    """Say what a run began with in the place of random weights.
+    """Describe the weights that a run began with instead of random ones.
 
     Args:
-        about: its record, as run.json has it.
+        about: content of run.json.
 
     Returns:
-        A sentence; None where it began with random weights, or an earlier revision recorded nothing.
+        A sentence; None if the run began with random weights, or an earlier revision recorded nothing.
     """
     start = about.get("start")
     if not isinstance(start, Mapping) or "origin" not in start:
@@ -39,11 +37,11 @@ def started(about: Mapping[str, Any]) -> str | None:
 ABOUT = "run.json"
 LATEST, BEST = "latest", "best"
 SET_ASIDE = "not_finite_{}.npz"
-"""The batch of the step at which a run stopped because its loss or a gradient was not finite."""
+"""File with the batch of the step at which a run stopped because its loss or a gradient was not finite."""
 KEEP = {LATEST: 2, BEST: 1}
 
 _LARGEST_RECORD = 64 << 20
-"""Bytes of a record of a run or a checkpoint: a thousand times what any has."""
+"""Maximum size in bytes of a run's or a checkpoint's record, a thousand times that of any real one."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,9 @@ class Checkpoint:
     """A checkpoint on disk.
 
     Attributes:
-        folder: its run folder.
+        folder: the run folder.
         kind: `latest` or `best`.
-        step: generator updates attempted when it was written.
+        step: number of generator updates attempted when it was written.
     """
 
     folder: Path
@@ -65,17 +63,17 @@ class Checkpoint:
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Steps whose checkpoints stand in a `latest` or `best` folder, ascending."""
+    """Steps of the checkpoints in a `latest` or `best` folder, in ascending order."""
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
 def expanded(path: Path) -> Path:
-    """A path whose ~ is the home folder.
+    """Expand ~ in a path to the home folder.
 
     Raises:
-        UserError: it is that of a user who is not known here.
+        UserError: the user that the path names is unknown.
     """
     try:
         return path.expanduser()
@@ -84,15 +82,15 @@ def expanded(path: Path) -> Path:
 
 
 def find(path: Path, step: int | None = None, prefer: str = BEST) -> Checkpoint:
-    """Locate a checkpoint from what a person names.
+    """Find a checkpoint from a path that the user gives.
 
     Args:
         path: a run folder, its `latest` or `best`, or one checkpoint in it.
-        step: which step of a run folder; None: the preferred kind's newest.
-        prefer: `best` or `latest`, where a run folder has both.
+        step: step of the checkpoint in a run folder; None: the newest one of the preferred kind.
+        prefer: `best` or `latest`, if a run folder has both.
 
     Raises:
-        UserError: nothing is there; the message lists what is.
+        UserError: there is no such checkpoint; the message lists those that exist.
     """
     path = expanded(path).resolve()
     if path.name.isdecimal() and path.parent.name in KEEP:
@@ -112,22 +110,22 @@ def find(path: Path, step: int | None = None, prefer: str = BEST) -> Checkpoint:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder holds a run: its record, or a checkpoint where the record was lost."""
+    """Whether a folder holds a run, that is, its record or at least a checkpoint."""
     return (folder / ABOUT).exists() or any(steps_in(folder / kind) for kind in KEEP)
 
 
 def newest_whole(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Find what a run can go on from.
+    """Find the newest undamaged checkpoint, from which a run can be resumed.
 
     Args:
         folder: a run folder.
 
     Returns:
-        The newest checkpoint whose checksums agree, or None where there is no checkpoint at all; and a line for each
-        newer one that is damaged.
+        The newest checkpoint whose checksums agree, or None if there is no checkpoint at all; and a line for each newer
+        one that is damaged.
 
     Raises:
-        UserError: there are checkpoints, and all are damaged.
+        UserError: all checkpoints are damaged.
     """
     found = [Checkpoint(folder, kind, step) for kind in (LATEST, BEST) for step in steps_in(folder / kind)]
     damaged = []
@@ -144,10 +142,10 @@ def newest_whole(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def read_run(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The JSON item of a checkpoint: config, provenance, position.
+    """Read the JSON item of a checkpoint: config, provenance, position.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the item cannot be read.
     """
     path = Path(str(checkpoint)) / "run" / "metadata"
     try:
@@ -157,7 +155,7 @@ def read_run(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What run.json says of a run; where it is lost or damaged, what the newest whole checkpoint says.
+    """Read run.json or, if that is missing or damaged, the same from the newest undamaged checkpoint.
 
     Raises:
         UserError: neither can be read.
@@ -184,11 +182,11 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """Read a JSON object from a file.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or is larger than any record.
-        ValueError: it holds no JSON object.
+        OSError: the file cannot be read, is not a regular file, or is larger than any record.
+        ValueError: the file does not hold a JSON object.
     """
     try:
         content = json.loads(read_limited(path, _LARGEST_RECORD))

@@ -1,6 +1,6 @@
-"""The records of a run, `metrics.jsonl`, as they are read: whole lines, each step and epoch once, in order.
+"""Reading of a run's records, `metrics.jsonl`: complete lines, each step and epoch once, in order.
 
-Earlier versions trained on PESQ alone and named its numbers after it. They are read under the names of today.
+Earlier versions trained on PESQ only, and named values after it. These are mapped to the present names.
 """
 
 import json
@@ -12,16 +12,16 @@ from typing import Any
 METRICS = "metrics.jsonl"
 
 OLD_NAMES = {"pesq": "score", "pesq_wait_ms": "score_wait_ms", "clean_verdict": "clean_score"}
-"""Names that earlier versions had for values of training steps, with those of today."""
+"""Names of values of training steps in earlier versions, with the present ones."""
 _OLD_KINDS = {"verdict": "finding"}
 _OLD_SCORES = {"pesq_targets": "score_targets", "pesq_partial": "score_partial"}
 
 
 def read(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """Read the records of a run folder, also of one that is being written.
+    """Read the records of a run folder, even while the run is writing them.
 
     Returns:
-        The records, and notes on what was left out; none where there is no file.
+        The records, and notes on what was left out; both are empty if there is no file.
     """
     path = folder / METRICS
     if not path.is_file():
@@ -37,13 +37,13 @@ def read(folder: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
 
 
 def in_order(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Records by step; of two of the same epoch, or of the same step, the later one counts.
+    """Sort records by step; of several records for the same epoch or step, only the last is kept.
 
     Args:
-        records: as they were written, also by an earlier version; a resumed run may have written some again.
+        records: records as written, possibly by an earlier version; a resumed run may have written some again.
 
     Returns:
-        Copies, under the names of today.
+        Copies with the present names.
     """
     kept: dict[Any, dict[str, Any]] = {}
     for number, record in enumerate(records):
@@ -55,7 +55,7 @@ def in_order(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record under the names of today; `pesq` of a validation keeps its name beside `score`."""
+    """Map the names in a record to the present ones; `pesq` of a validation is kept in addition to `score`."""
     record = dict(record)
     if isinstance(kind := record.get("kind"), str):
         record["kind"] = _OLD_KINDS.get(kind, kind)
@@ -68,12 +68,12 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def renamed(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers of training steps under the names of today."""
+    """Map the names of training steps' values to the present ones."""
     return {name if (new := OLD_NAMES.get(name)) is None or new in numbers else new: of for name, of in numbers.items()}
 
 
 def with_score(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers of a validation that have the target metric's, which was PESQ, also under the names of today."""
+    """Map the names of a validation's values to the present ones; `score` is PESQ in earlier versions."""
     if "score" in numbers:
         return dict(numbers)
     today = {_OLD_SCORES.get(name, name): value for name, value in numbers.items()}
@@ -81,7 +81,7 @@ def with_score(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def epochs_of(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A record for every epoch from the first to the last that is recorded; of one that is lost, its number alone."""
+    """Records of all epochs up to the last recorded one; the record of a missing epoch has only its number."""
     found = [record for record in in_order(records) if record.get("kind") == "epoch"]
     by_number = {int(record.get("epoch", place)): record for place, record in enumerate(found, 1)}
     return [by_number.get(number, {"epoch": number}) for number in range(1, max(by_number, default=0) + 1)]
@@ -90,10 +90,10 @@ def epochs_of(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def is_scored(record: Mapping[str, Any]) -> bool:
     """Whether an epoch's score is a mean over all held-out files that can be scored at all.
 
-    A mean over some of them is that of other files than the mean of another epoch.
+    Otherwise its mean cannot be compared with that of other epochs.
 
     Args:
-        record: of kind `epoch`. Files that cannot be scored even as they are, noisy, are not missed.
+        record: record of kind `epoch`. Files whose noisy versions cannot be scored do not count as missing.
     """
     validation, noisy = (with_score(record.get(name) or {}) for name in ("validation", "noisy"))
     if not math.isfinite(_number(validation.get("score"), math.nan)):
@@ -108,7 +108,7 @@ def is_scored(record: Mapping[str, Any]) -> bool:
 
 
 def unscored_in_words(record: Mapping[str, Any]) -> str:
-    """Why an epoch is not scored: which files lack a score, by reason, or that its record is lost."""
+    """Explain why an epoch has no score: numbers of files without a score by reason, or a lost record."""
     validation = record.get("validation") or {}
     if not validation:
         return "its record is lost"
@@ -122,7 +122,7 @@ def unscored_in_words(record: Mapping[str, Any]) -> str:
 
 
 def join_ranges(numbers: Iterable[int]) -> str:
-    """Whole numbers, neighbours joined: `3, 5 to 8`."""
+    """Format whole numbers with consecutive ones joined, such as `3, 5 to 8`."""
     spans: list[list[int]] = []
     for number in sorted(numbers):
         if spans and number == spans[-1][-1] + 1:
@@ -133,14 +133,14 @@ def join_ranges(numbers: Iterable[int]) -> str:
 
 
 def read_kind(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """Every whole record of a run, as often as it was written.
+    """Read all complete records of a run, without removing duplicates.
 
     Args:
         folder: the run folder.
-        kind: of the records; None: of any kind.
+        kind: kind of the records; None: any kind.
 
     Returns:
-        The records in the order of writing; none where there is no file.
+        The records in the order of writing; none if there is no file.
     """
     path = folder / METRICS
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
@@ -149,7 +149,7 @@ def read_kind(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """The record in a line, with today's names; None where a power loss or a full disk left something else."""
+    """Parse a line into a record with the present names; None if the line is damaged (power loss, full disk)."""
     try:
         record: Any = json.loads(line)
     except json.JSONDecodeError:
@@ -158,7 +158,7 @@ def parse(line: str) -> dict[str, Any] | None:
 
 
 def step_of(record: Mapping[str, Any]) -> float:
-    """Step of a record; NaN where it has none, or no kind."""
+    """Step of a record; NaN if it has no step or no kind."""
     return _number(record.get("step"), math.nan) if isinstance(record.get("kind"), str) else math.nan
 
 

@@ -1,1 +1,1 @@
-"""The operating system's side: files that are whole or absent, streams, signals, processor cores."""
+"""Operating-system utilities: atomic files, standard streams, signals, processor cores."""

@@ -1,6 +1,6 @@
-"""Sums over a folder's files, written when all of them are: a folder whose sums agree is whole.
+"""Checksums of a folder's files, written after all other files: a folder with matching checksums is complete.
 
-The folder may be from anybody: only regular files within it are read, and none that is beyond any checkpoint's size.
+The folder may come from an untrusted source, so only regular files inside it are read, up to a maximum size.
 """
 
 import hashlib
@@ -14,19 +14,19 @@ from cmgan_jax.system.inputs import open_regular, read_limited
 
 NAME = "checksums.json"
 LARGEST_LIST = 16 << 20
-"""Bytes that the list of sums may have."""
+"""Maximum size in bytes of the list of checksums."""
 LARGEST_FILE = 16 << 30
-"""Bytes that a file may have: a file full of holes may claim more than can be read in a lifetime."""
+"""Maximum size in bytes of a file, since a sparse file may claim more than can ever be read."""
 
 
 def write(folder: Path) -> None:
-    """Write size and SHA-256 of every file below a folder into it, as the last of its files."""
+    """Write the size and SHA-256 of every file below a folder to a file in it, as the last file."""
     files = {str(path.relative_to(folder)): _describe(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     (folder / NAME).write_text(json.dumps(files, indent=1))
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a folder that `write` completed: the first file that is missing or differs; None: nothing."""
+    """Describe the first missing or differing file of a folder that `write` completed; None if it is undamaged."""
     try:
         expected = json.loads(read_limited(folder / NAME, LARGEST_LIST))
         sizes = {name: (size, sha256) for name, (size, sha256) in expected.items()}
@@ -36,7 +36,7 @@ def damage(folder: Path) -> str | None:
         return f"{NAME} cannot be read ({error})"
     if not sizes:
         return f"{NAME} names no file"
-    # Where no link is, a name without `..` stays inside.
+    # Without links, a name without `..` stays inside the folder.
     if strange := _neither_file_nor_folder(folder):
         return f"{strange} is a link, a pipe or a device, and a checkpoint has none; copy the files that it means"
     for name, (size, sha256) in sizes.items():

@@ -1,4 +1,4 @@
-"""Files that others may have made: read only if they are regular ones, read and unpacked only up to a limit."""
+"""Safe reading of untrusted files: only regular files are read, and reading and unpacking are limited in size."""
 
 import errno
 import os
@@ -9,21 +9,21 @@ from io import BufferedReader
 from pathlib import Path
 
 _PIECE = 1 << 12
-"""Bytes of a compressed file that are unpacked at a time: few, for zlib copies them anew after each tiny member."""
+"""Bytes of a compressed file that are unpacked at a time; few, because zlib copies the rest after each member."""
 
 
 class TooLargeError(OSError):
-    """A file has, or unpacks to, more than a limit."""
+    """A file is larger than a limit, or unpacks to more."""
 
     def __init__(self, path: Path, most: int):
         super().__init__(errno.EFBIG, f"larger than {most >> 20} MiB, which no such file is", str(path))
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read it; a device or a pipe, which may have no end or never begin, is refused without waiting.
+    """Open a regular file for reading; devices and pipes, which may block or never end, are rejected without waiting.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: the file cannot be opened, or is not a regular file.
     """
     opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(opened).st_mode):
@@ -37,10 +37,10 @@ def read_limited(path: Path, most: int) -> bytes:
 
     Args:
         path: the file.
-        most: bytes that it may have.
+        most: maximum size in bytes.
 
     Raises:
-        OSError: as in `open_regular`, or the file is larger.
+        OSError: as in `open_regular`, or the file is larger than `most`.
     """
     with open_regular(path) as file:
         content = file.read(most + 1)
@@ -50,16 +50,16 @@ def read_limited(path: Path, most: int) -> bytes:
 
 
 def gunzip(path: Path, content: bytes, most: int) -> bytes:
-    """Unpack a gzip file of one member or several; what comes before a cut or before other bytes is kept.
+    """Unpack a gzip file with one or several members; content before a truncation or trailing bytes is kept.
 
     Args:
-        path: where it is from, for the error.
-        content: the file.
-        most: bytes that it may unpack to.
+        path: path of the file, for errors.
+        content: content of the file.
+        most: maximum unpacked size in bytes.
 
     Raises:
-        TooLargeError: it unpacks to more.
-        zlib.error: it is damaged in its first member, or holds nothing before the cut.
+        TooLargeError: the content unpacks to more.
+        zlib.error: the first member is damaged, or nothing precedes the truncation.
     """
     found, whole = bytearray(), 0
     member = zlib.decompressobj(wbits=31)
@@ -83,7 +83,7 @@ def gunzip(path: Path, content: bytes, most: int) -> bytes:
 
 
 def refuse_inflating(archive: zipfile.ZipFile, size: int) -> None:
-    """Check that a zip whose members should be stored as they are can unpack to no more than its own size.
+    """Check that a zip file stores all members uncompressed, and cannot unpack to more than its own size.
 
     Raises:
         zipfile.BadZipFile: a member is compressed, or all together claim more bytes than the file has.

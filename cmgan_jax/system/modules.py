@@ -1,4 +1,4 @@
-"""Modules of the user's own, which are found in the working directory, too."""
+"""Import of the user's own modules, which may also lie in the working directory."""
 
 import importlib
 import os
@@ -7,20 +7,20 @@ from types import ModuleType
 
 
 def import_paths() -> list[str]:
-    """Where modules are looked for, the working directory last: for processes that import the same ones."""
+    """Module search path with the working directory at the end, also for worker processes with the same modules."""
     here = os.getcwd()
     paths = [os.path.abspath(path) for path in sys.path]
     return paths if here in paths else [*paths, here]
 
 
 def import_own(name: str) -> ModuleType:
-    """Import a module; a program that pip installed does not look into the working directory by itself.
+    """Import a module, also from the working directory, which programs installed by pip do not search by default.
 
     Args:
         name: dotted name of the module.
 
     Raises:
-        Exception: whatever the import raises, also the module's own code.
+        Exception: any exception that the import or the module's own code raises.
     """
     before = list(sys.path)
     sys.path[:] = import_paths()

@@ -1,4 +1,4 @@
-"""Files of results: refused before the work that fills them, written whole or not at all."""
+"""Output files: paths are checked before long work, and files are written completely or not at all."""
 
 import errno
 import json
@@ -13,14 +13,14 @@ from typing import Any
 from cmgan_jax.errors import UserError, printable
 
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-"""How a file system says that it cannot be told to put something on its disk."""
+"""Errors by which a file system says that it does not support fsync."""
 
 
 def refuse_file(option: str, path: Path | None) -> None:
-    """Refuse what cannot be written, before hours of work.
+    """Check before long work that an output file can be written.
 
     Raises:
-        UserError: a folder has the name, or its folder is not there or may not be written into.
+        UserError: the path is a folder, or its parent folder does not exist or is not writable.
     """
     if path is None:
         return
@@ -35,10 +35,10 @@ def refuse_file(option: str, path: Path | None) -> None:
 
 
 def refuse_folder(option: str, path: Path | None) -> None:
-    """Refuse what cannot be a folder of results, before hours of work; nothing is made yet.
+    """Check before long work that an output folder can be written or created; nothing is created yet.
 
     Raises:
-        UserError: a file has the name, or is a part of the path, or the folder may not be written into or made.
+        UserError: the path or one of its parents is a file, or the folder may not be written or created.
     """
     if path is None:
         return
@@ -52,10 +52,10 @@ def refuse_folder(option: str, path: Path | None) -> None:
 
 
 def refuse_undecodable(option: str, path: Path) -> None:
-    """Refuse a folder of checkpoints whose name is no text: the library that writes them takes none other.
+    """Check that the path of a checkpoint folder is valid text, which Orbax requires.
 
     Raises:
-        UserError: the path holds bytes that are no UTF-8, or that the language of the environment cannot express.
+        UserError: the path has bytes that are not UTF-8, or that the environment's locale cannot represent.
     """
     try:
         os.path.abspath(path).encode()
@@ -67,13 +67,13 @@ def refuse_undecodable(option: str, path: Path) -> None:
 
 
 def refuse_same(options: Mapping[str, Path | None]) -> None:
-    """Refuse to write two files of results to one path, where the second would replace the first.
+    """Check that no two output files have the same path, since the second would replace the first.
 
     Args:
-        options: path by the flag that names it; devices and pipes may be named twice.
+        options: path by flag; devices and pipes may occur twice.
 
     Raises:
-        UserError: two are the same.
+        UserError: two paths are the same.
     """
     taken: dict[Path, str] = {}
     for option, path in options.items():
@@ -84,12 +84,12 @@ def refuse_same(options: Mapping[str, Path | None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; into a device or a pipe directly, and where a link leads."""
+    """Write a text file completely or not at all; links are followed, and devices and pipes are written directly."""
     if _is_standard_output(path):
         sys.stdout.write(text)
         return
     path = _real(path)
-    # Names of files may hold bytes that are no UTF-8.
+    # The text may contain file names with bytes that are not UTF-8.
     content = text.encode("utf-8", errors="backslashreplace")
     if _is_special(path):
         path.write_bytes(content)
@@ -100,7 +100,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A neighbour to write into, which takes the file's place at the end; after an error the file is as it was."""
+    """Yield a temporary path beside a file, which replaces the file at the end; on error the file is unchanged."""
     temporary = path.with_name(path.name + ".part")
     try:
         yield temporary
@@ -110,16 +110,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def settle(temporary: Path, path: Path) -> None:
-    """Give a complete file or folder its final name, so that a power loss leaves the old content or the new one.
+    """Rename a complete file or folder so that after a power loss there is either the old content or the new.
 
-    A rename alone may reach the disk before the content does: then a file of the right name is empty or holds zeros.
+    A rename alone may reach the disk before the content, and then the file would be empty or filled with zeros.
 
     Args:
-        temporary: on the same file system; a folder with everything in it.
-        path: replaced where it is a file; where it is a folder, it must be empty.
+        temporary: complete file or folder on the same file system.
+        path: final path; an existing file is replaced, an existing folder must be empty.
 
     Raises:
-        OSError: the content cannot be written to the disk, or the name cannot be given.
+        OSError: the content cannot be flushed to disk, or the rename fails.
     """
     for folder, _, names in os.walk(temporary):
         for inner in (*(Path(folder, name) for name in names), Path(folder)):
@@ -132,11 +132,10 @@ def settle(temporary: Path, path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the content of a file, or the names in a folder, on the disk.
+    """Flush the content of a file, or the entries of a folder, to disk.
 
     Raises:
-        OSError: the disk refuses. A file system that knows of no such request, and a folder that may not be read, are
-            left as they are.
+        OSError: the flush fails. File systems without fsync and unreadable folders are silently skipped.
     """
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -152,18 +151,18 @@ def sync(path: Path) -> None:
 
 
 def remove(temporary: Path) -> None:
-    """Delete a file that is no longer wanted, if it is there and can be: another error says why it is not."""
+    """Delete a temporary file if it exists, ignoring errors, since an earlier error explains the problem."""
     with suppress(OSError):
         temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file likewise."""
+    """Write a JSON file completely or not at all; see `write_text`."""
     write_text(path, json.dumps(plain(content), indent=2) + "\n")
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: what is not a finite number becomes null."""
+    """Convert a value to what JSON can represent; non-finite numbers become null."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -174,14 +173,14 @@ def plain(value: Any) -> Any:
 
 
 def _is_standard_output(path: Path) -> bool:
-    # Also where it has been redirected to a file, which must not be replaced under it.
+    # This includes standard output that is redirected to a file, which must not be replaced meanwhile.
     with suppress(OSError, ValueError):
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
     return False
 
 
 def _real(path: Path) -> Path:
-    # A pipe that has no name of its own, as of `>(command)`, cannot be resolved.
+    # An anonymous pipe, as from `>(command)`, cannot be resolved.
     return path if _is_special(path) else Path(os.path.realpath(path))
 
 

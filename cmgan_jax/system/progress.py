@@ -1,4 +1,4 @@
-"""What takes long says so while it does."""
+"""Progress messages for work that takes long."""
 
 import threading
 import time
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 FIRST_SECONDS = 60.0
-"""How long a block may take before a word is said of it; then as long again, and twice as long after each word."""
+"""Time until the first message about a block. The second follows after the same time; later intervals double."""
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: 42 s, 3 min 20 s, 5 h 10 min."""
+    """Format a duration: 42 s, 3 min 20 s, 5 h 10 min."""
     if seconds is None:
         return "–"
     whole = round(seconds)
@@ -23,12 +23,12 @@ def duration(seconds: float | None) -> str:
 
 @contextmanager
 def told_while(say: Callable[[str], None], what: str, first: float | None = None) -> Iterator[None]:
-    """Say from time to time, while the block runs, what takes so long: `WHAT (3 min 20 s so far)`.
+    """Report from time to time, while the block runs, what takes so long: `WHAT (3 min 20 s so far)`.
 
     Args:
-        say: called with the words, in another thread.
-        what: is going on.
-        first: seconds before the first word; None: `FIRST_SECONDS`.
+        say: called with the message, in another thread.
+        what: description of the work.
+        first: seconds until the first message; None: `FIRST_SECONDS`.
     """
     began, done = time.monotonic(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Signals that ask a program to end, and the one way in which they are caught."""
+"""Signals that ask a program to end, and the functions that catch them."""
 
 import signal
 import threading
@@ -9,14 +9,14 @@ from typing import Any
 
 _ALWAYS = ("SIGINT", "SIGTERM")
 _UNLESS_IGNORED = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")
-"""A terminal that closes, Ctrl-\\, warnings of batch systems (as SLURM's --signal=USR1), the limit of CPU time."""
+"""Signals of a closing terminal, Ctrl-\\, a batch system's warning (SLURM's --signal=USR1), and the CPU time limit."""
 
 
 class Stopped(BaseException):
-    """A signal has asked this program to end; not an `Exception`, as Ctrl-C is none.
+    """A signal has asked this program to end; like KeyboardInterrupt, this is not an `Exception`.
 
     Attributes:
-        signal: which one.
+        signal: the signal.
     """
 
     def __init__(self, number: int):
@@ -25,9 +25,9 @@ class Stopped(BaseException):
 
 
 def heeded() -> list[signal.Signals]:
-    """Signals that ask this process to end: SIGINT and SIGTERM, and those others that it was not told to ignore.
+    """Signals that ask this process to end: SIGINT and SIGTERM, and others unless the process was told to ignore them.
 
-    `nohup` has SIGHUP ignored; a process that SIGUSR1 must not end may be started likewise.
+    For example, `nohup` makes a process ignore SIGHUP. A process that SIGUSR1 must not end can be started the same way.
     """
     asked = [signal.Signals[name] for name in _ALWAYS]
     others = [signal.Signals[name] for name in _UNLESS_IGNORED if hasattr(signal, name)]
@@ -36,9 +36,9 @@ def heeded() -> list[signal.Signals]:
 
 @contextmanager
 def caught(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Have a function called for each signal that asks to end, while the block runs.
+    """Call a function for each signal that asks to end, while the block runs.
 
-    Outside of the main thread, where Python catches no signals, this does nothing.
+    Outside the main thread, where Python cannot catch signals, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -50,13 +50,13 @@ def caught(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
         yield
     finally:
         for number, usual in before.items():
-            # None: something other than Python had set it, which cannot be set again from here.
+            # None means that the handler was not set from Python, so it cannot be restored.
             signal.signal(number, signal.SIG_DFL if usual is None else usual)
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold these signals back until the block's end: an exception in a C library's callback is printed, and lost."""
+    """Delay these signals to the end of the block, since an exception in a C library's callback would be lost."""
     came: list[tuple[int, FrameType | None]] = []
     usual = {number: signal.getsignal(number) for number in heeded()}
     with caught(lambda *what: came.append(what)):
@@ -70,19 +70,19 @@ def held() -> Iterator[None]:
 
 
 class Stopper:
-    """A handler that ends what runs, once: later signals but Ctrl-C do not disturb the tidying."""
+    """A signal handler that ends the program once; later signals, except Ctrl-C, do not disturb the cleanup."""
 
     def __init__(self) -> None:
-        # A shell has its background programs ignore Ctrl-C.
+        # Shells make background programs ignore Ctrl-C.
         self._deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         self._stopped = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Called by Python in the main thread.
+        """Handle a signal; Python calls this in the main thread.
 
         Raises:
-            KeyboardInterrupt: for SIGINT.
-            Stopped: for another one.
+            KeyboardInterrupt: the signal is SIGINT.
+            Stopped: it is another signal.
         """
         if number == signal.SIGINT:
             if not self._deaf:

@@ -1,6 +1,6 @@
-"""Standard streams that outlive whoever reads them: a closed terminal, `| head`, a full disk under `> log`.
+"""Standard streams that survive write errors: a closed terminal, a broken pipe (`| head`), a full disk (`> log`).
 
-What cannot be written is dropped, and the first reason is kept for whoever asks. Work is never ended by its output.
+Output that cannot be written is dropped, and the first error is stored. So output errors never end the work.
 """
 
 import errno
@@ -15,13 +15,13 @@ STANDARD = (0, 1, 2)
 
 
 class Enduring(io.RawIOBase):
-    """A file that accepts everything that is written, also what its reader or its disk does not take.
+    """A file that accepts every write, even if its reader or its disk does not.
 
-    Each write is tried: a disk that has room again gets what is written from then on.
+    Each write is tried, so output continues when a full disk has space again.
 
     Args:
-        file: open for writing; it stays open.
-        lost: why nothing can arrive, where that is known from the start.
+        file: underlying file, open for writing; it stays open.
+        lost: error that is known from the start, if nothing can be written.
 
     Attributes:
         lost: the first error of a write, or None.
@@ -32,14 +32,14 @@ class Enduring(io.RawIOBase):
         self.lost = lost
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
-        """Write all of it, or drop the rest after an error; the number of bytes is that of `data` in any case."""
+        """Write data, or drop the rest after an error; the returned size is that of `data` in any case."""
         left = memoryview(data).cast("B")
         size = left.nbytes
         try:
             while left:
                 written = self._file.write(left)
                 if written is None:
-                    # Another process has made the pipe or terminal non-blocking, and it is full.
+                    # The pipe or terminal is full, and another process has made it non-blocking.
                     select.select([], [self._file], [])
                 else:
                     left = left[written:]
@@ -48,7 +48,7 @@ class Enduring(io.RawIOBase):
         return size
 
     def writable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def fileno(self) -> int:
@@ -61,16 +61,16 @@ class Enduring(io.RawIOBase):
 
 
 def open_missing() -> None:
-    """Open what is closed of the three standard streams on the null device; call it before anything opens a file.
+    """Open closed standard streams on the null device; call this before any file is opened.
 
-    Otherwise the next file that is opened gets the number of a standard stream, and is written into by whatever
-    prints; and Python's own streams are None.
+    Otherwise, the next file that is opened would get the descriptor of a standard stream and receive its output, and
+    Python's own stream objects would be None.
     """
     for number in STANDARD:
         try:
             os.fstat(number)
         except OSError:
-            # The lowest free number is taken: this one.
+            # The system assigns the lowest free descriptor, which is this one.
             os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
@@ -82,15 +82,15 @@ def open_missing() -> None:
 
 
 def endure() -> None:
-    """Have standard output and error accept everything from now on; characters that they lack are escaped."""
+    """Make standard output and error accept every write; characters that they cannot encode are escaped."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         raw = _raw(stream)
-        # Not what has been put in their place: a test's, a notebook's.
+        # Leave replaced streams alone, such as those of a test or a notebook.
         if isinstance(raw, io.FileIO) and isinstance(stream, io.TextIOWrapper):
             stream.flush()
             lasting: Any = Enduring(raw)
-            # What `python -u` gives has no buffer.
+            # The streams of `python -u` have no buffer.
             buffer = lasting if raw is stream.buffer else io.BufferedWriter(lasting)
             at_once = stream.line_buffering, stream.write_through
             setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", None, *at_once))
@@ -99,7 +99,7 @@ def endure() -> None:
 
 
 def loss(stream: Any) -> OSError | None:
-    """Why something of what was written to a stream did not arrive; None: all did, as far as is known."""
+    """Error because of which some output of a stream was lost; None if no loss is known."""
     raw = _raw(stream)
     return raw.lost if isinstance(raw, Enduring) else None
 

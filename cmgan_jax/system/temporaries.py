@@ -1,8 +1,8 @@
-"""Names for what is not finished, which tell whose it is, so that what a killed process left is found and deleted.
+"""Temporary files and folders whose names identify their owner, so that leftovers of killed processes can be deleted.
 
-A name holds the process, and a word for the place where that number means this process: a start of the system, and
-the numbers of a container. Whoever finds its own place in a name knows whether that process lives; what another host
-or container left, or what was left before the system was started again, is not touched.
+A name has the process id and a code for the scope in which that id is valid: host, boot and PID namespace. A process
+that finds its own scope in a name can check whether the owner is alive. Leftovers from other hosts or containers, or
+from before a reboot, are not touched.
 """
 
 import functools
@@ -23,22 +23,25 @@ _NAME = re.compile(r"\.(?P<process>\d+)-\d+-(?P<place>[0-9a-f]{8})[\w.]*\.tmp")
 
 
 def beside(path: Path) -> Path:
-    """A hidden name beside a file, this thread's alone; what dead processes left in the folder is deleted.
+    """Hidden temporary path beside a file, unique to this thread; leftovers of dead processes there are deleted.
 
-    What is written there takes the file's place when it is complete.
+    The temporary file is meant to replace the file when it is complete.
     """
     _sweep_once(str(path.parent), os.getpid())
     return path.with_name(f".{_owner()}.tmp")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file's name is of those that `beside` gives, of any process; suffixes may stand before the last one."""
+    """Whether a file name was made by `beside` in any process; it may have further suffixes before the last one."""
     return _NAME.fullmatch(name) is not None
 
 
 @contextmanager
 def folder(parent: Path | None = None) -> Iterator[Path]:
-    """A new folder that goes with the block, in `parent` or where the system keeps such; likewise."""
+    """Create a folder in `parent`, or in the system's temporary folder, that is deleted at the end of the block.
+
+    Leftovers of dead processes there are deleted, as by `beside`.
+    """
     parent = parent or Path(tempfile.gettempdir())
     _sweep_once(str(parent), os.getpid())
     with tempfile.TemporaryDirectory(prefix=f".{_owner()}", suffix=".tmp", dir=parent) as made:
@@ -46,7 +49,7 @@ def folder(parent: Path | None = None) -> Iterator[Path]:
 
 
 def sweep(place: Path) -> None:
-    """Delete what processes that have died left in a folder under such a name."""
+    """Delete the temporary files and folders that dead processes left in a folder."""
     with suppress(OSError):
         for name in os.listdir(place):
             match = _NAME.fullmatch(name)
@@ -69,9 +72,9 @@ def _owner() -> str:
 
 @functools.cache
 def _place() -> str:
-    """Where the numbers of processes are those that this process sees: eight hexadecimal digits."""
+    """Code of eight hexadecimal digits for the scope in which process ids are valid."""
     parts = [socket.gethostname()]
-    with suppress(OSError):  # Of Linux.
+    with suppress(OSError):  # These files exist on Linux only.
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(os.readlink("/proc/self/ns/pid"))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]

@@ -1,7 +1,7 @@
-"""Checkpoints in orbax: everything a run needs to go on, and how it came to be.
+"""Checkpoints, written with Orbax: everything that a run needs to continue, and its provenance.
 
 Each has two items: `state`, a `TrainState` (both networks, optimisers, statistics, average), and `run`, JSON with the
-config, the provenance, the position, the data iterator and the running totals. `runs` says where they lie.
+config, the provenance, the position, the data iterator and the running totals. `runs` defines the folder layout.
 """
 
 import copy
@@ -29,28 +29,28 @@ from cmgan_jax.training.parallel import Placement
 from cmgan_jax.training.state import TrainState, random_state
 
 _GONE = ("unlearnt",)
-"""Fields of the state of earlier versions that hold nothing; a run whose `unlearnt` held a batch is refused before."""
+"""Empty state fields of earlier versions, which are ignored; a run whose `unlearnt` has a batch is rejected earlier."""
 UNFINISHED = ".unfinished"
-"""Ends the name of a folder that is being written or deleted."""
+"""Suffix of folders that are being written or deleted."""
 
 
 class CheckpointStore:
-    """Writes a run's checkpoints while the run goes on.
+    """Writes a run's checkpoints in the background.
 
-    One is written under another name, sealed with checksums, and renamed: what bears a step's number is whole. Those
-    before it are deleted afterwards.
+    A checkpoint is written under a temporary name, gets checksums, and is renamed. So a folder that is named after its
+    step is complete. Older checkpoints are deleted afterwards.
 
-    The best one goes before the latest, and no later one before it: where it cannot be written, it is tried again with
-    the next. So no latest checkpoint follows a best one that is lost, and a run that is killed meanwhile comes by it
-    again.
+    The best checkpoint is written before the latest one. If it cannot be written, it is tried again at the next save,
+    before any other. So there is never a latest checkpoint after a best one that is missing, and a run that is killed
+    in between reaches the best one again.
 
-    Of several hosts the first one writes: each has the whole state, so that none needs to wait for another's files, or
-    for a host that has gone.
+    With several hosts, only the first one writes. Each host has the whole state, so none needs to wait for the files of
+    another host, or for a host that has died.
 
     Args:
         folder: the run folder.
-        step: the step that the run begins at. What is left of later steps and of unfinished saves is deleted: an
-            interrupted run comes by them again.
+        step: step at which the run begins. Checkpoints of later steps and unfinished ones are deleted, since a resumed
+            run reaches these steps again.
     """
 
     def __init__(self, folder: Path, step: int = 0):
@@ -68,13 +68,13 @@ class CheckpointStore:
                         delete(path)
 
     def save(self, step: int, state: TrainState, run: dict[str, Any], best: bool = False) -> None:
-        """Begin to write a checkpoint, once the one before is written; `failure` tells how that went.
+        """Begin to write a checkpoint; `failure` must be called for the previous one before.
 
         Args:
-            step: updates attempted.
+            step: number of updates attempted.
             state: copied to the host before this returns, so that the next step may reuse its buffers.
-            run: ready for JSON.
-            best: it is the best so far, too.
+            run: JSON-serialisable item `run`.
+            best: whether it is the best checkpoint so far.
         """
         if self._writing is not None:
             raise ValueError("ask for `failure` of the save before the next one")
@@ -83,7 +83,7 @@ class CheckpointStore:
             self._writing = self._thread.submit(self._write, step, host, copy.deepcopy(run), best)
 
     def failure(self, wait: bool) -> BaseException | None:
-        """Why the last save failed, told once; None where it did not, or is still going on and `wait` is false."""
+        """Error of the last save, returned once; None if it succeeded, or is still running and `wait` is false."""
         if self._writing is None or not (wait or self._writing.done()):
             return None
         error, self._writing = self._writing.exception(), None
@@ -91,11 +91,11 @@ class CheckpointStore:
 
     @property
     def owed(self) -> int | None:
-        """Step of the best checkpoint where it could not be written yet; to be asked after `failure`."""
+        """Step of a best checkpoint that could not be written yet, or None; read it after `failure`."""
         return None if self._owed is None else self._owed[0]
 
     def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait for the checkpoint that is being written."""
         self._thread.shutdown()
 
     def _write(self, step: int, state: TrainState, run: dict[str, Any], best: bool) -> None:
@@ -120,11 +120,11 @@ class CheckpointStore:
                 writer.save(staging, items, force=True)
             checksums.write(staging)
             if step in steps_in(folder):
-                # It has its name from an attempt whose last act failed.
+                # An earlier attempt renamed the folder, and failed afterwards.
                 delete(folder / str(step))
             settle(staging, folder / str(step))
         finally:
-            # Orbax itself writes under this name and more; after a success nothing is left.
+            # Orbax also uses names that extend this one; after a success, nothing is left.
             for rest in folder.glob(f"{step}{UNFINISHED}*"):
                 shutil.rmtree(rest, ignore_errors=True)
 
@@ -134,17 +134,17 @@ class CheckpointStore:
 
 
 def _give_back() -> None:
-    """Give free memory back to the system, where that is glibc's to do.
+    """Return free memory to the system, if the C library is glibc.
 
-    Orbax writes in a dozen threads that live for one save, between the buffers of steps, which then come to lie
-    elsewhere: what is in use stays the same, but from save to save glibc holds more of it free. It takes 6 ms.
+    Orbax allocates in a dozen threads that live for one save, which fragments the heap between the buffers of steps.
+    Memory in use stays constant, but without this call glibc holds more free memory after every save. It takes 6 ms.
     """
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 
 
 def delete(folder: Path) -> None:
-    """Delete a checkpoint; one that is half deleted bears no step's number."""
+    """Delete a checkpoint; it is renamed first, so that a partly deleted one is not taken for a checkpoint."""
     doomed = folder.with_name(folder.name.split(".")[0] + UNFINISHED + ".deleted")
     if folder != doomed:
         shutil.rmtree(doomed, ignore_errors=True)
@@ -158,13 +158,13 @@ def restore(
     """Read the state onto this host's devices of a placement, whatever devices and hosts wrote it.
 
     Args:
-        checkpoint: which one.
+        checkpoint: the checkpoint to read.
         config: the run's configuration.
         placement: the devices.
-        networks: both networks, without an axis; None: those that the config names.
+        networks: both networks, built without a device axis; None: those that the config names.
 
     Raises:
-        UserError: the folder does not hold what the config describes.
+        UserError: the checkpoint does not match the config, or cannot be read.
     """
     described = placement.describe(jax.eval_shape(partial(random_state, config, networks)))
     target = {field.name: getattr(described, field.name) for field in fields(described)}
@@ -182,7 +182,7 @@ def restore(
 
 
 def _saved(checkpoint: Checkpoint) -> Any:
-    """What is in the state, by name; nothing where the checkpoint does not tell."""
+    """Tree of the saved state by name, from the checkpoint's metadata; empty if that cannot be read."""
     try:
         with _checkpointer(state=ocp.PyTreeCheckpointHandler(), run=ocp.JsonCheckpointHandler()) as reader:
             return reader.metadata(Path(str(checkpoint)).resolve()).item_metadata["state"].tree
@@ -196,10 +196,10 @@ def _read(checkpoint: Checkpoint, **items: Any) -> Any:
 
 
 def _checkpointer(**items: Any) -> ocp.Checkpointer:
-    """Orbax for this process alone: it waits for no other. Items: handlers of those whose metadata is asked for."""
+    """Make a checkpointer for this process alone, which waits for no other; items: handlers to read metadata with."""
     alone = jax.process_index()
     options = ocp.options.MultiprocessingOptions(primary_host=alone, active_processes={alone})
-    # The handler must be told as well: it makes folders, too, and else meets the other processes for that.
+    # The handler needs the options as well: it also creates folders, and would synchronise with other processes.
     handler = ocp.CompositeCheckpointHandler(
         composite_options=ocp.CompositeOptions(multiprocessing_options=options), **items
     )

@@ -1,4 +1,4 @@
-"""Sums and means over the devices that share a step; without an axis they are those of the one device."""
+"""Sums and means over the devices that share a step; without an axis there is one device, and they do nothing."""
 
 from typing import Any, TypeVar
 
@@ -20,12 +20,12 @@ def total(tree: Tree, axis_name: str | None) -> Tree:
 
 
 def joined(rows: Array, axis_name: str | None) -> Array:
-    """Rows of all devices, [b, ...] each, one device after the other: [B, ...]."""
+    """Concatenate the rows of all devices, [b, ...] each, in the order of devices: [B, ...]."""
     return rows if axis_name is None else jax.lax.all_gather(rows, axis_name, tiled=True)
 
 
 def of_first_device(tree: Any, axis_name: str | None) -> Any:
-    """Every leaf as the first device of the axis has it."""
+    """Replace every leaf by that of the first device of the axis."""
     if axis_name is None:
         return tree
     first = jax.lax.axis_index(axis_name) == 0

@@ -1,7 +1,4 @@
-"""What a person sees while a model trains: one live panel on a terminal, plain lines elsewhere.
-
-What a run tells a person, in a line each.
-"""
+"""Display of a training run: a live panel on a terminal, plain lines elsewhere; and one-line messages to the user."""
 
 import errno
 import math
@@ -25,12 +22,12 @@ from cmgan_jax.system.progress import duration
 
 
 def of_epoch(config: Config, record: dict[str, Any], scale: Scale = PESQ) -> str:
-    """The scores of an epoch, from its record.
+    """Summarise an epoch in one line.
 
     Args:
         config: the run's configuration.
-        record: of kind `epoch`.
-        scale: of the target metric.
+        record: the epoch's record.
+        scale: scale of the target metric.
     """
     train, validation = record["train"], record["validation"]
     count = f"{validation['scored']} of {validation['files']} held-out files"
@@ -56,7 +53,7 @@ def of_epoch(config: Config, record: dict[str, Any], scale: Scale = PESQ) -> str
 
 
 def of_left_out(noisy: dict[str, Any]) -> str:
-    """The held-out files that no epoch can score, from the scores of the noisy files."""
+    """Message about held-out files that are left out of all epochs, from the scores of the noisy files."""
     return (
         f"{len(noisy['unscored'])} of {noisy['files']} held-out files cannot be scored, and are left out of every "
         f"epoch: {_listed(noisy['unscored'])}"
@@ -64,33 +61,33 @@ def of_left_out(noisy: dict[str, Any]) -> str:
 
 
 def of_error(error: BaseException) -> str:
-    """The first line of an error: those of storage libraries run to pages."""
+    """The first line of an error's message; messages of storage libraries can run to pages."""
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return words.strip().split("\n")[0][:300] or type(error).__name__
 
 
 def _listed(reasons: dict[str, str], most: int = 5) -> str:
-    """Files with the reasons why they have no score: the first few of them."""
+    """List the first few files without a score, with their reasons."""
     named = [f"{name} ({reason})" for name, reason in reasons.items()]
     return ", ".join(named[:most]) + (f" and {len(named) - most} more" if len(named) > most else "")
 
 
 PANEL_SECONDS, LINE_SECONDS = 0.25, 10.0
-"""How long a panel stays as it is on a terminal, and a line elsewhere."""
+"""Minimum intervals between updates of the panel on a terminal, and between lines elsewhere."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
-        epoch: counted from 0.
-        epochs: of the whole run.
-        step: updates attempted.
-        steps: of the whole run.
-        seconds_left: estimate; None before there is one.
+        epoch: current epoch, counted from 0.
+        epochs: number of epochs of the run.
+        step: number of updates attempted.
+        steps: number of steps of the run.
+        seconds_left: estimated remaining time; None before there is an estimate.
         values: means since the last record, by name.
-        scale: of the target metric.
+        scale: scale of the target metric.
     """
 
     epoch: int
@@ -103,11 +100,11 @@ class Progress:
 
 
 OF_DISCRIMINATOR = ("discriminator loss", "D updates made", "scores valid")
-"""What the display shows of the discriminator, beside the metric."""
+"""Labels of the displayed values that concern the discriminator, except for those that contain the metric's name."""
 
 
 def facts(progress: Progress) -> dict[str, str]:
-    """Label and value of everything the display shows, in order."""
+    """Labels and values that the display shows, in order."""
     n = progress.values
 
     def number(name: str, form: str, scale: float = 1.0) -> str:
@@ -128,7 +125,7 @@ def facts(progress: Progress) -> dict[str, str]:
         "time left": duration(progress.seconds_left),
     }
     if "generator_loss" in n and "discriminator_loss" not in n:
-        # A generator that learns alone.
+        # The generator is trained without a discriminator.
         metric = progress.scale.label
         for label in (*OF_DISCRIMINATOR, f"{metric} of estimates", f"waiting for {metric}"):
             del shown[label]
@@ -136,29 +133,29 @@ def facts(progress: Progress) -> dict[str, str]:
 
 
 class _Console(Console):
-    """Tells of a reader that has gone by the usual error; rich itself would end the program."""
+    """Raises the usual error for a broken pipe, for which rich itself would end the program."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Called instead of raising what a write has met."""
+        """Raise the error; rich calls this when a write meets a broken pipe."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 class Display:
-    """Shows progress; a context manager, so that the terminal is left as it was.
+    """Shows progress; a context manager that restores the terminal on exit.
 
-    A terminal that has been closed, a reader that has gone and a full disk end nothing: `lost` tells of them.
+    A closed terminal, a broken pipe or a full disk does not end the run; `lost` reports them.
     """
 
     def __init__(self, console: Console | None = None):
         self._console = console or _Console(highlight=False, soft_wrap=True)
-        # Drawn by `show`, in its thread: an error of the terminal is caught here.
+        # Refreshed by `show` in the calling thread, so that errors of the terminal can be caught.
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._printed = -math.inf
         self._error: OSError | None = None
 
     @property
     def lost(self) -> OSError | None:
-        """Why something of what was shown has not arrived; None: as far as is known, all has."""
+        """Error because of which some output was lost; None if no loss is known."""
         return self._error or streams.loss(self._console.file)
 
     def __enter__(self) -> "Display":
@@ -173,7 +170,7 @@ class Display:
             self._speak(self._live.stop)
 
     def note(self, text: str) -> None:
-        """A line that stays; brackets and colons in it are text, for file names have them too."""
+        """Print a permanent line; brackets and colons are printed literally, since file names may contain them."""
         self._speak(lambda: self._console.print(text, markup=False, emoji=False))
 
     def show(self, progress: Progress) -> None:

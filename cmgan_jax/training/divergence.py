@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: no update is made from them, and a run of nothing else stops."""
+"""Handling of non-finite losses and gradients: they make no update, and too many in a row stop the run."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,30 +12,30 @@ from cmgan_jax.runs.folder import LATEST, SET_ASIDE, steps_in
 from cmgan_jax.system.outputs import replacing
 
 WATCHED = ("generator_loss", "generator_gradient_norm", "discriminator_loss", "discriminator_gradient_norm")
-"""Numbers of a step that must be finite."""
+"""Values of a step that must be finite."""
 
 
 class Diverged(UserError):
-    """Too many steps in a row had a loss or gradient that is not finite."""
+    """Too many consecutive steps had a non-finite loss or gradient."""
 
     status = 3
 
 
 def is_finite(values: dict[str, float]) -> bool:
-    """Whether a step's losses and gradients are finite, as far as it has them."""
+    """Whether those losses and gradients that a step has are finite."""
     return all(math.isfinite(values[name]) for name in WATCHED if name in values)
 
 
 def set_aside(folder: Path, batch: Mapping[str, Any], **about: Any) -> Path:
-    """Write a batch into a run folder, whole or not at all, for a look at it.
+    """Save a batch in a run folder for inspection; the file is complete or absent.
 
     Args:
         folder: the run folder.
         batch: `clean` and `noisy`, float32[B, S].
-        about: `step`, and whatever tells where the batch is from; arrays of the file too.
+        about: `step`, and further values that identify the batch; they are saved as arrays, too.
 
     Returns:
-        The file, as `numpy.load` reads it.
+        Path of the file, which `numpy.load` can read.
     """
     path = folder / SET_ASIDE.format(about["step"])
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -45,18 +45,18 @@ def set_aside(folder: Path, batch: Mapping[str, Any], **about: Any) -> Path:
 
 
 def account(folder: Path, batch: Mapping[str, Any], step: int, in_a_row: int, seed: int, names: Sequence[str]) -> str:
-    """Set a batch aside, and say where a run stopped and from where it goes on.
+    """Save a batch, and describe where the run stopped and from which checkpoint it can continue.
 
     Args:
         folder: the run folder.
-        batch: `clean` and `noisy`, float32[B, S]: of all hosts.
-        step: updates attempted, the one of this batch included.
-        in_a_row: how many of them were not finite at the end.
-        seed: the run's.
-        names: of the batch's items.
+        batch: `clean` and `noisy`, float32[B, S], the rows of all hosts.
+        step: number of updates attempted, including that of this batch.
+        in_a_row: number of final steps that were not finite.
+        seed: the run's seed.
+        names: names of the batch's items.
 
     Returns:
-        What a person is told; that the batch is lost, where it could not be written.
+        The message for the user. If the batch could not be written, it says so.
     """
     try:
         aside = str(set_aside(folder, batch, step=step, seed=seed, names=names))

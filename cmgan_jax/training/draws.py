@@ -1,4 +1,4 @@
-"""Random keys of a step: they derive from the seed, the step and what is drawn, so that none is stored."""
+"""Random keys of a step, which derive from the seed, the step and the purpose, so that no random state is stored."""
 
 from enum import IntEnum
 
@@ -7,7 +7,7 @@ from jax import Array
 
 
 class Draw(IntEnum):
-    """What random numbers of a step are drawn for; each has a key of its own. The values are part of what a run is."""
+    """Purposes of a step's random numbers, each with its own key. Changing the values would change runs."""
 
     GENERATOR = 0
     """Dropout of the generator."""
@@ -20,11 +20,11 @@ class Draw(IntEnum):
 
 
 def key_of(seed: int, step: Array, draw: Draw) -> Array:
-    """The key of one step's draw.
+    """The random key for one purpose in one step.
 
     Args:
-        seed: the run's.
-        step: int32[], updates attempted.
-        draw: what it is for.
+        seed: the run's seed.
+        step: int32[], number of updates attempted.
+        draw: purpose of the random numbers.
     """
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), draw.value)

@@ -1,15 +1,15 @@
-"""What the metric-GAN is doing, from its own measurements: here, whether the discriminator knows what it scores."""
+"""Health measurements of the metric GAN: calibration of the discriminator, and weight of the adversarial term."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
 SMALL_LOSS = 1e-3
-"""A discriminator loss below this counts as small; that of a skipped update, exactly 0, is one of them."""
+"""Discriminator losses below this count as small; this includes the loss of a skipped update, which is exactly 0."""
 
 
 class Pairs(NamedTuple):
-    """What the discriminator predicted, and what is true: scores as targets, not clipped (`Scale.target`).
+    """Predictions of the discriminator and true scores, both as unclipped targets (`Scale.target`).
 
     Attributes:
         predicted: float64[N].
@@ -20,13 +20,13 @@ class Pairs(NamedTuple):
     true: np.ndarray
 
     def finite(self) -> "Pairs":
-        """Those of which both are finite."""
+        """The pairs of which both values are finite."""
         kept = np.isfinite(self.predicted) & np.isfinite(self.true)
         return Pairs(self.predicted[kept], self.true[kept])
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1 of float[N]; equal values share the mean of theirs."""
+    """Ranks of float[N], counted from 1; equal values share their mean rank."""
     _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(sizes) - (sizes - 1) / 2)[group]
 
@@ -35,7 +35,7 @@ def rank_correlation(pairs: Pairs) -> float:
     """Spearman's rank correlation of finite pairs.
 
     Returns:
-        -1 to 1; NaN where either side is constant or there are fewer than 2 pairs: then there is no order to compare.
+        -1 to 1; NaN if either side is constant or there are fewer than 2 pairs, since there is no order to compare.
 
     References:
         Spearman (1904), with mid-ranks for ties: Pearson's correlation of the ranks.
@@ -48,7 +48,7 @@ def rank_correlation(pairs: Pairs) -> float:
 
 
 def bias_and_error(pairs: Pairs) -> tuple[float, float]:
-    """Mean difference (positive: it scores too high) and mean absolute difference; NaN without a pair."""
+    """Mean difference (positive if predictions are too high) and mean absolute difference; NaN without pairs."""
     if not len(pairs.predicted):
         return np.nan, np.nan
     difference = pairs.predicted - pairs.true
@@ -56,16 +56,16 @@ def bias_and_error(pairs: Pairs) -> tuple[float, float]:
 
 
 def adversarial_part(others: float, adversarial: float, whole: float) -> dict[str, float]:
-    """What the adversarial term has to say in the generator's gradient, from norms alone.
+    """Measure the influence of the adversarial term on the generator's gradient, from norms alone.
 
     Args:
         others: norm of the gradient of the other terms.
-        adversarial: of the adversarial term's, weighted.
-        whole: of their sum's.
+        adversarial: norm of the gradient of the weighted adversarial term.
+        whole: norm of the sum of both gradients.
 
     Returns:
-        `adversarial_share`, its norm over that of the whole, and `adversarial_cosine` with the others, by the law of
-        cosines; NaN where a norm is 0 or not finite.
+        `adversarial_share`, the norm of the adversarial gradient over that of the sum, and `adversarial_cosine`, its
+        cosine with the other gradient, by the law of cosines; NaN if a norm is 0 or not finite.
     """
     product = others * adversarial
     cosine = (whole**2 - others**2 - adversarial**2) / (2 * product) if product > 0 else np.nan
@@ -76,10 +76,10 @@ def adversarial_part(others: float, adversarial: float, whole: float) -> dict[st
 
 
 class Window:
-    """The last valid scores and what the discriminator predicted of them; it survives a checkpoint bit for bit.
+    """Sliding window of valid scores and the discriminator's predictions; checkpoints preserve it bit for bit.
 
     Args:
-        saved: what `to_dict` wrote; None: empty.
+        saved: result of `to_dict`; None: an empty window.
     """
 
     def __init__(self, saved: dict[str, Any] | None = None):
@@ -88,10 +88,10 @@ class Window:
         self._true: list[float] = list(saved["true"])
 
     def add(self, pairs: Pairs, longest: int) -> dict[str, float]:
-        """Take in one step's pairs and keep the last ones; a pair that is not finite is left out.
+        """Add the finite pairs of one step, and keep the last `longest` pairs.
 
         Returns:
-            `rank_correlation`, `window_bias` and `window_error` of all that it holds.
+            `rank_correlation`, `window_bias` and `window_error` over the window.
         """
         pairs = pairs.finite()
         self._predicted = [*self._predicted, *pairs.predicted.tolist()][-longest:]
@@ -101,5 +101,5 @@ class Window:
         return {"rank_correlation": rank_correlation(held), "window_bias": bias, "window_error": error}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything held, ready for JSON."""
+        """Content of the window, ready for JSON."""
         return {"predicted": self._predicted, "true": self._true}

@@ -1,4 +1,4 @@
-"""Hosts that train together: which of them this is, and what they tell each other between the devices' programs."""
+"""Hosts that train together, and their communication outside the device programs."""
 
 import json
 from collections.abc import Callable
@@ -19,8 +19,8 @@ class Requests:
     """What a host asks all hosts to do after the next step.
 
     Attributes:
-        stop: number of the signal to stop by; 0: go on.
-        save: write a checkpoint.
+        stop: number of the signal that stops the run; 0: continue.
+        save: whether to write a checkpoint.
     """
 
     stop: int = 0
@@ -28,18 +28,18 @@ class Requests:
 
 
 NO_REQUESTS = Requests()
-"""Go on, and write nothing."""
+"""Requests of a host that asks for nothing: continue without a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """This host among those of a run. A host is a process of JAX: a cluster may start several on one machine.
+    """This host among all hosts of a run. A host is a JAX process; a cluster may start several on one machine.
 
-    All methods but `share` are to be called by every host, in the same order.
+    Every host must call the methods in the same order, except for `share`, which does not communicate.
 
     Attributes:
-        index: of this host, from 0; the first one validates, writes and prints.
-        count: how many there are.
+        index: index of this host, from 0; the first host validates, writes and prints.
+        count: number of hosts.
     """
 
     index: int = 0
@@ -47,7 +47,7 @@ class Hosts:
 
     @classmethod
     def present(cls) -> Self:
-        """Those that JAX knows of: one, unless `jax.distributed` was started."""
+        """The hosts that JAX knows of: one, unless `jax.distributed` was initialised."""
         return cls(jax.process_index(), jax.process_count())
 
     @property
@@ -56,15 +56,15 @@ class Hosts:
         return self.index == 0
 
     def share(self, batch: np.ndarray) -> np.ndarray:
-        """This host's rows of a global batch [B, ...]: B / count of them, in the order of hosts."""
+        """This host's B / count rows of a global batch [B, ...]; rows are assigned in the order of hosts."""
         rows = len(batch) // self.count
         return batch[self.index * rows : (self.index + 1) * rows]
 
     def exchange(self, array: np.ndarray) -> np.ndarray:
-        """Bring every host's array, of the same shape and type, to every host.
+        """Gather the arrays of all hosts, of the same shape and dtype, on every host.
 
         Returns:
-            [count, ...], bit for bit: 64-bit numbers too, which JAX would round.
+            [count, ...], bit for bit; this includes 64-bit numbers, which JAX itself would round.
         """
         array = np.asarray(array)
         if self.count == 1:
@@ -76,11 +76,11 @@ class Hosts:
         """Agree on what all hosts do after the next step.
 
         Args:
-            mine: what this host asks for.
+            mine: requests of this host.
 
         Returns:
-            The highest number of a signal that any host received, and whether the first host asks for a checkpoint:
-            its clock decides. They are the same on every host.
+            The highest signal number that any host received, and whether the first host asks for a checkpoint, since
+            its clock decides. The result is the same on every host.
         """
         if self.count == 1:
             return mine
@@ -88,25 +88,26 @@ class Hosts:
         return Requests(int(told[:, 0].max()), bool(told[0, 1]))
 
     def tell(self, text: str) -> list[str]:
-        """Bring every host's text to every host, in their order."""
+        """Gather the texts of all hosts on every host, in the order of hosts."""
         if self.count == 1:
             return [text]
         raw = text.encode(errors="surrogateescape")
         lengths = self.exchange(np.array(len(raw)))
-        # Padded to a power of two: a program is compiled for each length.
+        # Pad to a power of two, because a program is compiled for each length.
         padded = np.zeros(1 << int(max(lengths)).bit_length(), np.uint8)
         padded[: len(raw)] = np.frombuffer(raw, np.uint8)
         texts = zip(self.exchange(padded), lengths, strict=True)
         return [row[:length].tobytes().decode(errors="surrogateescape") for row, length in texts]
 
     def agree(self, work: Callable[[], T]) -> T:
-        """Do what may fail on one host alone, so that all go on or none does.
+        """Do work that may fail on some hosts only, so that either all hosts continue or none does.
 
         Args:
-            work: done on each host; it must not wait for another host.
+            work: called on each host; it must not wait for another host.
 
         Raises:
-            UserError: the work failed on another host, with that host's words; or whatever it raised here.
+            UserError: the work failed on another host, with the message from there. If it failed here, its own
+                exception is raised.
         """
         if self.count == 1:
             return work()
@@ -122,12 +123,12 @@ class Hosts:
         return result  # type: ignore[return-value]
 
     def unlike_first(self, text: str) -> list[int]:
-        """Hosts whose text is not the first one's."""
+        """Indices of the hosts whose text differs from that of the first host."""
         told = self.tell(text)
         return [index for index, other in enumerate(told) if other != told[0]]
 
     def from_first(self, work: Callable[[], Any]) -> Any:
-        """Do work on the first host alone; its result, which JSON can hold, comes to all.
+        """Do work on the first host only, and send its result, which must be JSON-serialisable, to all hosts.
 
         Raises:
             UserError: as in `agree`.
@@ -138,4 +139,4 @@ class Hosts:
 
 
 ALONE = Hosts()
-"""The one host of a run that is not distributed."""
+"""The only host of a run that is not distributed."""

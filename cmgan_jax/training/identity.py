@@ -1,6 +1,6 @@
-"""What makes a run the run that it is: its config, its corpus, what it began with, the failures made on purpose.
+"""Identity of a run: its config, its corpus, its initial weights, and the injected failures.
 
-All of it is in run.json, so two records are compared, or a record with what a command line asks for.
+All of these are in run.json. So two runs can be compared by their records, and a run with a command line's request.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,20 +21,20 @@ HOST = frozenset(
         "data.prefetch",
     }
 )
-"""Fields that say how the host does its part; runs that differ in nothing else are alike."""
+"""Fields that only affect how the host does its work; runs that differ in no other field are equivalent."""
 FREE = HOST | {"epochs", "precision", "mapping", "generator.recompute", "generator.backend"}
-"""Fields that may change when a run goes on."""
+"""Fields that may change when a run is resumed."""
 
 _MADE_TO_FAIL = ("targets.inject_failures", "targets.inject_batch_failures")
 
 
 def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field of a recorded config by its dotted path; one that an earlier version did not have has its default.
+    """Fields of a recorded config by dotted path; fields that an earlier version did not have get their defaults.
 
-    A field that this version does not have is left out unless it changed what the run computed (`recipes.GONE`).
+    A field that this version no longer has is left out, unless it changed what the run computed (`recipes.GONE`).
 
     Args:
-        config: as run.json has it.
+        config: config as recorded in run.json.
     """
     known = flatten(Config()) | {
         RENAMED.get(name, name): value for name, value in flat(config) if value not in GONE.get(name, ())
@@ -43,12 +43,12 @@ def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(asked: Mapping[str, Any], saved: Mapping[str, Any], free: Collection[str] = FREE) -> list[str]:
-    """Name everything that makes two records those of different runs.
+    """List the differences that make two records those of different runs.
 
     Args:
-        asked: what is asked for, in the form of run.json: `config`, `target_metric`,
-            `provenance.data`, `start`, `injected_failures`.
-        saved: what run.json has; what an earlier revision did not record is not compared.
+        asked: the requested run, in the form of run.json: `config`, `target_metric`, `provenance.data`, `start`,
+            `injected_failures`.
+        saved: content of run.json; values that an earlier revision did not record are not compared.
         free: fields of the config that may differ.
 
     Returns:
@@ -81,7 +81,7 @@ def differences(asked: Mapping[str, Any], saved: Mapping[str, Any], free: Collec
 
 
 def start_difference(asked: Mapping[str, Any], saved: Mapping[str, Any]) -> str | None:
-    """Say how what a run began with differs from what it is asked to begin with; None: it is the same."""
+    """Describe how the initial weights of a run differ from the requested ones; None if they are the same."""
     if same_start(asked, saved):
         return None
     before, now = start_in_words(saved), start_in_words(asked)
@@ -89,20 +89,20 @@ def start_difference(asked: Mapping[str, Any], saved: Mapping[str, Any]) -> str 
 
 
 def data_of(about: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Fingerprint and description of a record's corpus; empty where it has none."""
+    """Fingerprint and description of a record's corpus; empty if it has none."""
     return about.get("provenance", {}).get("data") or {}
 
 
 def same_failures(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
-    """Whether the same shares of scores were made to fail; None where a record does not tell."""
+    """Whether two runs inject the same shares of failures; None if a record does not say."""
     shares = one.get("injected_failures"), other.get("injected_failures")
     return None if None in shares else shares[0] == shares[1]
 
 
 def start_of(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a run began with, `origin` and `digest`; None: random weights.
+    """Initial weights of a run, as `origin` and `digest`; None: random weights.
 
-    Records of an earlier revision have the origin alone.
+    Records of an earlier revision have only the origin.
     """
     if "start" in about:
         return about["start"]
@@ -111,7 +111,7 @@ def start_of(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def same_start(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two runs began with the same weights, wherever these lie."""
+    """Whether two runs began with the same weights, wherever these are stored."""
     first, second = start_of(one), start_of(other)
     if first is None or second is None:
         return first is second
@@ -119,7 +119,7 @@ def same_start(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def start_in_words(about: Mapping[str, Any]) -> str:
-    """What a run began with, for people."""
+    """Describe the initial weights of a run for users."""
     start = start_of(about)
     if start is None:
         return "random weights"

@@ -1,4 +1,4 @@
-"""Signals ask a run to save and leave; a second one from the keyboard does not wait."""
+"""Signals that ask a run to save and exit; a second one from the keyboard ends it at once."""
 
 import signal
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ _KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 
 
 class Interruption:
-    """Catches the first signal that asks to end, while it is entered; `signals.heeded` tells which do.
+    """Context manager that catches the first signal that asks to end; `signals.heeded` lists these signals.
 
     Attributes:
         signal: the signal caught, or None.
@@ -32,5 +32,5 @@ class Interruption:
     def _catch(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number in _KEYBOARD:
             raise KeyboardInterrupt
-        # The first one: a scheduler may send others while the checkpoint is being written.
+        # Keep the first signal: a scheduler may send others while the checkpoint is being written.
         self.signal = self.signal or signal.Signals(number)

@@ -1,4 +1,4 @@
-"""From a command line's options to a run: fresh or resumed, in a folder that holds nothing else."""
+"""Starting or resuming a run from the options of a command line, in a folder of its own."""
 
 import json
 import os
@@ -31,19 +31,19 @@ from cmgan_jax.training.score_targets import injection_shares
 from cmgan_jax.training.start import Start
 from cmgan_jax.training.state import TrainState, initialise
 
-# What a run that was killed in its first moments may leave.
+# Files that may be left by a run that was killed during its start.
 _REMAINS = {lock.NAME, ABOUT + ".part"}
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a command line asks of a run folder.
+    """Options of a command line about the run folder and devices.
 
     Attributes:
         folder: the run folder.
-        devices: how many of each host; 0: all that the batch divides over.
-        resume: go on with the run that the folder holds.
-        overwrite: delete the run that the folder holds.
+        devices: number of devices per host; 0: as many as possible that divide the batch.
+        resume: whether to continue the run in the folder.
+        overwrite: whether to delete the run in the folder.
     """
 
     folder: Path
@@ -53,10 +53,11 @@ class RunOptions:
 
 
 def refuse_occupied(options: RunOptions) -> None:
-    """Check the folder against what is wished, before any work.
+    """Check the folder against the options, before any work.
 
     Raises:
-        UserError: a run is there and neither resume nor overwrite is asked; or nothing is there to resume.
+        UserError: the folder has a run, but neither resume nor overwrite is set; there is nothing to resume; or the
+            folder cannot be used.
     """
     folder = options.folder
     occupied = is_run(folder)
@@ -79,14 +80,14 @@ def refuse_occupied(options: RunOptions) -> None:
 
 
 def refuse_differences(asked: dict[str, Any], saved: dict[str, Any]) -> None:
-    """A resumed run goes on with its own values, its own corpus and its own start.
+    """Check that a run is resumed with its own config, corpus and initial weights.
 
     Args:
-        asked: the record that run.json would have.
-        saved: the record that the run has.
+        asked: record of the requested run, as for run.json.
+        saved: record of the existing run.
 
     Raises:
-        UserError: every number that differs, the corpus, or what it began with.
+        UserError: the records differ; the message lists the differences.
     """
     if lines := differences(asked, saved):
         raise UserError(
@@ -96,17 +97,17 @@ def refuse_differences(asked: dict[str, Any], saved: dict[str, Any]) -> None:
 
 
 def known_as(corpus: Corpus, about: Mapping[str, Any] | None) -> str:
-    """The fingerprint of a corpus by the rule that a run recorded it by: before, only names and sizes counted."""
+    """Fingerprint of a corpus by the rule that the run used; earlier versions hashed only names and sizes of files."""
     recorded = data_of(about or {}).get("fingerprint")
     return corpus.earlier_fingerprint if recorded == corpus.earlier_fingerprint else corpus.fingerprint
 
 
 def refuse_other_division(corpus: Corpus, about: dict[str, Any]) -> None:
-    """A resumed run holds out what it held out before: what has trained must not validate.
+    """Check that a resumed run holds out the same files as before, so that no training file is used for validation.
 
     Raises:
-        UserError: other files train or validate than the run recorded. Earlier versions recorded only how many files
-            there were.
+        UserError: the split into training and validation differs from the recorded one. Earlier versions recorded only
+            the numbers of files.
     """
     data = about["provenance"]["data"]
     if "division" in data:
@@ -128,7 +129,7 @@ def refuse_other_division(corpus: Corpus, about: dict[str, Any]) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Delete what a run folder holds but its lock, run.json last: until then it still counts as a run."""
+    """Delete the content of a run folder except for its lock; run.json goes last, since it marks a run folder."""
     for path in sorted(folder.iterdir(), key=lambda path: path.name == ABOUT):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -145,21 +146,20 @@ def launch(
     initial: Start | None = None,
     network_factory: NetworkFactory = make_networks,
 ) -> Outcome:
-    """Begin or resume a run, and train it to its end. Several hosts call this together, for one folder that all see.
+    """Start or resume a run, and train it to its end. Several hosts call this together, with one shared folder.
 
     Args:
         config: the run's configuration.
-        corpus: what it trains on, already checked.
+        corpus: the corpus, already checked.
         options: folder, devices, resume.
-        display: what a person sees; the first host's.
-        source: the command line's words for the corpus, recorded so that a resume needs none.
-        initial: what the run begins with, as long as it has no checkpoint; None: random weights, or, of a run that is
-            resumed, what it began with.
-        network_factory: builds both networks; without it they are those that the config names.
+        display: shows progress to the user; only the first host's is visible.
+        source: the command line's arguments for the corpus, recorded so that they can be omitted in a resume.
+        initial: initial weights, used if the run has no checkpoint yet; None: random weights or, for a resumed run, its
+            own initial weights.
+        network_factory: builds both networks; by default those that the config names.
 
     Raises:
-        UserError: values or a metric that cannot work, a folder that is occupied, a resume that would not be the same
-            run.
+        UserError: the config or the metric is invalid, the folder is occupied, or the run to be resumed is another one.
     """
     check(config)
     placement = Placement(choose_devices(options.devices, config.batch), config.mapping)
@@ -182,7 +182,7 @@ def launch(
 
 
 def _claim(options: RunOptions, held: ExitStack) -> None:
-    """Make the folder this run's alone, until `held` is left."""
+    """Create and lock the folder for this run, until `held` is closed."""
     refuse_occupied(options)
     options.folder.mkdir(parents=True, exist_ok=True)
     held.enter_context(lock.hold(options.folder))
@@ -191,10 +191,10 @@ def _claim(options: RunOptions, held: ExitStack) -> None:
 
 
 def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:
-    """Hosts that would not do the same step of the same run must not begin.
+    """Check that all hosts would do the same step of the same run.
 
     Raises:
-        UserError: on every host: which one differs from the first, and in what.
+        UserError: hosts differ from the first one; raised on every host, with the differences.
     """
     mine = {
         "config": about["config"],
@@ -218,13 +218,13 @@ def _refuse_apart(hosts: Hosts, about: dict[str, Any], step: int) -> None:
 def asked(
     config: Config, corpus: Corpus, start: Start | None, saved: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What of run.json makes a run the run that it is, for `identity.differences`.
+    """The part of run.json that identifies a run, for `identity.differences`.
 
     Args:
         config: the run's configuration.
-        corpus: what it trains on.
-        start: what it begins with; None: random weights.
-        saved: the record that it is to be compared with, whose rule for fingerprints is followed.
+        corpus: the corpus.
+        start: initial weights; None: random weights.
+        saved: record to compare with, whose rule for fingerprints is followed.
 
     Raises:
         UserError: an environment variable that makes scores fail is not a number from 0 to 1, or the target metric
@@ -234,7 +234,7 @@ def asked(
         "config": to_dict(config),
         "target_metric": Scale.of(find_metric(config.targets.metric)).to_dict(),
         "start": dict(start.about) if start else None,
-        # The environment may set these beside the config.
+        # The environment may override the config's values.
         "injected_failures": dict(zip(("samples", "batches"), injection_shares(config.targets), strict=True)),
         "provenance": {"data": {"fingerprint": known_as(corpus, saved), "description": corpus.describe()}},
     }
@@ -261,7 +261,7 @@ def _begin(
     initial: Start | None,
     networks: Networks,
 ) -> tuple[TrainState, Position]:
-    """What the run begins with: of the newest whole checkpoint, or of its first step."""
+    """State and position from which the run continues: those of the newest undamaged checkpoint, or of step 0."""
     found, saved = None, about
     if options.resume:
         found, damaged = checkpoint.newest_whole(options.folder)
@@ -278,7 +278,7 @@ def _begin(
         for line in damaged:
             display.note(f"{line}; it is left out")
         display.note(f"going on from {found}" if found else f"{options.folder}: no checkpoint yet, so from step 0")
-        # Imported weights have no devices to name.
+        # The record of imported weights has no devices.
         if (before := saved.get("devices", about["devices"])) != about["devices"]:
             display.note(f"devices: {about['devices']} instead of {before}; results are equal but for rounding")
     if found:

@@ -1,7 +1,7 @@
-"""One trainer at a time in a run folder: a locked file that names its holder.
+"""A lock file that allows only one trainer at a time in a run folder, and names its holder.
 
-The kernel gives the lock back when its holder dies, however that happens. Where a network's file system does not carry
-locks from host to host, the file's age tells: a living holder touches it.
+The kernel releases the lock when its holder dies, for whatever reason. If a network file system does not share locks
+between hosts, the file's age decides, because a living holder touches the file regularly.
 """
 
 import errno
@@ -20,9 +20,9 @@ from cmgan_jax.errors import UserError
 
 NAME = "run.lock"
 TOUCH_SECONDS = 15.0
-"""How often a holder touches its file."""
+"""Interval at which a holder touches its file."""
 SILENT_SECONDS = 90.0
-"""A holder on another host whose file is older than this counts as dead."""
+"""Age of the file from which a holder on another host counts as dead."""
 
 _HELD = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -30,10 +30,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold a run folder, which exists, until the block ends.
+    """Lock an existing run folder until the block ends.
 
     Raises:
-        UserError: another process holds it; the message names its host and number.
+        UserError: another process holds the lock; the message names its host and process id.
     """
     path = folder / NAME
     file = _locked(path)
@@ -49,13 +49,13 @@ def hold(folder: Path) -> Iterator[None]:
         done.set()
         if toucher.is_alive():
             toucher.join()
-        # While it is still locked: nobody can have taken it over in between.
+        # Delete the file before it is unlocked, so that no other process can take it over in between.
         path.unlink(missing_ok=True)
         os.close(file)
 
 
 def refuse_held(folder: Path) -> None:
-    """Check whether a folder could be held now, before long work.
+    """Check that a folder could be locked now, before long work.
 
     Raises:
         UserError: as in `hold`.
@@ -65,12 +65,12 @@ def refuse_held(folder: Path) -> None:
 
 
 def _locked(path: Path) -> int:
-    """An open file, locked, that is the one at the path."""
+    """Open and lock the file at a path; return its descriptor."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(file, path)
-            # Its holder may have deleted it between the opening and the locking.
+            # The previous holder may have deleted the file after it was opened here.
             if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
                 return file
         except BaseException:
@@ -85,7 +85,7 @@ def _lock(file: int, path: Path) -> None:
     remedy = "wait for it, or choose another --out"
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A lock was to be had: whoever is named on this host is dead.
+        # The lock was free, so a holder that is named on this host is dead.
         alive = holder.get("host", here) != here and age < SILENT_SECONDS
     except OSError as error:
         if error.errno not in (*_HELD, *_NO_LOCKS):
@@ -113,7 +113,7 @@ def _holder(file: int) -> dict[str, Any]:
 
 
 def _age(file: int) -> float:
-    """Seconds since the file was touched; both hosts are taken to have the right time."""
+    """Seconds since the file was touched, assuming that the clocks of both hosts agree."""
     return time.time() - os.fstat(file).st_mtime
 
 

@@ -1,6 +1,6 @@
-"""A run from its first step to its last: steps, records, validation, selection, checkpoints, signals.
+"""The training loop: steps, records, validation, selection of the best model, checkpoints, signals.
 
-A checkpoint may be written after any step. The one of an epoch's last step is written when its validation is done.
+A checkpoint may be written after any step. The one of an epoch's last step is written after validation.
 """
 
 import signal
@@ -53,11 +53,11 @@ class Outcome:
 
     Attributes:
         interrupted: the signal that ended it, or None.
-        step: updates attempted.
-        noisy: scores of the held-out files as they are.
+        step: number of updates attempted.
+        noisy: scores of the held-out files before enhancement.
         best: best validation score with its epoch and other scores, of the checkpoint in `best`; None: no epoch has a
             score of every held-out file.
-        scale: of the target metric.
+        scale: scale of the target metric.
     """
 
     interrupted: signal.Signals | None
@@ -68,17 +68,17 @@ class Outcome:
 
 
 class Trainer:
-    """One run in one folder.
+    """Trains one run in one folder.
 
     Args:
         config: the run's configuration.
-        corpus: what it trains and validates on.
-        folder: where its records and checkpoints go; exists.
+        corpus: data for training and validation.
+        folder: existing folder for records and checkpoints.
         placement: devices that share a step.
-        state: both networks, on those devices; donated.
-        position: where it stands.
-        about: what every checkpoint carries beside the state: config and provenance.
-        display: what a person sees.
+        state: both networks, on those devices; it is donated.
+        position: progress of the run, from which it continues.
+        about: config and provenance, which every checkpoint stores beside the state.
+        display: shows progress to the user.
         network_factory: builds both networks.
     """
 
@@ -132,7 +132,7 @@ class Trainer:
             display.note(lacking)
 
     def train(self) -> Outcome:
-        """Train to the last epoch, or until a signal asks to save and leave."""
+        """Train to the last epoch, or until a signal asks to save and exit."""
         try:
             with self._interruption:
                 self._display.note("compiling; the first step takes a minute or so, later starts find it in the cache")
@@ -155,7 +155,7 @@ class Trainer:
 
     @property
     def _stopping(self) -> signal.Signals | None:
-        """The signal to stop by. One host obeys at once; several after the step in which all have heard of it."""
+        """The signal that stops the run. One host obeys at once; several stop after the step in which they agree."""
         if self._hosts.count == 1:
             return self._interruption.signal
         return signal.Signals(self._agreed.stop) if self._agreed.stop else None
@@ -165,13 +165,13 @@ class Trainer:
         return self.config.epochs * self._steps_per_epoch
 
     def _steps(self, epoch: int) -> None:
-        """Steps to the end of an epoch. A step's values are read when the next is under way: no wait for devices."""
+        """Run the steps of an epoch. A step's values are read during the next step, so that devices never wait."""
         end = (epoch + 1) * self._steps_per_epoch
         before: tuple[Crops, StepResult, dict[str, float]] | None = None
         while self.position.step < end and not self._stopping:
             clock = time.monotonic()
             batch = self._batches.take()
-            # Neither across a validation nor in the first step of this process, which somebody waits for.
+            # Do not look ahead across a validation, nor in the first step of this process, for which the user waits.
             on = self.position.step + 1 < end and self._pace is not None
             following = self._batches.look() if on else None
             waited = time.monotonic() - clock
@@ -186,7 +186,7 @@ class Trainer:
             self.position.step += 1
             self._note_failed_save(wait=False)
             due = self.position.step < end and self._agreed.save
-            # The first step of this process is read at once, too: it need not wait for the second.
+            # Read the first step of this process at once, too, so that it is shown before the second.
             if due or self._pace is None:
                 self._take(*before, self.position.step, epoch)
                 before = None
@@ -196,7 +196,7 @@ class Trainer:
             self._take(*before, self.position.step, epoch)
 
     def _take(self, batch: Crops, measured: StepResult, timing: dict[str, float], step: int, epoch: int) -> None:
-        """Count a step's numbers; show them, and write the window's means where one ends."""
+        """Add a step's values to the running means and show them; at the end of a window, record its means."""
         values, pairs = measured.read()
         self._watch(values, batch, step)
         values |= timing
@@ -215,10 +215,10 @@ class Trainer:
             self.position.window = Meter()
 
     def _watch(self, values: dict[str, float], batch: Crops, step: int) -> None:
-        """Count steps that are not finite.
+        """Count steps with a non-finite loss or gradient.
 
         Raises:
-            Diverged: too many in a row.
+            Diverged: there are too many in a row.
         """
         if is_finite(values):
             self.position.in_a_row = 0
@@ -229,7 +229,7 @@ class Trainer:
             self._display.note(f"step {step}: the loss or a gradient is not finite; no update is made from it")
         if self.position.in_a_row < self.config.patience:
             return
-        # The last good checkpoint may be the one that is being written.
+        # The checkpoint that is being written may be the last good one, so wait for it.
         self._note_failed_save(wait=True)
         clean, noisy = (np.concatenate(self._hosts.exchange(batch[name])) for name in ("clean", "noisy"))
         whole = Crops(clean=clean, noisy=noisy)
@@ -250,7 +250,7 @@ class Trainer:
         }
 
     def _seconds_left(self, step: int) -> float | None:
-        """From the pace since the first step of this process, which compiles and does not count."""
+        """Estimate the remaining time from the pace after the first step of this process, which compiles."""
         now = time.monotonic()
         if self._pace is None:
             self._pace = (now, step)
@@ -259,7 +259,7 @@ class Trainer:
         return (now - began) / max(step - first, 1) * (self._total - step)
 
     def _score_noisy(self) -> dict[str, Any]:
-        """Scores of the noisy files; files that have none are told of."""
+        """Score the noisy files, and report those that cannot be scored."""
         noisy = self._hosts.from_first(
             lambda: score_noisy(self._held, self.config, self._scorer.pool, self._scorer.scale)
         )
@@ -268,12 +268,12 @@ class Trainer:
         return noisy
 
     def _end_epoch(self, epoch: int) -> bool:
-        """Validate, write the epoch's record; whether the model is the best so far, by the target metric.
+        """Validate, write the epoch's record, and return whether the model is the best so far by the target metric.
 
-        Only epochs whose score is of the same files are compared: one that lacks a score is not the best.
+        Epochs are compared only by scores of the same files, so an epoch that lacks a score is never the best.
         """
         if self.position.noisy is None or not self.position.noisy["scored"]:
-            # Not before the first step, which nobody should wait for; again where none of them could be scored.
+            # Done here so that it does not delay the first step, and repeated if no file could be scored.
             self.position.noisy = self._score_noisy()
         left_out, scale = self.position.noisy["unscored"], self._scorer.scale
         pesq_left_out = self.position.noisy.get("pesq_unscored", ())
@@ -308,17 +308,17 @@ class Trainer:
         return improved
 
     def _validated(self) -> tuple[Any, Any, Any]:
-        """The trained parameters, and the variables of the validated generator and the discriminator, on one device."""
+        """Copies on one device: trained parameters, variables of the validated generator and of the discriminator."""
         state = self._stepper.state
         discriminator = {"params": state.discriminator.params, "batch_stats": state.discriminator.batch_stats}
         return first_device_copy((state.generator.params, state.validated, discriminator), self._placement)
 
     def _record(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Write a record; a disk that refuses it is told of once, and does not end the run."""
+        """Write a record. A failed write does not end the run, and is reported once."""
         self._note_records(step, self._recorder.record(kind, step, values))
 
     def _note_records(self, step: int, error: OSError | None) -> None:
-        """Tell of records that cannot be written, once, and of those that are written again."""
+        """Report, once each, when records can no longer be written and when they can be written again."""
         if error is not None and not self._records_fail:
             self._display.note(f"step {step}: a record could not be written ({sentences.of_error(error)}); going on")
         elif error is None and self._records_fail:
@@ -326,17 +326,17 @@ class Trainer:
         self._records_fail = error is not None
 
     def _told_while(self, what: str, long: bool = True) -> AbstractContextManager[None]:
-        """On a slow machine, say what takes so long."""
+        """Report what is going on if it takes long."""
         return told_while(self._display.note, what) if long else nullcontext()
 
     def _note_lost_display(self) -> None:
-        """Record, once, that nobody may be reading."""
+        """Record, once, that the display's output no longer arrives."""
         if not self._display_lost and (error := self._display.lost) is not None:
             self._display_lost = True
             self._event("display_lost", reason=sentences.of_error(error), then="goes on")
 
     def _event(self, event: str, **values: str) -> None:
-        """Record what this process met with; an unbroken run has no such record."""
+        """Record an event of this process, such as an interruption; undisturbed runs have no such records."""
         self._record("event", self.position.step, {"event": event, **values})
 
     def _save_is_due(self, step: int) -> bool:
@@ -346,10 +346,10 @@ class Trainer:
         return 0 < number <= passed
 
     def _save(self, best: bool = False) -> None:
-        """Begin a checkpoint; it is written while the run goes on. Hosts agree on what it holds; the first writes it.
+        """Begin a checkpoint, which is written in the background by the first host after all have compared states.
 
         Raises:
-            UserError: they do not.
+            UserError: the states of the hosts differ.
         """
         self._note_failed_save(wait=True)
         if self._hosts.count > 1 and (apart := self._hosts.unlike_first(digest(self._stepper.state))):
@@ -373,7 +373,7 @@ class Trainer:
         """Wait for the last checkpoint.
 
         Raises:
-            UserError: it could not be written.
+            UserError: the checkpoint could not be written.
         """
         if (error := self._store.failure(wait=True)) is not None:
             raise UserError(
@@ -383,7 +383,7 @@ class Trainer:
             ) from error
 
     def _kept(self) -> str:
-        """Which checkpoints there are, after one could not be written."""
+        """Describe the existing checkpoints, after one could not be written."""
         steps = steps_in(self._folder / LATEST)
         kept = f"the last whole one is of step {steps[-1]}" if steps else "there is none before it"
         owed = self._store.owed

@@ -1,11 +1,11 @@
-"""The loss terms of CMGAN (Cao et al. 2022, equations 4 to 8), one pure function each. All are means over the batch."""
+"""The loss terms of CMGAN (Cao et al. 2022, equations 4 to 8) as pure functions, each a mean over the batch."""
 
 import jax.numpy as jnp
 from jax import Array
 
 
 def ri_loss(estimate: Array, clean: Array) -> Array:
-    """Mean squared error of the real parts plus that of the imaginary parts; complex[B, T, F], compressed."""
+    """Mean squared error of real parts plus that of imaginary parts, of compressed spectra complex[B, T, F]."""
     error = estimate - clean
     return jnp.mean(jnp.square(error.real)) + jnp.mean(jnp.square(error.imag))
 
@@ -21,18 +21,18 @@ def time_loss(estimate: Array, clean: Array) -> Array:
 
 
 def adversarial_loss(score: Array) -> Array:
-    """Mean squared distance of the discriminator's score on the estimate, float[B], from that on clean speech, 1."""
+    """Mean squared difference between the discriminator's score of the estimate, float[B], and 1 for clean speech."""
     return jnp.mean(jnp.square(score - 1.0))
 
 
 def weighted_mse(prediction: Array, target: Array, weight: Array, total_weight: Array) -> Array:
-    """A share of a weighted mean squared error: summed over the devices it is the mean over the global batch.
+    """One device's share of a weighted mean squared error; summed over devices, it is the mean over the global batch.
 
     Args:
         prediction: float[B].
         target: float[B].
-        weight: float[B], 0 where an item does not count.
-        total_weight: sum of the weights over all devices; where it is 0 the result is 0.
+        weight: float[B], 0 for items to be ignored.
+        total_weight: sum of the weights over all devices; if it is 0, the result is 0.
 
     Returns:
         float[]: sum(weight · (prediction - target) ** 2) / total_weight.

@@ -1,4 +1,4 @@
-"""Findings while a run goes on, and its report. What cannot be written does not stop the run."""
+"""Diagnosis of a run while it trains, and its report. Write errors are reported but do not stop the run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,23 +20,23 @@ from cmgan_jax.training.validation import Held
 
 FINDINGS = "health.json"
 UNSAID = ("good", "unknown")
-"""Levels that are written down, but not announced."""
+"""Levels of findings that are recorded, but not announced."""
 
 
 class Observer:
-    """Diagnoses a run by its own records.
+    """Diagnoses a run from its own records.
 
-    A finding is announced once, when it first appears: on the display and as a record of kind `finding`. Those that
-    hold now are in `health.json`.
+    A finding is announced once, when it first appears, on the display and as a record of kind `finding`. `health.json`
+    has the current findings.
 
     Args:
         folder: the run folder.
         config: the run's configuration.
-        recorder: where findings go.
-        display: what a person sees.
-        held: of which some files are shown in the report.
-        origin: a sentence on what the run began with; None: random weights.
-        scale: of the target metric.
+        recorder: records the findings.
+        display: shows the findings to the user.
+        held: held-out data; the report shows some of the files.
+        origin: a sentence about the weights that the run began with; None: random weights.
+        scale: scale of the target metric.
     """
 
     def __init__(
@@ -59,18 +59,18 @@ class Observer:
         self._said = {record["code"] for record in recorder.records if record["kind"] == "finding"}
 
     def after_window(self, step: int) -> None:
-        """Apply the rules now and then, since an epoch can take hours."""
+        """Apply the rules from time to time within an epoch, since an epoch can take hours."""
         every = self._config.health.diagnose_every
         if self._config.health.measure and every and step // self._config.log_every % every == 0:
             self._guarded(self._check, step)
 
     def after_epoch(self, step: int, epoch: int, enhanced: Mapping[str, np.ndarray]) -> None:
-        """Apply the rules, and write the report anew.
+        """Apply the rules and rewrite the report.
 
         Args:
-            step: updates attempted.
-            epoch: that has ended, counted from 1.
-            enhanced: the held-out files to be shown, by name.
+            step: number of updates attempted.
+            epoch: the epoch that has ended, counted from 1.
+            enhanced: the enhanced held-out files to show, by name.
         """
         if self._config.health.measure:
             self._guarded(self._report, step, epoch, enhanced)

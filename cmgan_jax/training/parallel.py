@@ -1,4 +1,4 @@
-"""Where arrays live: state on every device, batches split over them. One mapped axis, named in `shapes.AXIS`."""
+"""Data parallelism: the state is replicated, and batches are split over devices along the axis `shapes.AXIS`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,16 +17,17 @@ from cmgan_jax.training.hosts import Hosts
 class Placement:
     """Devices that share a step.
 
-    State is replicated *without* a leading axis and mapped with `in_axes=None`, which `jax.pmap` and `jax.shard_map`
-    both can. Everything is put to its final sharding before the first call, since another one recompiles.
+    State is replicated *without* a leading axis and mapped with `in_axes=None`, which both `jax.pmap` and
+    `jax.shard_map` support. All arrays get their final sharding before the first call, since another sharding would
+    cause a recompilation.
 
-    The devices may be those of several hosts. Each puts its own rows and its own replica, on its own devices, and gets
-    back the same: the hosts meet in the mapped programs alone.
+    The devices may belong to several hosts. Each host puts its own rows and its own replica on its own devices, and
+    reads results from these; hosts communicate only inside the mapped programs.
 
     Attributes:
-        devices: those devices, in order: host by host.
-        local: those of them that are this host's.
-        hosts: which host this is among them.
+        devices: all devices, host by host.
+        local: the devices of this host.
+        hosts: this host among the hosts of the devices.
     """
 
     def __init__(self, devices: Sequence[Any], mapping: Mapping = "pmap"):
@@ -42,20 +43,20 @@ class Placement:
             raise UserError(f"--mapping jit serves a single host, and here are {self.hosts.count}: use --mapping pmap")
 
     def replicate(self, tree: Any) -> Any:
-        """Put every leaf, whole, on every device; all hosts have the same ones."""
+        """Put every leaf, unsplit, on every device of this host; all hosts must have the same values."""
         return jax.device_put(tree, self._replicated)
 
     def describe(self, shapes: Any) -> Any:
-        """The same tree with the sharding that `replicate` gives, for a restore without a copy in between."""
+        """Abstract arrays of a tree with the sharding of `replicate`, to restore a checkpoint without another copy."""
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._replicated), shapes
         )
 
     def split(self, tree: Any) -> Any:
-        """Put this host's leaves [b, ...] on its D devices as [D, b / D, ...], a row a device, in order.
+        """Split this host's leaves [b, ...] over its D devices as [D, b / D, ...], in order.
 
         Raises:
-            ValueError: the leading axis is no multiple of the number of devices.
+            ValueError: the leading axis is not a multiple of the number of devices.
         """
         return jax.device_put(jax.tree.map(self._rows, tree), self._split)
 
@@ -63,10 +64,10 @@ class Placement:
         """Compile a step for these devices.
 
         Args:
-            step: called on each device with its share.
-            in_axes: 0 for what is split, [D, ...], of which a device gets [...]; None for what all devices have.
-            out_axes: likewise, for the results.
-            donate: arguments whose memory the results may take.
+            step: function that is called on each device with its share.
+            in_axes: 0 for split arguments, [D, ...], of which each device gets [...]; None for replicated ones.
+            out_axes: the same for the results.
+            donate: indices of donated arguments, whose memory the results may reuse.
         """
         if self._mapping == "jit":
             return jax.jit(_over_mesh(step, self._mesh, in_axes, out_axes), donate_argnums=donate)
@@ -75,7 +76,7 @@ class Placement:
         )
 
     def connect(self) -> None:
-        """Let the devices of several hosts meet while none is compiling: gloo gives up on them after 30 s."""
+        """Connect the devices of several hosts before any compiles, since gloo times out after 30 s."""
         if self.hosts.count > 1:
             meet = self.map(lambda x: jax.lax.psum(x, AXIS), 0, None)
             jax.block_until_ready(meet(self.split(np.ones(len(self.local), np.float32))))
@@ -88,7 +89,7 @@ class Placement:
 
 
 def _over_mesh(step: Callable[..., Any], mesh: Mesh, in_axes: Any, out_axes: Any) -> Callable[..., Any]:
-    """The step over the devices of a mesh, as `jax.pmap` maps it: without the axis of devices inside."""
+    """Map a step over the devices of a mesh like `jax.pmap`, so that the device axis is removed inside."""
 
     def placed(axes: Any, on_axis: Callable[[Any], Any], tree: Any) -> Any:
         def subtree(axis: int | None, leaves: Any) -> Any:
@@ -112,20 +113,20 @@ def _is_none(axis: Any) -> bool:
 
 
 def gather(rows: Array) -> np.ndarray:
-    """Bring this host's rows, [D, B, ...], from its devices as [D · B, ...]; waits for them."""
+    """Copy this host's rows, [D, B, ...], from its devices as [D · B, ...]; this waits for them."""
     host = np.asarray(rows)
     return host.reshape(-1, *host.shape[2:])
 
 
 def choose_devices(count: int, batch: int) -> list[Any]:
-    """The first `count` devices of every host.
+    """Choose the first `count` devices of every host.
 
     Args:
-        count: how many of each host's; 0: all, as far as the batch divides over them.
-        batch: the global batch.
+        count: number of devices per host; 0: as many as possible that divide the batch.
+        batch: global batch size.
 
     Raises:
-        UserError: more than there are, below 0, or a number that does not divide the batch.
+        UserError: the number is negative, larger than the number of devices, or does not divide the batch.
     """
     hosts = jax.process_count()
     present = [jax.local_devices(process_index=index) for index in range(hosts)]

@@ -1,4 +1,4 @@
-"""How two held-out files sound over the epochs, as spectrograms in the run folder."""
+"""Spectrograms of two held-out files over the epochs, saved in the run folder."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from cmgan_jax.system.outputs import replacing
 
 FOLDER = "report"
 SECONDS = 4.0
-"""Of a file, from its start."""
+"""Length of the shown excerpt, from the start of a file."""
 CLEAN, NOISY = "clean", "noisy"
 
 
@@ -20,11 +20,11 @@ def save(folder: Path, moment: str, name: str, signal: np.ndarray, reference: fl
 
     Args:
         folder: the run folder.
-        moment: `clean`, `noisy` or as `of_epoch` says it.
-        name: the file's.
+        moment: `clean`, `noisy` or the result of `of_epoch`.
+        name: name of the file.
         signal: float32[S].
-        reference: power that has the brightest colour, `loudest` of the clean file.
-        rate: Hz.
+        reference: power that gets the brightest colour, from `loudest` of the clean file.
+        rate: sample rate in Hz.
     """
     path = folder / FOLDER / f"{moment}-{_plain(name)}.png"
     path.parent.mkdir(exist_ok=True)
@@ -33,26 +33,26 @@ def save(folder: Path, moment: str, name: str, signal: np.ndarray, reference: fl
 
 
 def loudest(clean: np.ndarray, rate: int) -> float:
-    """The highest power of a clean file: the scale of every picture of it, so that these compare."""
+    """Highest power of a clean file, which sets the colour scale of all its pictures so that they are comparable."""
     return float(_spectra(clean, rate).max())
 
 
 def of_epoch(epoch: int) -> str:
-    """How an epoch is written in a picture's name."""
+    """Name of an epoch in the file name of a picture."""
     return f"epoch-{epoch:03d}"
 
 
 def pick(folder: Path, name: str, epochs: int, most: int = 6) -> dict[str, bytes]:
-    """Pictures of a file for a page.
+    """Select pictures of a file for a page.
 
     Args:
         folder: the run folder.
-        name: the file's.
-        epochs: that have ended.
-        most: pictures of epochs, evenly spread, the first and the last among them.
+        name: name of the file.
+        epochs: number of epochs that have ended.
+        most: maximum number of epochs, evenly spaced and including the first and the last.
 
     Returns:
-        PNG by what is seen, in the order noisy, epochs, clean; those that were not written are absent.
+        PNG data by label, in the order noisy, epochs, clean; pictures that were not written are absent.
     """
     places = dict.fromkeys(np.linspace(1, epochs, min(most, epochs)).round().astype(int).tolist())
     moments = {NOISY: NOISY, **{f"epoch {epoch}": of_epoch(epoch) for epoch in places}, CLEAN: CLEAN}
@@ -67,14 +67,14 @@ def save_epoch(
     enhanced: Mapping[str, np.ndarray],
     rate: int,
 ) -> None:
-    """Write the pictures of an epoch; those of the noisy and the clean files, where they are not there yet.
+    """Write the pictures of an epoch, and those of the noisy and clean files if they do not exist yet.
 
     Args:
         folder: the run folder.
         epoch: counted from 1.
-        files: (name, clean, noisy) of those to be shown.
-        enhanced: by name.
-        rate: Hz.
+        files: (name, clean, noisy) of the files to show.
+        enhanced: enhanced files by name.
+        rate: sample rate in Hz.
     """
     for name, clean, noisy in files:
         reference = loudest(clean, rate)
@@ -85,11 +85,11 @@ def save_epoch(
 
 
 def _spectra(signal: np.ndarray, rate: int) -> np.ndarray:
-    """Power [128, columns]: pairs of bins together, which halves the pictures."""
+    """Power spectrogram [128, columns]; pairs of bins are averaged, which halves the size of pictures."""
     bins = spectrogram.power(signal[: round(SECONDS * rate)])[1:]
     return bins.reshape(-1, 2, bins.shape[1]).mean(axis=1)
 
 
 def _plain(name: str) -> str:
-    """A name with nothing in it that a file system or a page could mind."""
+    """Replace characters of a name that may cause trouble in a file system or a web page."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)

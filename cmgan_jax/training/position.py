@@ -1,6 +1,6 @@
-"""Where a run stands between two steps.
+"""Position of a run between two steps.
 
-Running means and counts that survive a checkpoint, so that a resumed epoch reports what an unbroken one would.
+It includes running means and counts, which checkpoints store so that a resumed epoch reports the same values.
 """
 
 import math
@@ -12,9 +12,9 @@ from cmgan_jax.training.health import Window
 
 
 class Meter:
-    """Means of values and sums of counts, over a window or an epoch.
+    """Accumulates values over a window or an epoch.
 
-    A number is averaged; one whose name ends in `_min` keeps its lowest value, one in `_count` adds up.
+    Values are averaged, except that names ending in `_min` keep the lowest value, and those ending in `_count` the sum.
     """
 
     def __init__(self, saved: dict[str, Any] | None = None):
@@ -24,7 +24,7 @@ class Meter:
         self._failures: dict[str, int] = dict(saved.get("failures", {}))
 
     def add(self, values: dict[str, float], failures: dict[str, int]) -> None:
-        """Take in one step; what is not finite has no part in a mean."""
+        """Add the values of one step; non-finite values are ignored."""
         for name, value in values.items():
             if not math.isfinite(value):
                 continue
@@ -37,29 +37,29 @@ class Meter:
             self._failures[reason] = self._failures.get(reason, 0) + count
 
     def summary(self) -> dict[str, Any]:
-        """Mean, minimum or sum of each number; `failures`: scores that failed, by reason."""
+        """Mean, minimum or sum of each value, and `failures`, the numbers of failed scores by reason."""
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         return means | {"failures": dict(self._failures)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything held, ready for JSON."""
+        """The accumulated values, ready for JSON."""
         return {"sums": self._sums, "counts": self._counts, "failures": self._failures}
 
 
 @dataclass
 class Position:
-    """Where a run stands; saved in every checkpoint, so that a resumed run goes on as if nothing had happened.
+    """Position of a run, saved in every checkpoint, so that a resumed run continues as if uninterrupted.
 
     Attributes:
-        step: updates attempted.
+        step: number of updates attempted.
         batches: state of the data iterator; None: at the beginning.
         window: totals since the last step record.
         epoch: totals since the epoch began.
-        predictions: the discriminator's last predictions beside the true scores.
+        predictions: the discriminator's last predictions, with the true scores.
         best: best validation score so far, with its epoch; None: no epoch has a score of every held-out file.
-        noisy: scores of the held-out files as they are; `unscored` are those that no epoch is to score.
-        not_finite: steps whose loss or gradient was not finite.
-        in_a_row: how many of them were the last ones.
+        noisy: scores of the held-out files before enhancement; the files in `unscored` are left out of all epochs.
+        not_finite: number of steps with a non-finite loss or gradient.
+        in_a_row: number of such steps at the end, without a finite one in between.
     """
 
     step: int = 0
@@ -73,13 +73,13 @@ class Position:
     in_a_row: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The position, ready for JSON."""
         held = {name: getattr(self, name).to_dict() for name in ("window", "epoch", "predictions")}
         return vars(self) | held
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Position":
-        """What `to_dict` wrote, also in an earlier version."""
+        """Restore a position from the result of `to_dict`, also of an earlier version."""
         saved = dict(saved)
         predictions = saved.pop("judged", None) or saved["predictions"]  # Earlier versions called them `judged`.
         meters = {

@@ -1,4 +1,4 @@
-"""Where a run came from: versions, source revision, corpus, machine."""
+"""Provenance of a run: versions, source revision, corpus, machine."""
 
 import hashlib
 import os
@@ -13,17 +13,18 @@ import numpy as np
 
 PACKAGES = ("cmgan-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pesq", "soundfile")
 
-# Variables that lead git to another repository than the folder's: git sets them for its hooks, for instance.
+# Environment variables that point git to another repository than the folder's; git sets them for its hooks, for
+# instance.
 _ELSEWHERE = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"}
 
 
 def describe(fingerprint: str, corpus: str, division: str = "") -> dict[str, Any]:
-    """What a run records of its surroundings, ready for JSON.
+    """Describe the environment of a run, ready for JSON.
 
     Args:
-        fingerprint: the corpus's.
-        corpus: its description for people.
-        division: the digest of what trains and what validates; empty: there is none.
+        fingerprint: fingerprint of the corpus.
+        corpus: human-readable description of the corpus.
+        division: digest of the split into training and validation; empty: there is none.
     """
     devices = jax.local_devices()
     return {
@@ -36,7 +37,7 @@ def describe(fingerprint: str, corpus: str, division: str = "") -> dict[str, Any
 
 
 def digest(params: Any) -> str:
-    """SHA-256 of a tree of parameters: names and bytes, in a fixed order."""
+    """SHA-256 of a tree of parameters, over names and bytes in a fixed order."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         sha.update(jax.tree_util.keystr(path).encode())
@@ -52,9 +53,9 @@ def _version(package: str) -> str:
 
 
 def _revision() -> dict[str, Any]:
-    """Commit of the source tree and whether it was changed since; empty where git does not track this package.
+    """Commit of the source tree, and whether it has uncommitted changes; empty if git does not track this package.
 
-    An installation may lie inside a repository of somebody else, whose commit says nothing of this package.
+    An installation may lie inside an unrelated repository, whose commit says nothing about this package.
     """
     root = Path(__file__).parents[2]
     try:

@@ -1,6 +1,6 @@
-"""What a run writes down as it goes: metrics.jsonl and TensorBoard events.
+"""Records of a running training: metrics.jsonl and TensorBoard events.
 
-Numbers over steps as TensorBoard reads them, written at once and in this thread: a full disk is heard of.
+Events are written immediately and in the calling thread, so that errors such as a full disk are noticed.
 """
 
 import json
@@ -22,14 +22,14 @@ from cmgan_jax.system.outputs import plain, replacing
 
 
 class Curves:
-    """Appends points to a file of events; after a failed write the next begins another file.
+    """Appends points to a TensorBoard event file; after a failed write, the next write begins a new file.
 
     Args:
-        folder: where the files go.
-        purge_from: points of earlier files from this step on are no longer shown; None: all are.
+        folder: folder of the event files.
+        purge_from: step from which TensorBoard hides points of earlier files; None: it shows all.
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, purge_from: int | None = None):
@@ -42,10 +42,10 @@ class Curves:
         self._put(*opening)
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Write a point of each curve.
+        """Write one point of each curve.
 
         Raises:
-            OSError: it could not be written.
+            OSError: the points could not be written.
         """
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
         self._put(Event(step=step, summary=Summary(value=values)))
@@ -54,7 +54,7 @@ class Curves:
         """Close the file."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            # What could not be written has been told of.
+            # A failed write has already been reported.
             with suppress(OSError):
                 writer.close()
 
@@ -79,22 +79,23 @@ class Curves:
 class Recorder:
     """Appends records to metrics.jsonl and their numbers to TensorBoard.
 
-    A line is whole or absent. One that cannot be written waits for the next record, or for `sync`.
+    Lines are complete or absent. A line that cannot be written is tried again with the next record, or by `sync`.
 
     Args:
         folder: the run folder.
-        step: the step that the run begins at; later records of an interrupted run are dropped, for they come again.
-        metric: name of the target metric, which its curves have.
+        step: step at which the run begins; later records of an interrupted run are dropped, since they will be written
+            again.
+        metric: name of the target metric, used for its curves.
 
     Attributes:
-        records: all of the run so far, also those that could not be written.
+        records: all records of the run so far, including those that could not be written.
     """
 
     def __init__(self, folder: Path, step: int, metric: str = PESQ.name):
         self._metric = metric
         path = folder / METRICS
         resumed = path.exists()
-        # A torn record is before and after nothing, so it is dropped as well.
+        # An incomplete record has no step, so it is dropped as well.
         self.records: list[dict[str, Any]] = [record for record in read_kind(folder) if step_of(record) <= step]
         with replacing(path) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in self.records))
@@ -107,12 +108,12 @@ class Recorder:
         """Write one record.
 
         Args:
-            kind: `step`, `epoch` or `finding`; or `event`, of what this process met with, which is not the run's own.
-            step: updates attempted so far.
-            numbers: what was measured; one level of nesting is joined with a slash in TensorBoard.
+            kind: `step`, `epoch` or `finding`; or `event`, which concerns this process rather than the run.
+            step: number of updates attempted so far.
+            numbers: measured values; in TensorBoard, one level of nesting is joined with a slash.
 
         Returns:
-            Why it could not be written, or None. Lines are tried again with the next record, points of curves are not.
+            The error if writing failed, or None. Lines are tried again with the next record, points of curves are not.
         """
         self.records.append({"kind": kind, "step": step, **plain(numbers)})
         self._waiting.append((json.dumps(self.records[-1]) + "\n").encode())
@@ -129,10 +130,10 @@ class Recorder:
         return None
 
     def sync(self) -> OSError | None:
-        """Have all records on the disk: a checkpoint counts on those before it, which do not come again.
+        """Flush all records to disk, since the records before a checkpoint are not written again after a resume.
 
         Returns:
-            Why that is impossible, or None.
+            The error if that failed, or None.
         """
         try:
             self._write_waiting()
@@ -142,7 +143,7 @@ class Recorder:
         return None
 
     def close(self) -> int:
-        """Close both; how many records could not be written at all."""
+        """Close both; return the number of records that could not be written at all."""
         try:
             self._write_waiting()
         except OSError:
@@ -153,7 +154,7 @@ class Recorder:
         return 0
 
     def _named(self, points: dict[str, float]) -> dict[str, float]:
-        """Points of curves, those called `score` under the metric's own name where no other curve has it."""
+        """Rename curves called `score` to the metric's own name, unless another curve has that name."""
         for name in [name for name in points if name.endswith("/score")]:
             own, value = f"{name.removesuffix('score')}{self._metric}", points.pop(name)
             points[own if points.get(own, value) == value else name] = value
@@ -163,7 +164,7 @@ class Recorder:
         while self._waiting:
             line = self._waiting[0]
             try:
-                # A disk that fills up takes a part, and refuses the rest.
+                # A disk that fills up may accept only a part.
                 left = line
                 while left:
                     left = left[self._file.write(left) :]
@@ -175,18 +176,18 @@ class Recorder:
 
 
 class NullRecorder:
-    """In the place of a `Recorder` on the hosts that leave the writing to the first."""
+    """Replaces `Recorder` on all hosts except the first, which does all the writing."""
 
     def record(self, kind: str, step: int, numbers: dict[str, Any]) -> OSError | None:
-        """Write nothing."""
+        """Do nothing."""
         return None
 
     def sync(self) -> OSError | None:
-        """Have nothing on the disk."""
+        """Do nothing."""
         return None
 
     def close(self) -> int:
-        """Close nothing, and miss nothing."""
+        """Do nothing; no record is lost."""
         return 0
 
 

@@ -1,4 +1,4 @@
-"""The training report: one page of a run, with nothing to fetch, made of its records alone."""
+"""The training report: a self-contained web page about a run, made from its records."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,13 +40,13 @@ def build(
     """Make the page.
 
     Args:
-        name: of the run.
+        name: name of the run.
         config: the run's configuration.
-        records: of `metrics.jsonl`; at least one epoch has ended.
-        findings: those that hold now.
-        seen: pictures (PNG) of held-out files, by file and by what they show.
-        origin: a sentence on what the run began with; None: random weights.
-        scale: of the target metric.
+        records: records from `metrics.jsonl`, with at least one epoch.
+        findings: current findings.
+        seen: PNG pictures of held-out files, by file and by label.
+        origin: a sentence about the weights that the run began with; None: random weights.
+        scale: scale of the target metric.
 
     Returns:
         HTML.
@@ -72,10 +72,10 @@ def build(
 
 
 class CurveGroup:
-    """Columns of a history over one axis, in epochs.
+    """Columns of a history as series over epochs.
 
     Args:
-        history: at least one epoch has ended.
+        history: the history, with at least one epoch.
     """
 
     def __init__(self, history: History):
@@ -85,23 +85,23 @@ class CurveGroup:
         self._ended = history.epoch("step") / per_epoch
 
     def steps(self, label: str, name: str, scale: float = 1.0) -> Series:
-        """A column of the step records."""
+        """Series of a column of the step records."""
         return Series(label, self._at, scale * self.column(self._steps, name, self._at))
 
     def asked(self, label: str, name: str) -> Series:
-        """A column of the step records that has values now and then: what lies between is no gap."""
+        """Series of a column of the step records with occasional values only; what lies between is no gap."""
         of = self.steps(label, name)
         there = np.isfinite(of.y)
         return Series(label, of.x[there], of.y[there], dots=bool(np.count_nonzero(there) <= 40))
 
     def epochs(self, label: str, name: str, scale: float = 1.0, dashed: bool = False) -> Series:
-        """A column of the epoch records."""
+        """Series of a column of the epoch records."""
         values = scale * self.column(self._epochs, name, self._ended)
         return Series(label, self._ended, values, dashed=dashed, dots=not dashed and len(values) <= 40)
 
     @staticmethod
     def column(columns: Columns, name: str, like: np.ndarray) -> np.ndarray:
-        """A column, or nothing but gaps where it was not measured."""
+        """A column, or NaN throughout if it was not measured."""
         return columns.get(name, np.full(len(like), np.nan))
 
 
@@ -191,7 +191,7 @@ def _discriminator(of: CurveGroup, scale: Scale) -> Iterable[str]:
 
 
 def _calibration(epochs: Sequence[dict[str, Any]], scale: Scale) -> str:
-    """Predicted against true scores of the held-out crops: in the first epoch and in the last."""
+    """Chart of predicted against true scores of the held-out crops, in the first and the last epoch."""
     groups = []
     for record in (epochs[0], *epochs[1:][-1:]):
         sides = (record["validation"].get(name, []) for name in ("score_targets", "predicted"))
@@ -281,7 +281,7 @@ def _subtitle(config: Config, epochs: Sequence[dict[str, Any]], origin: str | No
 
 
 def _failures(epochs: Sequence[dict[str, Any]], config: Config) -> str:
-    """Failed scores by reason: of the last epoch, and of all."""
+    """Table of failed scores by reason, in the last epoch and in all epochs."""
     last = epochs[-1]["train"]["failures"]
     total: dict[str, int] = {}
     for record in epochs:

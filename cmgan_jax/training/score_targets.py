@@ -1,6 +1,6 @@
-"""What the metric discriminator learns: a metric of each estimate as a target array that is always finite and full.
+"""Targets of the metric discriminator: scores of the estimates, with failed ones filled in so that all are finite.
 
-On the host, in numpy: nothing here is traced.
+Everything here runs on the host in numpy; nothing is traced.
 """
 
 import math
@@ -28,16 +28,16 @@ from cmgan_jax.system.cores import free_cores
 from cmgan_jax.training.hosts import ALONE, Hosts
 
 UNKNOWN = 0.5
-"""Target where no score of the batch is valid."""
+"""Target if no score of the batch is valid."""
 INJECT_FAILURES = "CMGAN_INJECT_PESQ_FAILURES"
-"""Environment variable that takes the place of `TargetConfig.inject_failures`, for experiments."""
+"""Environment variable that overrides `TargetConfig.inject_failures`, for experiments."""
 INJECT_BATCH_FAILURES = "CMGAN_INJECT_PESQ_BATCH_FAILURES"
-"""Environment variable that takes the place of `TargetConfig.inject_batch_failures`, for experiments."""
+"""Environment variable that overrides `TargetConfig.inject_batch_failures`, for experiments."""
 
-# Bytes of a reason, as hosts tell it to each other.
+# Numpy type of a failure's reason, as exchanged between hosts.
 _REASON = f"S{LONGEST_OUTCOME}"
 
-# Keeps these draws apart from others that start from the same seed.
+# Makes these draws independent of others that use the same seed.
 _INJECTION = 0x5045_5351
 
 
@@ -45,11 +45,11 @@ class Targets(NamedTuple):
     """Targets of one global batch.
 
     Attributes:
-        value: float32[B], finite; in [0, 1] if clipped, else beyond where scores lie beyond the metric's range (of PESQ
-            at most 1.04).
-        weight: float32[B], the entry's weight in the discriminator's loss, 0 or 1.
-        valid: bool[B], whether the estimate was scored.
-        made: False if the policy drops this update.
+        value: float32[B], finite; in [0, 1] if clipped, otherwise beyond for scores outside the metric's range (for
+            PESQ at most 1.04).
+        weight: float32[B], weight of the item in the discriminator's loss, 0 or 1.
+        valid: bool[B], whether the estimate has a score.
+        made: whether to make the update; False if the policy drops it.
     """
 
     value: np.ndarray
@@ -60,14 +60,14 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """What scoring one global batch gave.
+    """Scores of one global batch.
 
     Attributes:
-        scores: float64[B] in the metric's unit, PESQ as raw MOS-LQO; NaN where it failed.
-        true: float64[B], the scores as targets, whatever the policy made of them, not clipped; NaN where it failed.
-        failures: how many failed, by reason (`Failure`, or a metric's own); reasons that did not occur are absent.
+        scores: float64[B] in the metric's unit, PESQ as raw MOS-LQO; NaN for failed scores.
+        true: float64[B], scores mapped to targets, unclipped and regardless of the policy; NaN for failed scores.
+        failures: number of failures by reason (`Failure`, or a metric's own); reasons that did not occur are absent.
         waited: seconds that devices waited for scores.
-        mean: mean score of those scored; NaN if none was.
+        mean: mean of the valid scores; NaN if there is none.
     """
 
     scores: np.ndarray
@@ -78,15 +78,15 @@ class ScoreReport:
 
 
 def fill(scores: Sequence[Score], policy: Policy, clip: bool, scale: Scale = PESQ) -> Targets:
-    """Make the target array of a global batch, whatever failed.
+    """Make the targets of a global batch, including items whose scores failed.
 
-    A failed entry's value is the mean of the valid ones, or `UNKNOWN` if there are none.
+    The value of a failed item is the mean of the valid ones, or `UNKNOWN` if there are none.
 
     Args:
-        scores: one an item, B of them.
-        policy: what a failure does; see `TargetConfig.policy`.
+        scores: B scores, one per item.
+        policy: treatment of failed scores; see `TargetConfig.policy`.
         clip: see `Scale.target`.
-        scale: of the metric.
+        scale: scale of the metric.
     """
     valid = np.array([score.failure is None for score in scores], dtype=bool)
     value = scale.target(np.array([score.value for score in scores], dtype=np.float64), clip)
@@ -98,7 +98,7 @@ def fill(scores: Sequence[Score], policy: Policy, clip: bool, scale: Scale = PES
 
 
 def injection_shares(config: TargetConfig, environment: Mapping[str, str] = os.environ) -> tuple[float, float]:
-    """Shares of samples and of batches to be made to fail: the config's, or the environment's where it has any.
+    """Shares of samples and of batches that are made to fail; the environment overrides the config.
 
     Raises:
         UserError: an environment variable is not a number from 0 to 1.
@@ -110,12 +110,12 @@ def injection_shares(config: TargetConfig, environment: Mapping[str, str] = os.e
 
 
 def draw_injected(shares: tuple[float, float], batch: int, seed: int, step: int) -> np.ndarray:
-    """Choose the items of a step that are made to fail; the same ones for the same arguments.
+    """Choose the items of a step that are made to fail, deterministically from the arguments.
 
     Args:
-        shares: of samples, and of batches in which one more is chosen, each 0 to 1.
+        shares: share of samples, and share of batches in which one more item is chosen, each 0 to 1.
         batch: B.
-        seed: the run's.
+        seed: the run's seed.
         step: counted from 0.
 
     Returns:
@@ -131,7 +131,7 @@ def draw_injected(shares: tuple[float, float], batch: int, seed: int, step: int)
 
 @dataclass(frozen=True)
 class PendingTargets:
-    """A batch that is being scored, by each host its rows; `collect` waits for it."""
+    """A batch that is being scored, each host scoring its own rows; `collect` waits for the scores."""
 
     scores: Sequence[Future[Score]]
     policy: Policy
@@ -140,14 +140,14 @@ class PendingTargets:
     scale: Scale = PESQ
 
     def collect(self, idle: Future[float] | None = None) -> tuple[Targets, ScoreReport]:
-        """Wait for the scores, of all hosts.
+        """Wait for the scores of all hosts.
 
         Args:
-            idle: when the devices will have nothing left to do, by `time.monotonic`: until then only the host waits,
-                which counts for nothing. None: they have nothing to do now.
+            idle: time, by `time.monotonic`, at which the devices run out of work; waiting before that is not counted,
+                since it delays only the host. None: the devices are idle now.
 
         Returns:
-            The targets of the global batch, and what scoring it gave.
+            The targets and the scores of the global batch.
 
         Raises:
             UserError: no worker can be started any more.
@@ -158,7 +158,7 @@ class PendingTargets:
         ended = time.monotonic()
         if idle is not None:
             began = max(began, idle.result()) if idle.done() else ended
-        # Not the exchange, which is a program of the devices and waits for those before it.
+        # The exchange between hosts is not timed: it is a device program, and waits for earlier ones.
         scores, waited = _of_all(self.hosts, here, max(ended - began, 0.0))
         raw = np.array([score.value for score in scores], dtype=np.float64)
         valid = [score.value for score in scores if score.failure is None]
@@ -169,21 +169,21 @@ class PendingTargets:
 
 
 class TargetScorer:
-    """Turns estimates into targets while the devices work; use it as a context manager, or `close` it.
+    """Scores estimates while the devices work, and turns scores into targets. A context manager; or call `close`.
 
     Args:
         config: metric, policy, workers, time limit, injected failures.
-        batch: B, items of a step on this host.
-        seed: root of the draws of injected failures.
-        sample_rate: Hz, of what is scored.
-        hosts: those that score a share each.
+        batch: B, items per step on this host.
+        seed: seed for the draws of injected failures.
+        sample_rate: sample rate of the audio in Hz.
+        hosts: all hosts of the run, each of which scores its share.
 
     Attributes:
-        pool: the scoring processes, for other use between steps.
+        pool: the scoring processes, which may be used for other scores between steps.
         scale: name, unit and range of the metric.
 
     Raises:
-        UserError: the configuration cannot work, a metric that cannot be found, or workers that do not start.
+        UserError: the configuration is invalid, the metric cannot be found, or workers do not start.
     """
 
     def __init__(self, config: TargetConfig, batch: int, seed: int, sample_rate: int, hosts: Hosts = ALONE):
@@ -205,7 +205,7 @@ class TargetScorer:
         """Start scoring this host's rows of a batch.
 
         Args:
-            step: counted from 0 over the whole run, so that a resumed run draws the same failures.
+            step: counted from 0 over the whole run, so that a resumed run injects the same failures.
             clean: float32[B, S] in [-1, 1], at its recorded level.
             estimate: float32[B, S]; its level does not matter.
 
@@ -214,7 +214,7 @@ class TargetScorer:
         """
         check_shape("clean", clean.shape, ("B", "S"))
         check_shape("estimate", estimate.shape, clean.shape)
-        # Of the global batch, so that the number of hosts does not change which ones fail.
+        # Draw for the global batch, so that the choice does not depend on the number of hosts.
         drawn = draw_injected(self._shares, len(clean) * self._hosts.count, self._seed, step)
         injected = self._hosts.share(drawn)
         scores = [
@@ -237,12 +237,12 @@ class TargetScorer:
 
 
 def _annotation(name: str) -> TraceAnnotation:
-    """A span of a profile."""
+    """Mark a span in a profile."""
     return TraceAnnotation(name)
 
 
 def _of_all(hosts: Hosts, scores: Sequence[Score], waited: float) -> tuple[Sequence[Score], float]:
-    """Scores of the global batch, in the order of hosts, and the longest wait."""
+    """Exchange scores between hosts; return those of the global batch in the order of hosts, and the longest wait."""
     if hosts.count == 1:
         return scores, waited
     told = hosts.exchange(_record(scores, waited))
@@ -254,7 +254,7 @@ def _of_all(hosts: Hosts, scores: Sequence[Score], waited: float) -> tuple[Seque
 
 
 def _record(scores: Sequence[Score], waited: float) -> np.ndarray:
-    """What a host tells the others: a record of its rows' scores, why some failed, and the seconds that it waited."""
+    """Record that a host sends to the others: its rows' scores, reasons of failures, and the seconds it waited."""
     rows = len(scores)
     record = np.zeros((), [("score", np.float64, rows), ("reason", _REASON, rows), ("waited", np.float64)])
     record["score"] = [score.value for score in scores]

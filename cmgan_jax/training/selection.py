@@ -1,4 +1,4 @@
-"""Which epoch is the best: by the mean of the target metric, compared over the same held-out files alone."""
+"""Selection of the best epoch by the mean target metric, compared only over the same held-out files."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -12,30 +12,31 @@ from cmgan_jax.training.position import Position
 
 
 def improves(validation: dict[str, Any], best: dict[str, Any] | None, scale: Scale = PESQ) -> bool:
-    """Whether an epoch is better than the best so far; one that lacks the score of a file is not.
+    """Whether an epoch is better than the best so far; an epoch that lacks the score of a file never is.
 
     Args:
-        validation: scores of the epoch, `validation.score_files`.
-        best: those of the best one so far, or None.
-        scale: of the target metric.
+        validation: scores of the epoch, from `validation.score_files`.
+        best: scores of the best epoch so far, or None.
+        scale: scale of the target metric.
     """
     return validation["complete"] and (best is None or scale.is_better(validation["score"], best["score"]))
 
 
 def kept_best(folder: Path, position: Position, files: int, scale: Scale = PESQ) -> tuple[dict[str, Any] | None, str]:
-    """The best epoch that a run may go on from: the one whose checkpoint is there.
+    """Find the best epoch whose checkpoint exists, for a run that is resumed.
 
-    The position may name another: its checkpoint was deleted or damaged, or an earlier revision could not write it.
+    The position may name another epoch, if its checkpoint was deleted or damaged, or if an earlier revision could not
+    write it.
 
     Args:
         folder: the run folder.
-        position: where the run goes on; later checkpoints do not count.
+        position: position from which the run is resumed; later checkpoints are ignored.
         files: number of held-out files.
-        scale: of the target metric.
+        scale: scale of the target metric.
 
     Returns:
-        Scores of the epoch as its own checkpoint records them, or None where there is none to compare with; and what a
-        person should know where that is not the epoch that the position names.
+        Scores of the epoch as recorded in its checkpoint, or None if there is none to compare with; and a message for
+        the user, which is empty unless this epoch differs from the one that the position names.
     """
     left_out = (position.noisy or {}).get("unscored", {})
     best, instead = None, "there is none"
@@ -61,5 +62,5 @@ def kept_best(folder: Path, position: Position, files: int, scale: Scale = PESQ)
 
 
 def _is_of_all(best: dict[str, Any], files: int, left_out: Collection[str]) -> bool:
-    """Whether scores are of all files that count: earlier revisions recorded means of whatever could be scored."""
+    """Whether scores cover all files that count; earlier revisions recorded means over whatever could be scored."""
     return best["scored"] == files - len(left_out) and set(best["unscored"]) <= set(left_out)

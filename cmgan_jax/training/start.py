@@ -1,4 +1,4 @@
-"""Weights that a run begins with in the place of random ones: of a run, a checkpoint or a file."""
+"""Initial weights of a run from another run, a checkpoint or a file, instead of random ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,15 +26,16 @@ _WITHOUT = "leave --start-discriminator out, and the discriminator is fresh"
 
 @dataclass(frozen=True)
 class Start:
-    """What a run begins with.
+    """Initial weights of a run.
 
     Attributes:
-        generator: its variables, `params` and `batch_stats`.
-        discriminator: likewise; None: fresh, of the run's seed.
-        config: the numbers that they were trained with.
-        assumed: a file tells no numbers: hop and compression are taken to be those of the run.
-        about: what is recorded of it: `origin` (checkpoint or file), `digest` of the weights, and what is known of
-            where they come from. Ready for JSON.
+        generator: variables of the generator, `params` and `batch_stats`.
+        discriminator: variables of the discriminator; None: a new one, initialised from the run's seed.
+        config: the config that they were trained with.
+        assumed: whether the weights come from a file without a config; hop and compression are then assumed to be
+            those of the run.
+        about: record of the weights, ready for JSON: `origin` (checkpoint or file), `digest`, and what is known about
+            their provenance.
     """
 
     generator: dict[str, Any]
@@ -44,7 +45,7 @@ class Start:
     about: Mapping[str, Any]
 
     def state(self, config: Config, networks: Networks | None = None) -> TrainState:
-        """Both networks at step 0, with fresh optimisers and, where the config has one, a fresh moving average."""
+        """Training state at step 0, with new optimiser states and, if the config has one, a new moving average."""
         generator = jax.tree.map(jnp.asarray, self.generator)
         if self.discriminator is None:
             return initialise_around(generator, config, networks)
@@ -52,16 +53,16 @@ class Start:
 
 
 def read_start(path: Path, discriminator: bool = False) -> Start:
-    """Read weights to begin with.
+    """Read initial weights.
 
-    The generator of a checkpoint is the one that is validated and used: the moving average, where training kept one.
+    From a checkpoint, the generator is the one that is validated and used: the moving average, if there is one.
 
     Args:
-        path: a run folder (its best checkpoint), one checkpoint, or a file of weights, PyTorch's or safetensors.
-        discriminator: take the discriminator from there, too.
+        path: a run folder (its best checkpoint), one checkpoint, or a file of weights (PyTorch or safetensors).
+        discriminator: whether to read the discriminator, too.
 
     Raises:
-        UserError: nothing of the kind is there, it cannot be read, or it has no discriminator.
+        UserError: the path holds no weights, cannot be read, or has no discriminator although one is wanted.
     """
     path = expanded(path).resolve()
     if not path.exists():
@@ -70,15 +71,15 @@ def read_start(path: Path, discriminator: bool = False) -> Start:
 
 
 def refuse_misfit(start: Start, config: Config, run: str = "the run") -> None:
-    """Weights must be of the sizes that the run is to train, and made for its spectra.
+    """Check that weights have the sizes of the run's networks, and were trained with its spectral settings.
 
     Args:
         start: the weights.
         config: the run's configuration.
-        run: its name, for the message.
+        run: name of the run, for the message.
 
     Raises:
-        UserError: every number that differs, with both values, and the flags that would make the run fit.
+        UserError: settings differ; the message lists each with both values, and flags that would make the run fit.
     """
     there, here = flatten(start.config), flatten(config)
     needed = [name for name in here if _decides(name, start)]
@@ -99,7 +100,10 @@ def refuse_misfit(start: Start, config: Config, run: str = "the run") -> None:
 
 
 def _decides(name: str, start: Start) -> bool:
-    """Whether weights of another such number are no use: what computes no result may change, and no file tells all."""
+    """Whether a setting must agree with that of the weights.
+
+    Settings that do not change the network's function may differ, and so may those that a file does not record.
+    """
     if start.assumed and name.startswith("spectral."):
         return name == "spectral.n_fft"
     sections = ("generator.", "spectral.", *(() if start.discriminator is None else ("discriminator.",)))

@@ -1,4 +1,4 @@
-"""One training step from the host's side: three programs on the devices, scores in between."""
+"""One training step as seen from the host: three programs on the devices, with scoring in between."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,12 +21,12 @@ from cmgan_jax.training.steps import Forward, Metrics, Steps, compile_steps
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step measured; device values are downloaded by `read`, when they are long computed.
+    """Measurements of one step; `read` downloads device values later, when they have been computed.
 
     Attributes:
-        metrics: scalars still on the devices.
-        targets: what the discriminator was taught; None: nothing in this step (`targets.every`).
-        report: scores, failures by reason, seconds that devices waited; None: nothing was scored.
+        metrics: scalars that are still on the devices.
+        targets: targets of the discriminator; None: it was not updated in this step (`targets.every`).
+        report: scores, failures by reason, and the seconds that devices waited; None: nothing was scored.
     """
 
     metrics: Metrics
@@ -40,22 +40,22 @@ class StepResult:
 
     @property
     def failures(self) -> dict[str, int]:
-        """How many scores failed, by reason."""
+        """Number of failed scores by reason."""
         return self.report.failures if self.report else {}
 
     def read(self) -> tuple[dict[str, float], Pairs]:
         """Download the values.
 
         Returns:
-            Scalars by name, NaN where there is none: losses as in `steps`, `score` in the metric's unit, milliseconds
-            that devices waited for scores; and the discriminator's predictions of the valid scores beside these. Of a
-            step that taught the discriminator nothing, what concerns it is absent.
+            Scalars by name, NaN if undefined: losses as in `steps`, `score` in the metric's unit, milliseconds that
+            devices waited for scores, and so on; and pairs of the discriminator's predictions and valid scores. If the
+            discriminator was not updated, its scalars are absent.
         """
         host = {name: np.asarray(value) for name, value in self.metrics.items()}
         if self.targets is None or self.report is None:
             return {name: float(value) for name, value in host.items()}, Pairs(np.zeros(0), np.zeros(0))
         valid = self.targets.valid
-        # Against true scores, whatever the policy made of them.
+        # Compare with the true scores, not with targets that the policy may have changed.
         predicted = host.pop("predicted").reshape(-1)[valid].astype(np.float64)
         pairs = Pairs(predicted, self.report.true[valid])
         bias, error = bias_and_error(pairs)
@@ -78,7 +78,7 @@ class StepResult:
 
 
 class _Begun(NamedTuple):
-    """A batch whose forward pass has begun, with what will be its scores, if it is scored."""
+    """A batch whose forward pass has begun, with the future of its scores, if it is scored."""
 
     batch: Crops
     forward: Forward
@@ -86,14 +86,14 @@ class _Begun(NamedTuple):
 
 
 class Stepper:
-    """Owns the state while it trains.
+    """Runs training steps and owns the training state.
 
     Args:
         config: the run's configuration.
-        placement: devices.
+        placement: devices that share a step.
         scorer: scores estimates on the host.
-        state: both networks, on those devices. It is donated: read `state` back from here.
-        steps: the programs; None: those of the config.
+        state: both networks, on those devices. It is donated; read the current state from the attribute `state`.
+        steps: the compiled programs; None: those of the config.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Stepper:
         self._scorer = scorer
         self._steps = steps or compile_steps(config, placement)
         self._rates: tuple[int, Any, Any] = (-1, None, None)
-        # A thread that waits for devices. Where programs run in the thread that calls them, they hold the main one.
+        # A thread that waits for devices, since CPU programs run in, and block, the main thread.
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="estimate")
         self._ahead: _Begun | None = None
 
@@ -124,26 +124,26 @@ class Stepper:
         """Run one step.
 
         Args:
-            batch: `clean` and `noisy`, float32[batch, S] in [-1, 1]: this host's rows.
-            step: updates attempted before this one.
-            epoch: counted from 0; sets the learning rates.
-            following: the next step's batch. Its forward pass, which the discriminator has no part in, then begins
-                here, so that scoring has a whole step's time: the same values, sooner.
+            batch: `clean` and `noisy`, float32[batch, S] in [-1, 1], this host's rows.
+            step: number of updates attempted before this one.
+            epoch: counted from 0; determines the learning rates.
+            following: batch of the next step. Its forward pass, which does not involve the discriminator, begins in
+                this step, so that scoring can overlap a whole step. The values are the same.
 
         Raises:
-            ValueError: the step before was told of another batch.
+            ValueError: the previous step was given another `following` batch.
         """
         forward, scoring = self._take_begun(batch, step)
         spectral_vectors, metrics = self._update_generator(forward, step, epoch)
         magnitudes = forward.clean_magnitude, forward.estimate_magnitude
-        # Most of a step's memory is the residual: gone before there is another.
+        # The residual takes most of a step's memory, so free it before the next one is made.
         del forward
         last = metrics["generator_loss"]
         if following is not None:
             self._ahead = self._begin(following, step + 1)
             last = self._ahead.forward.loss
         if scoring is None:
-            # A step with scores waits for the same: its time is that of the devices.
+            # Steps with scores wait for the devices, too; so the time of every step is that of the devices.
             _when_computed(last)
             return StepResult(metrics, None, None)
         targets, report = self._collect(scoring, last)
@@ -151,14 +151,14 @@ class Stepper:
         return StepResult(metrics, targets, report)
 
     def _take_begun(self, batch: Crops, step: int) -> tuple[Forward, Future[PendingTargets] | None]:
-        """The forward pass of a batch and what will be its scores: begun a step ago, or now."""
+        """The forward pass of a batch and the future of its scores, begun in the previous step or now."""
         begun, self._ahead = self._ahead or self._begin(batch, step), None
         if begun.batch is not batch:
             raise ValueError("this batch is not the one that the step before was told would follow")
         return begun.forward, begun.scoring
 
     def _update_generator(self, forward: Forward, step: int, epoch: int) -> tuple[Any, Metrics]:
-        """Update the generator; the discriminator's spectral-norm vectors after the pass, and what was measured."""
+        """Update the generator; return the discriminator's spectral-norm vectors after the pass, and the metrics."""
         before, (rate, _) = self.state, self._rates_of(epoch)
         generator, average, spectral_vectors, metrics = self._steps.backward(
             before.generator, before.average, before.discriminator, forward, rate
@@ -185,7 +185,7 @@ class Stepper:
     def _update_discriminator(
         self, spectral_vectors: Any, magnitudes: tuple[Any, Any], targets: Targets, epoch: int
     ) -> Metrics:
-        """Update the discriminator towards the targets; what was measured."""
+        """Update the discriminator towards the targets, and return the metrics."""
         put, (_, rate) = self._placement, self._rates_of(epoch)
         discriminator, metrics = self._steps.update(
             replace(self.state.discriminator, batch_stats=spectral_vectors),
@@ -199,7 +199,7 @@ class Stepper:
         return metrics
 
     def _begin(self, batch: Crops, step: int) -> _Begun:
-        """Enhance a batch; its estimates are scored as soon as they are there, where the step is to have scores."""
+        """Begin the forward pass of a batch; if the step needs scores, they are computed when the estimates arrive."""
         forward = self._steps.forward(self.state.generator, self._placement.split(batch))
         every = self.config.targets.every
         if not every or step % every:
@@ -222,12 +222,12 @@ class Stepper:
 
 
 def _when_computed(result: jax.Array) -> float:
-    """Wait for it; the time by `time.monotonic`."""
+    """Wait for a result to be computed; return the time by `time.monotonic`."""
     with TraceAnnotation("wait for the devices"):
         jax.block_until_ready(result)
     return time.monotonic()
 
 
 def first_device_copy(tree: Any, placement: Placement) -> Any:
-    """A replicated tree on this host's first device alone, for programs that are not mapped."""
+    """Copy a replicated tree to this host's first device, for programs that are not mapped."""
     return jax.device_put(tree, placement.local[0])

@@ -1,13 +1,14 @@
-"""The training step in three programs, so that PESQ runs on the host while the devices go on.
+"""The training step, split into three programs so that the host computes PESQ while the devices go on.
 
     generator_forward ──estimate──▶ host: PESQ ──targets──────────────────▶ discriminator_update
             └────residual──▶ generator_backward ──▶ generator_forward of the next batch (meanwhile)
 
-The discriminator scores in the backward pass, so the next forward pass needs nothing that it has yet to learn.
+The discriminator is evaluated in the backward pass only, so the forward pass of the next batch need not wait for its
+update.
 
-Each is a pure function of states and arrays for one device. With networks that know of no axis it can be called and
-compiled as it is; `compile_steps` maps it over the axis `shapes.AXIS` of a placement's devices. Random keys derive from
-the config's seed and the state's step: nothing is stored, so a resumed run is exact.
+Each program is a pure function of states and arrays on one device. With networks that have no device axis, it can be
+called and compiled directly; `compile_steps` maps it over the axis `shapes.AXIS` of a placement's devices. Random keys
+derive from the config's seed and the state's step, so no random state is stored, and a resumed run is exact.
 """
 
 from collections.abc import Callable
@@ -36,17 +37,17 @@ Metrics = dict[str, Array]
 
 
 class Forward(NamedTuple):
-    """What the forward pass leaves behind.
+    """Results of the forward pass.
 
     Attributes:
-        estimate: float[B, S], enhanced waveforms at the normalised level, for the host.
+        estimate: float[B, S], enhanced waveforms at the normalised level, for scoring on the host.
         clean_magnitude: float[B, T, F], compressed, for the discriminator.
-        estimate_magnitude: float[B, T, F].
+        estimate_magnitude: float[B, T, F], compressed, for the discriminator.
         residual: the vector-Jacobian product of the loss without its adversarial term and of `estimate_magnitude`, a
             pytree, for the backward pass.
         stats: batch statistics after the pass.
-        loss: float[], that loss; like what follows a mean over the global batch.
-        metrics: its terms, and the output level.
+        loss: float[], loss without its adversarial term, as a mean over the global batch.
+        metrics: terms of the loss and the output level, as means over the global batch.
     """
 
     estimate: Array
@@ -59,7 +60,7 @@ class Forward(NamedTuple):
 
 
 class Features(NamedTuple):
-    """One batch as the losses need it: level-normalised waveforms and compressed spectra."""
+    """One batch in the form that the losses need: level-normalised waveforms and compressed spectra."""
 
     noisy_spectrum: Array
     clean_spectrum: Array
@@ -67,14 +68,14 @@ class Features(NamedTuple):
 
 
 def features(batch: dict[str, Array], config: Config) -> Features:
-    """Normalise the level and transform.
+    """Normalise the level of a batch and compute its spectra.
 
     Args:
         batch: `noisy` and `clean`, float[B, S] in [-1, 1].
-        config: the spectral settings, and which clean waveform the time loss compares with.
+        config: the run's configuration.
 
     Returns:
-        complex[B, T, F] noisy and clean, compressed; float[B, S] clean reference of the time loss.
+        Compressed noisy and clean spectra, complex[B, T, F], and the clean reference of the time loss, float[B, S].
     """
     factor = unit_rms_gain(batch["noisy"])
     noisy, clean = batch["noisy"] * factor, batch["clean"] * factor
@@ -88,7 +89,7 @@ def features(batch: dict[str, Array], config: Config) -> Features:
 def _discriminate(
     discriminator: NetState, clean_magnitude: Array, other: Array, draw: Draw, config: Config, networks: Networks
 ) -> tuple[Array, Any]:
-    """Score in training mode, float[B], and the spectral-norm vectors after the pass."""
+    """Apply the discriminator in training mode: scores float[B], and the spectral-norm vectors after the pass."""
     score, updated = networks.discriminator.apply(
         {"params": discriminator.params, "batch_stats": discriminator.batch_stats},
         clean_magnitude,
@@ -102,10 +103,10 @@ def _discriminate(
 
 @as_configured
 def generator_forward(generator: NetState, batch: dict[str, Array], *, config: Config, networks: Networks) -> Forward:
-    """Enhance a batch and take the terms of the loss that need no discriminator, keeping what the gradient needs.
+    """Enhance a batch and compute the loss terms that need no discriminator, with residuals for the backward pass.
 
     Args:
-        generator: the network to be trained.
+        generator: state of the generator.
         batch: `noisy` and `clean`, float[B, S] in [-1, 1].
         config: the run's configuration.
         networks: both networks, for the axis that the function is mapped over, if any.
@@ -153,22 +154,23 @@ def generator_backward(
     config: Config,
     networks: Networks,
 ) -> tuple[NetState, Any, Any, Metrics]:
-    """Have the discriminator score the estimates, and turn the forward pass's residual into an update.
+    """Compute the adversarial term and the generator's gradient, and update the generator.
 
-    An update that is not finite is left out on every device; the step counts all the same.
+    A non-finite update is skipped on every device; the step counter advances all the same.
 
     Args:
-        generator: the state that the forward pass saw.
+        generator: the state that the forward pass used.
         average: the moving average of its parameters, or None.
-        discriminator: in training mode as in the published code (one power iteration, dropout).
-        forward: what the forward pass left; where its loss is not finite no update is made.
+        discriminator: state of the discriminator, used in training mode as in the published code (one power iteration,
+            dropout).
+        forward: results of the forward pass; if its loss is not finite, no update is made.
         rate: float[], learning rate.
         config: the run's configuration.
         networks: both networks, for the axis that the function is mapped over, if any.
 
     Returns:
-        The state and the average after the step; the discriminator's spectral-norm vectors after the pass; the loss
-        and its adversarial term, norm of the raw gradient, and whether the update was made.
+        The state and the average after the step; the discriminator's spectral-norm vectors after the pass; and as
+        metrics the loss, its adversarial term, the norm of the unclipped gradient, and whether the update was made.
     """
     gradient, spectral_vectors, metrics = generator_gradient(discriminator, forward, config=config, networks=networks)
     finite = jnp.isfinite(metrics["generator_loss"])
@@ -182,13 +184,13 @@ def generator_backward(
 def generator_gradient(
     discriminator: NetState, forward: Forward, *, config: Config, networks: Networks
 ) -> tuple[Any, Any, Metrics]:
-    """Raw gradient of the mean loss, the discriminator's spectral-norm vectors, the loss and its adversarial term.
+    """Compute the unclipped gradient of the mean loss, the discriminator's spectral-norm vectors, and the loss.
 
-    For the arguments see `generator_backward`.
+    For the arguments see `generator_backward`. The metrics hold the loss and its adversarial term.
     """
     one = jnp.ones(())
     if not config.targets.every:
-        # A discriminator that is never taught has nothing to say, and its passes are saved.
+        # A discriminator that is never trained is not evaluated either.
         (gradient,) = forward.residual((one, jnp.zeros_like(forward.estimate_magnitude)))
         gradient = collectives.mean(gradient, networks.axis_name)
         return gradient, discriminator.batch_stats, {"generator_loss": forward.loss}
@@ -200,13 +202,13 @@ def generator_gradient(
 
 @as_configured
 def gradient_norms(discriminator: NetState, forward: Forward, *, config: Config, networks: Networks) -> Metrics:
-    """Measure how much of the generator's gradient is the adversarial term's; nothing is updated.
+    """Measure how much of the generator's gradient comes from the adversarial term; nothing is updated.
 
-    The other terms' gradient and the adversarial one's add up to `generator_gradient`.
+    The gradients of the adversarial term and of the other terms add up to `generator_gradient`.
 
     Args:
-        discriminator: the state that `generator_backward` saw.
-        forward: what the forward pass left.
+        discriminator: the state that `generator_backward` used.
+        forward: results of the forward pass.
         config: the run's configuration.
         networks: both networks, for the axis that the function is mapped over, if any.
 
@@ -220,7 +222,7 @@ def gradient_norms(discriminator: NetState, forward: Forward, *, config: Config,
         (gradient,) = forward.residual((weights[0], *pull(weights[1])))
         return _norm(collectives.mean(gradient, networks.axis_name))
 
-    # One after the other in a loop: compiled once, and no more memory than a single backward pass.
+    # A loop compiles the backward pass once, and takes no more memory than a single pass.
     others, adversarial = jax.lax.map(norm, jnp.eye(2))
     return {"others_norm": others, "adversarial_norm": adversarial}
 
@@ -228,7 +230,7 @@ def gradient_norms(discriminator: NetState, forward: Forward, *, config: Config,
 def _weighted_adversarial(
     discriminator: NetState, forward: Forward, config: Config, networks: Networks
 ) -> tuple[Array, Callable[[Array], Any], tuple[Array, Any]]:
-    """The adversarial term times its weight, its pull-back to magnitudes, and (the term, spectral-norm vectors)."""
+    """The weighted adversarial term, its pull-back to magnitudes, and (unweighted term, spectral-norm vectors)."""
 
     def loss(estimate_magnitude: Array) -> tuple[Array, tuple[Array, Any]]:
         score, stats = _discriminate(
@@ -257,28 +259,29 @@ def discriminator_update(
     config: Config,
     networks: Networks,
 ) -> tuple[NetState, Metrics]:
-    """Teach the discriminator the scores of the estimates, and that clean speech scores 1.
+    """Update the discriminator towards the scores of the estimates, and towards 1 for clean speech.
 
     Args:
-        discriminator: the network, with the spectral-norm vectors that the forward pass left.
+        discriminator: state of the discriminator, with the spectral-norm vectors from `generator_backward`.
         clean_magnitude: float[B, T, F], compressed.
         estimate_magnitude: float[B, T, F], compressed.
-        value: float[B], targets, full and finite (`score_targets.fill`).
-        weight: float[B], what each target counts.
-        made: bool[], False drops the update (policy `skip`).
+        value: float[B], targets, all finite (`score_targets.fill`).
+        weight: float[B], weight of each target.
+        made: bool[], whether to make the update; policy `skip` may drop it.
         rate: float[], learning rate.
         config: the run's configuration.
         networks: both networks, for the axis that the function is mapped over, if any.
 
     Returns:
-        The state after the step; losses, predictions float[B] as `predicted`, gradient norm, whether it was made.
+        The state after the step; and as metrics the losses, the predictions float[B] as `predicted`, the gradient
+        norm, and whether the update was made.
     """
     gradient, stats, metrics = discriminator_gradient(
         discriminator, clean_magnitude, estimate_magnitude, value, weight, config=config, networks=networks
     )
     finite = jnp.isfinite(metrics["discriminator_loss"])
     network, applied = apply_gradient(discriminator, gradient, stats, rate, made & finite, config)
-    # What the published code logs for an update that it skips.
+    # The published code logs 0 for an update that it skips.
     metrics["discriminator_loss"] = jnp.where(made, metrics["discriminator_loss"], 0.0)
     return network, metrics | {f"discriminator_{name}": value for name, value in applied.items()}
 
@@ -294,13 +297,13 @@ def discriminator_gradient(
     config: Config,
     networks: Networks,
 ) -> tuple[Any, Any, Metrics]:
-    """Raw gradient of the discriminator's loss over the global batch, its spectral vectors, and the loss's parts."""
+    """Unclipped gradient of the discriminator's loss over the global batch, its spectral-norm vectors, and metrics."""
     ones = jnp.ones_like(value)
     count, total_weight = collectives.total((jnp.sum(ones), jnp.sum(weight)), networks.axis_name)
 
     def loss(params: Any) -> tuple[Array, tuple[Any, ...]]:
         network, scores = replace(discriminator, params=params), []
-        # The estimate first, then the reference: a power iteration each, in the published order.
+        # The estimate, then the reference, with a power iteration each, in the order of the published code.
         for draw, other in ((Draw.ESTIMATE, estimate_magnitude), (Draw.CLEAN, clean_magnitude)):
             score, stats = _discriminate(network, clean_magnitude, other, draw, config, networks)
             network = replace(network, batch_stats=stats)
@@ -312,7 +315,7 @@ def discriminator_gradient(
     (total, (stats, on_estimate, on_clean, scores)), gradient = jax.value_and_grad(loss, has_aux=True)(
         discriminator.params
     )
-    # Every device holds its share of one global mean, so shares add up.
+    # Each device holds its share of a global mean, so the shares are summed.
     gradient, total, on_estimate, on_clean = collectives.total(
         (gradient, total, on_estimate, on_clean), networks.axis_name
     )
@@ -333,7 +336,7 @@ def _level_db(estimate: Array, clean: Array, axis_name: str | None) -> Array:
 
 
 class Steps(NamedTuple):
-    """The programs, compiled for a placement; arrays [D, B, ...], states whole. `norms` is not part of every step."""
+    """The programs, mapped over a placement: arrays are [D, B, ...], states are replicated; `norms` runs rarely."""
 
     forward: Callable[..., Forward]
     backward: Callable[..., tuple[NetState, Any, Any, Metrics]]
@@ -342,7 +345,7 @@ class Steps(NamedTuple):
 
 
 def compile_steps(config: Config, placement: Placement, network_factory: NetworkFactory = make_networks) -> Steps:
-    """Map the steps; each is compiled when it first runs. States are donated where a new one comes back.
+    """Map the programs over devices; each is compiled at its first call. A state is donated if it is returned anew.
 
     Args:
         config: the run's configuration.
@@ -350,7 +353,7 @@ def compile_steps(config: Config, placement: Placement, network_factory: Network
         network_factory: builds both networks for the devices' axis.
     """
     networks = network_factory(config, AXIS)
-    axes: Any = Forward  # Of its fields, but holding axes instead of arrays.
+    axes: Any = Forward  # With the same fields, but holding axes instead of arrays.
     left = axes(0, 0, 0, 0, None, None, None)
     programs = {
         program: partial(program, config=config, networks=networks)

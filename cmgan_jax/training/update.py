@@ -1,4 +1,4 @@
-"""What a gradient does to a network: AdamW's update, and the moving average of the parameters."""
+"""The update of a network by a gradient with AdamW, and the moving average of its parameters."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from cmgan_jax.training.state import NetState, optimiser
 def apply_gradient(
     network: NetState, gradient: Any, stats: Any, rate: Array, made: Array, config: Config
 ) -> tuple[NetState, dict[str, Array]]:
-    """AdamW, unless the gradient is not finite or the update is not to be made; the step counts in any case."""
-    # One long vector: hundreds of small arrays would each bring their own kernels, to compile and to launch.
+    """Apply AdamW if `made` is true and the gradient is finite; the step counter advances in any case."""
+    # Use one long vector: hundreds of small arrays would each need kernels to compile and to launch.
     flat, _ = ravel_pytree(gradient)
     vector, unravel = ravel_pytree(network.params)
     norm = jnp.linalg.norm(flat)
@@ -29,7 +29,7 @@ def apply_gradient(
 
 
 def move_average(average: Any, params: Any, step: Array, config: Config) -> Any:
-    """The moving average of the parameters after one more step; its memory is short at first (1 + n over 10 + n)."""
+    """Update the moving average of the parameters; in step n, its decay is at most (1 + n) / (10 + n)."""
     count = step.astype(jnp.float32)
     decay = jnp.minimum(config.optimiser.ema_decay, (1 + count) / (10 + count))
     (mean, unravel), (new, _) = ravel_pytree(average), ravel_pytree(params)

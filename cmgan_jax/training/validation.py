@@ -1,4 +1,4 @@
-"""What a model is worth on held-out material: losses on fixed crops; the target metric, PESQ and SI-SDR on files."""
+"""Validation on held-out data: losses on fixed crops; the target metric, PESQ and SI-SDR on whole files."""
 
 import math
 from collections.abc import Collection
@@ -25,16 +25,16 @@ from cmgan_jax.training.losses import adversarial_loss, magnitude_loss, ri_loss,
 from cmgan_jax.training.steps import features
 
 ATTEMPTS = 2
-"""How often a file is scored until there is a score: a worker may be killed, and a machine may stand still."""
+"""Number of attempts to score a file, since a worker may be killed, or time out on a stalled machine."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """Held-out material, in memory.
+    """Held-out data, in memory.
 
     Attributes:
         crops: `clean` and `noisy`, float32[n, S].
-        files: (name, clean, noisy) of full files, float32[S'] each.
+        files: (name, clean, noisy) of whole files, float32[S'] each.
     """
 
     crops: Crops
@@ -42,20 +42,21 @@ class Held:
 
     @property
     def shown(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
-        """The files that are followed through the run: the first and the last."""
+        """The files that reports show over the epochs: the first and the last."""
         return [self.files[0], *self.files[1:][-1:]]
 
 
 class Scored(NamedTuple):
-    """What enhancing the held-out files gave.
+    """Scores of the enhanced held-out files.
 
     Attributes:
-        numbers: `score` (mean of the target metric over the files that are compared; None unless every one of them was
-            scored, since a mean of others does not compare), `complete` (whether that is so), `pesq` (mean MOS of those
-            of them that PESQ can score as they are, noisy; None unless it scored each), `si_sdr` (mean of the compared
-            files, dB; NaN if there are none), `scored`, `files` (how many are compared), `unscored` (reasons by file
-            name), and, where it is not complete, `score_partial`: the mean of those scored, None if none was.
-        enhanced: float32[S'] of the files that are shown, by name.
+        summary: `score` (mean of the target metric over the compared files; None unless each of them has a score, since
+            means over other files cannot be compared), `complete` (whether each has a score), `pesq` (mean MOS of the
+            compared files whose noisy versions PESQ can score; None unless each of these has a score), `si_sdr` (mean
+            over the compared files in dB; NaN if there are none), `scored` (number of scores), `files` (number of
+            compared files), `unscored` (reasons by file name), and, if not complete, `score_partial` (mean of the
+            existing scores; None if there are none).
+        enhanced: the enhanced files that are shown, float32[S'], by name.
     """
 
     summary: dict[str, Any]
@@ -63,11 +64,11 @@ class Scored(NamedTuple):
 
 
 class ValidationBatch(NamedTuple):
-    """What is found of a batch of crops.
+    """Measurements of a batch of crops.
 
     Attributes:
         losses: float[B] by name: the four terms, and their weighted sum without the adversarial one as `loss`.
-        prediction: float[B], the discriminator's, on the estimates.
+        prediction: float[B], predictions of the discriminator for the estimates.
         estimate: float[B, S], at the normalised level.
     """
 
@@ -81,14 +82,14 @@ class ValidationBatch(NamedTuple):
 def measure_batch(
     generator: Any, discriminator: Any, batch: dict[str, Array], *, config: Config, networks: Networks
 ) -> ValidationBatch:
-    """Enhance crops in evaluation mode, take the losses of each, and ask the discriminator.
+    """Enhance crops in evaluation mode, and compute the losses and the discriminator's prediction for each.
 
     Args:
         generator: variables of the generator.
         discriminator: variables of the discriminator.
         batch: `clean` and `noisy`, float[B, S].
         config: the run's configuration.
-        networks: both networks, without an axis.
+        networks: both networks, built without a device axis.
     """
     noisy, clean, reference = features(batch, config)
     spectrum = cast(Array, networks.generator.apply(generator, noisy, train=False))
@@ -115,23 +116,23 @@ def measure_crops(
     scale: Scale = PESQ,
     networks: Networks | None = None,
 ) -> dict[str, Any]:
-    """Losses on the fixed crops, and how far the discriminator is from their true scores.
+    """Measure the losses on the fixed crops, and how well the discriminator predicts their true scores.
 
-    Crops and not whole files: the discriminator has never heard another length.
+    Crops are used instead of whole files because the discriminator was trained on their length only.
 
     Args:
         generator: variables of the generator.
         discriminator: variables of the discriminator.
-        held: the crops, each counted once whatever the batch.
+        held: held-out data; each crop counts once whatever the batch size.
         config: the run's configuration.
-        pool: where the target metric is computed, while the next batch is enhanced.
-        scale: of the target metric.
-        networks: both networks, without an axis; None: those that the config names.
+        pool: computes the target metric while the next batch is enhanced.
+        scale: scale of the target metric.
+        networks: both networks, built without a device axis; None: those that the config names.
 
     Returns:
-        Means of the losses by name; `calibration_bias`, `calibration_error` and `rank_correlation` over the crops that
-        could be scored, and these as `predicted` and `score_targets`, the scores as targets, not clipped. Of a
-        discriminator that is never taught there is nothing.
+        Means of the losses by name; `calibration_bias`, `calibration_error` and `rank_correlation` over the crops with
+        a valid score; and for these crops, the predictions as `predicted` and the unclipped targets as `score_targets`.
+        If the discriminator is never trained, its measurements are absent.
     """
     count = len(held.crops["clean"])
     networks = networks or make_networks(config)
@@ -139,7 +140,7 @@ def measure_crops(
     predictions: list[np.ndarray] = []
     futures = []
     for start in range(0, count, config.batch):
-        # The last batch is filled up with earlier crops, so that one compiled shape serves; they are not counted.
+        # The last batch is padded with earlier crops, which are not counted, so that one compiled shape suffices.
         rows = np.arange(start, start + config.batch) % count
         batch = {"clean": held.crops["clean"][rows], "noisy": held.crops["noisy"][rows]}
         measured = jax.tree.map(
@@ -169,22 +170,23 @@ def measure_crops(
 
 
 def score_noisy(held: Held, config: Config, pool: ScorePool, scale: Scale = PESQ) -> dict[str, Any]:
-    """Score the held-out files as they are, and find which of them can be scored at all.
+    """Score the noisy held-out files, and find out which files can be scored at all.
 
-    A clean file that PESQ hears no speech in, or a pair that ends its process, can be scored in no epoch. It would make
-    every epoch incomplete, and is left out of all of them instead.
+    A pair cannot be scored in any epoch if, for example, PESQ finds no speech in the clean file, or crashes. It would
+    make every epoch incomplete, so it is left out of all epochs.
 
     Args:
-        held: the files.
+        held: held-out data.
         config: the run's configuration.
-        pool: where scores are computed.
-        scale: of the target metric.
+        pool: computes the scores.
+        scale: scale of the target metric.
 
     Returns:
-        `score` (mean of the target metric over those scored; None if none was), `pesq` (mean MOS likewise), `si_sdr`
-        (mean of the files that the target metric scored, dB; NaN if none), `scored`, `files` (all of them), and
-        `unscored`: reasons by file name, of those that no epoch is to score. Where the target metric is not PESQ,
-        `pesq_unscored` are those that PESQ is not to score.
+        `score` (mean of the target metric over the files with a score; None if there are none), `pesq` (mean MOS over
+        the files with a PESQ score; None if there are none), `si_sdr` (mean over the files that the target metric
+        scored, in dB; NaN if there are none), `scored` (number of scores), `files` (number of all files), and
+        `unscored` (reasons, by file name, for files that epochs leave out). If the target metric is not PESQ,
+        `pesq_unscored` has the reasons for files that epochs leave out of PESQ.
     """
     files = _score(None, held, config, pool, (), () if scale.name != PESQ.name else None)
     reasons = _reasons(files.scores)
@@ -209,17 +211,17 @@ def score_files(
     pesq_left_out: Collection[str] = (),
     networks: Networks | None = None,
 ) -> Scored:
-    """Enhance full files and score each against its clean reference.
+    """Enhance whole files and score each against its clean reference.
 
     Args:
         generator: variables of the generator.
-        held: the files.
+        held: held-out data.
         config: the run's configuration.
-        pool: where scores are computed, while the next file is enhanced.
-        left_out: names of those that are not scored, `unscored` of `score_noisy`.
-        scale: of the target metric.
-        pesq_left_out: names of those that PESQ does not score where it is not the target metric, `pesq_unscored`.
-        networks: both networks, without an axis; None: those that the config names.
+        pool: computes scores while the next file is enhanced.
+        left_out: names of files that are not scored, from `unscored` of `score_noisy`.
+        scale: scale of the target metric.
+        pesq_left_out: names of files without PESQ, if that is not the target metric, from `pesq_unscored`.
+        networks: both networks, built without a device axis; None: those that the config names.
     """
     beside = pesq_left_out if scale.name != PESQ.name else None
     files = _score(generator, held, config, pool, left_out, beside, networks)
@@ -239,7 +241,7 @@ def score_files(
 
 
 class _Files(NamedTuple):
-    """Scores by the target metric, PESQ where that is another one, SI-SDR by file name, and files that are shown."""
+    """By file name: target-metric scores, PESQ if that is another metric, SI-SDR, and the files that are shown."""
 
     scores: dict[str, Score]
     pesq: dict[str, Score] | None
@@ -256,20 +258,20 @@ def _score(
     pesq_left_out: Collection[str] | None,
     networks: Networks | None = None,
 ) -> _Files:
-    """Score the files, and keep the enhanced ones that are shown, also if they are left out.
+    """Score the files, and keep the enhanced files that are shown, even if they are not scored.
 
     Args:
-        generator: see `score_files`; None: the files as they are.
-        held: likewise.
-        config: likewise.
-        pool: likewise.
-        left_out: likewise.
-        pesq_left_out: likewise; None: PESQ is the target metric.
-        networks: likewise.
+        generator: see `score_files`; None: the noisy files are scored.
+        held: see `score_files`.
+        config: see `score_files`.
+        pool: see `score_files`.
+        left_out: see `score_files`.
+        pesq_left_out: see `score_files`; None: PESQ is the target metric.
+        networks: see `score_files`.
     """
     files = _Files({}, None if pesq_left_out is None else {}, {}, {})
     shown = {name for name, _, _ in held.shown}
-    # Whole files take longer than the crops that the run's limit is for.
+    # Whole files take longer than crops, for which the run's time limit is meant.
     limit = max(config.targets.time_limit, TIME_LIMIT)
     for _ in range(ATTEMPTS):
         futures, pesq = {}, {}

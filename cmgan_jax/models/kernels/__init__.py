@@ -1,7 +1,8 @@
-"""Kernels for NVIDIA GPUs, in Triton: what XLA cannot do without a detour through memory.
+"""Triton kernels for NVIDIA GPUs, which keep intermediates on chip that XLA would write to memory.
 
-Each file has a kernel and the function with its gradient that models call in place of their own, where
-`backends.uses_kernels` says so. They are imported where they are called, for Triton is not installed everywhere.
+Each module has the kernels of one operation and a differentiable function that models call instead of XLA's operations
+where `backends.uses_kernels` allows it. The modules are imported at the point of use, since Triton may not be
+installed.
 """
 
 from functools import cache
@@ -11,17 +12,17 @@ from typing import Any
 import jax
 
 CAPABILITY = 8.0
-"""Compute capability that products of bfloat16 and TF32 need (A100 and later)."""
+"""Minimum compute capability, for products in bfloat16 and TF32 (A100 and later)."""
 
 
 @cache
 def available() -> bool:
-    """Whether JAX computes on a GPU that can run kernels, with `jax_triton` to launch them."""
+    """Whether JAX computes on a GPU that can run the kernels, and `jax_triton` is installed to launch them."""
     return jax.default_backend() == "gpu" and find_spec("jax_triton") is not None and _fits(jax.local_devices()[0])
 
 
 def lacking() -> str | None:
-    """What is said where there is such a GPU and nothing to launch kernels with; None: all is well."""
+    """Message for the user if the GPU could run the kernels but `jax_triton` is missing; otherwise None."""
     if jax.default_backend() != "gpu" or available() or not _fits(jax.local_devices()[0]):
         return None
     return "jax_triton is not installed: without its kernels a step takes about twice as long (README.md has the line)"

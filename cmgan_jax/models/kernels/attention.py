@@ -1,8 +1,9 @@
-"""Attention with relative positions, in Triton: scores stay in registers and shared memory.
+"""Attention with relative positions in Triton: scores stay in registers and shared memory.
 
-One program takes a sequence's head (forward: a block of its rows) and goes over blocks. What a row's query gives with
-the distance to each column is a product with the embeddings that the block reaches, [BLOCK, 2 · BLOCK], of which each
-row reads its BLOCK from a place of its own. Letters as in `models.attention`.
+Each program processes one head of one sequence (in the forward pass, one block of its rows) and loops over blocks of
+scores. The relative scores of a block come from a product with the embeddings of all distances in the block,
+[BLOCK, 2 · BLOCK], from which each row gathers its BLOCK scores at its own offset. For the dimensions see
+`models.attention`.
 """
 
 from functools import partial
@@ -19,19 +20,19 @@ from cmgan_jax.models.chunks import kept
 from cmgan_jax.models.kernels.launch import launch, power, precision
 
 BLOCK = 32
-"""Rows and columns of scores that a program holds (H100, measured)."""
+"""Rows and columns of a block of scores; tuned on an H100."""
 TUNED = {"num_warps": 1, "num_stages": 2}
-"""Of both kernels: one warp shifts scores with the fewest instructions (H100)."""
+"""Launch options of both kernels; a single warp shifts scores with the fewest instructions (H100)."""
 
 FAR = tl.constexpr(-1e30)
-"""Added to scores of what may not be attended to; finite, so that a block of nothing else gives no NaN."""
+"""Added to the scores of masked positions; finite, so that a fully masked block does not produce NaN."""
 LOG2_E = tl.constexpr(1.4426950408889634)
-"""What turns an exponent of e into one of 2, of which the processor has powers."""
+"""Factor that converts exponents of e to exponents of 2, for which the hardware has an instruction."""
 
 
 @triton.jit
 def _rows(source, first, positions, stride, WIDTH: tl.constexpr, BLOCK: tl.constexpr, PADDED: tl.constexpr):
-    """[BLOCK, PADDED]: rows from `first` on, zeros beyond the last position and the width."""
+    """Load rows from `first` on, [BLOCK, PADDED], with zeros beyond the last position and the width."""
     row, column = first + tl.arange(0, BLOCK)[:, None], tl.arange(0, PADDED)[None, :]
     return tl.load(source + row * stride + column, mask=(row >= 0) & (row < positions) & (column < WIDTH), other=0.0)
 
@@ -41,7 +42,7 @@ def _scores(
     query, key, embeddings, allowed, first, positions, scale,
     BLOCK: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Exponents of 2, float32[BLOCK, BLOCK], of a block of queries and of keys, the first of which is at `first`."""
+    """Scores as exponents of 2, float32[BLOCK, BLOCK], of a block of queries and a block of keys from `first` on."""
     row, column = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)
     distance_scores = tl.dot(query, tl.trans(embeddings), input_precision=PRECISION)
     relative = tl.gather(distance_scores, BLOCK - 1 - row + column[None, :], 1)
@@ -66,11 +67,11 @@ def forward(
     Args:
         joined: [sequences, N, 3 · HEADS · WIDTH]: queries, keys, values.
         table: [2N - 1, WIDTH], the embedding of distance N - 1 first.
-        allowed: int8[sequences, N], read if MASKED.
+        allowed: int8[sequences, N], mask of valid positions, read if MASKED.
         positions: N.
-        scale: of scores.
+        scale: factor of the scores.
         out: [sequences, N, HEADS · WIDTH].
-        log_total: float32[sequences, HEADS, N], logarithm to base 2 of the sum that the softmax divides by.
+        log_total: float32[sequences, HEADS, N], base-2 logarithm of the softmax denominator.
     """
     head = tl.program_id(0)
     sequence = (head // HEADS).to(tl.int64)
@@ -106,7 +107,7 @@ def forward(
 
 @triton.jit
 def _add(target, update, first, positions, stride, WIDTH: tl.constexpr, BLOCK: tl.constexpr, PADDED: tl.constexpr):
-    """Add to rows that no other program touches; the same thread adds to the same place, so in the same order."""
+    """Add to rows that no other program touches; each place is updated by one thread only, so the order is fixed."""
     row, column = first + tl.arange(0, BLOCK)[:, None], tl.arange(0, PADDED)[None, :]
     there = (row < positions) & (column < WIDTH)
     tl.atomic_add(target + row * stride + column, update, mask=there, sem="relaxed")
@@ -119,15 +120,15 @@ def backward(
     HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
     MASKED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of `forward`, a diagonal of blocks after the other: all of its blocks reach the same embeddings.
+    """Gradients of `forward`, computed one diagonal of blocks after another, since they use the same embeddings.
 
     Grid: (sequences · HEADS,).
 
     Args:
         joined, table, allowed, positions, scale, out, log_total: as in `forward`.
-        gradient: as out.
-        d_joined: float32, as joined; zeros before.
-        d_table: float32[sequences · HEADS, diagonals, 2 · BLOCK, PADDED], of what each diagonal reaches.
+        gradient: like out.
+        d_joined: float32, like joined; must be initialised with zeros.
+        d_table: float32[sequences · HEADS, diagonals, 2 · BLOCK, PADDED], gradient of each diagonal's embeddings.
     """
     head = tl.program_id(0)
     sequence = (head // HEADS).to(tl.int64)
@@ -178,7 +179,7 @@ def backward(
 
 
 def _compiled_for(joined: Array, heads: int, valid: Array | None) -> dict[str, Any]:
-    """What both kernels are compiled for."""
+    """Compile-time constants of both kernels."""
     width = joined.shape[-1] // (3 * heads)
     return {
         "HEADS": heads,
@@ -191,13 +192,13 @@ def _compiled_for(joined: Array, heads: int, valid: Array | None) -> dict[str, A
 
 
 def _operands(joined: Array, distances: Array, valid: Array | None) -> tuple[Array, ...]:
-    """What both kernels begin with."""
+    """First operands of both kernels."""
     return joined, distances.astype(joined.dtype), jnp.zeros(1, jnp.int8) if valid is None else valid.astype(jnp.int8)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def attend(joined: Array, distances: Array, valid: Array | None, heads: int) -> Array:
-    """As `models.attention.attend`, with heads side by side.
+    """Same as `models.attention.attend`, with all heads concatenated along the last axis.
 
     Args:
         joined: [sequences, N, 3 · H · K]: queries, keys, values.
@@ -240,7 +241,7 @@ def _attend_backward(heads: int, residual: Any, gradient: Array) -> tuple[Array,
         zeroed_outputs=(0,),
         **_compiled_for(joined, heads, valid),
     )
-    # A diagonal reaches two blocks of distances, of which the next diagonal reaches the second.
+    # Each diagonal uses two blocks of distances; the second of them is the first block of the next diagonal.
     far, near = jnp.split(jnp.sum(d_table, axis=0), 2, axis=1)
     one = ((0, 0), (0, 0))
     d_distances = (jnp.pad(far, ((0, 1), *one)) + jnp.pad(near, ((1, 0), *one))).reshape(-1, power(width))

@@ -1,4 +1,4 @@
-"""The weight gradient of a convolution, in Triton: shifted positions are read where they lie, and never copied."""
+"""The weight gradient of a convolution in Triton: shifted inputs are read in place instead of being copied."""
 
 import jax.numpy as jnp
 import triton  # pyright: ignore[reportMissingImports]
@@ -8,11 +8,11 @@ from jax import Array
 from cmgan_jax.models.kernels.launch import launch, precision
 
 PROGRAMS = 22
-"""That share each tap (H100, measured)."""
+"""Maximum number of programs that share the sum of one tap; tuned on an H100."""
 NARROW = {"BLOCK": 128, "num_warps": 8, "num_stages": 3}
-"""Positions at once, warps and stages for numbers of two bytes (H100, measured)."""
+"""Positions per block, warps and stages for two-byte dtypes; tuned on an H100."""
 WIDE = {"BLOCK": 64, "num_warps": 4, "num_stages": 2}
-"""For numbers of four bytes: what fits the shared memory of smaller cards."""
+"""Positions per block, warps and stages for four-byte dtypes; they fit the shared memory of smaller cards."""
 
 
 @triton.jit
@@ -21,18 +21,18 @@ def d_kernel(
     sums,
     CHANNELS: tl.constexpr, FEATURES: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid: (taps, programs); each takes every so many-th block of outputs.
+    """Gradient of the kernel. Grid: (taps, programs); each program strides over the blocks of outputs.
 
     Args:
         x: [B, T, F, C].
         gradient: [B, T', F', features].
         outputs: B · T' · F'.
         times, bins, times_out, bins_out: T, F, T', F'.
-        early, low: zeros before the first frame and below the first bin.
+        early, low: zero padding before the first frame and below the first bin.
         stride: step in frequency.
         dilation: step in time between taps.
-        sums: float32[programs, taps, C, features], each program's share.
-        BINS: taps in frequency.
+        sums: float32[programs, taps, C, features], partial sum of each program.
+        BINS: number of taps in frequency.
     """
     tap, program = tl.program_id(0), tl.program_id(1)
     channel, feature = tl.arange(0, CHANNELS)[None, :], tl.arange(0, FEATURES)[None, :]
@@ -55,14 +55,14 @@ def d_kernel(
 def kernel_gradient(
     x: Array, gradient: Array, taps: tuple[int, int], stride: int, before: tuple[int, int], dilation: int
 ) -> Array:
-    """The gradient of a convolution's kernel.
+    """Gradient of a convolution's kernel.
 
     Args:
-        x: [B, T, F, C]; C and features as `launch.fits` has them.
+        x: [B, T, F, C]; C and features must satisfy `launch.fits`.
         gradient: [B, T', F', features].
-        taps: in time and in frequency.
+        taps: number of taps in time and in frequency.
         stride: step in frequency.
-        before: zeros before the first frame and below the first bin.
+        before: zero padding before the first frame and below the first bin.
         dilation: step in time between taps.
 
     Returns:

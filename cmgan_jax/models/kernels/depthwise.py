@@ -1,4 +1,4 @@
-"""Depthwise convolution along sequences, in Triton: what neighbours share is read from a core's cache."""
+"""Depthwise convolution along sequences in Triton: inputs shared by neighbouring outputs are read from cache."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,11 @@ from jax import Array
 from cmgan_jax.models.kernels.launch import launch, power
 
 POSITIONS = 64
-"""That a program takes (H100, measured)."""
+"""Positions per program; tuned on an H100."""
 SUMMED = 2
-"""Positions whose sums a program of the kernel's gradient keeps apart (H100, measured)."""
+"""Positions with separate partial sums in a program of the kernel's gradient; tuned on an H100."""
 PROGRAMS = 408
-"""At most, that share the kernel's gradient (H100, measured)."""
+"""Maximum number of programs that share the kernel's gradient; tuned on an H100."""
 
 
 @triton.jit
@@ -30,7 +30,7 @@ def forward(
         x: [sequences, N, CHANNELS].
         kernel: float32[TAPS, CHANNELS].
         positions: N.
-        out: as x.
+        out: like x.
     """
     place = tl.program_id(0).to(tl.int64) * positions * CHANNELS
     n = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[:, None]
@@ -53,14 +53,14 @@ def d_kernel(
 ):  # fmt: skip
     """The kernel's gradient: sum over sequences and n of x[n + k - TAPS // 2] · gradient[n].
 
-    Grid: (programs,); each takes every so many-th sequence.
+    Grid: (programs,); each program strides over the sequences.
 
     Args:
         x: [sequences, N, CHANNELS].
-        gradient: as x.
-        sequences: how many.
+        gradient: like x.
+        sequences: number of sequences.
         positions: N.
-        sums: float32[programs, ALL_TAPS, PADDED], each program's share; rows beyond TAPS have no meaning.
+        sums: float32[programs, ALL_TAPS, PADDED], partial sum of each program; rows beyond TAPS are meaningless.
     """
     program, programs = tl.program_id(0), tl.num_programs(0)
     tap = tl.arange(0, ALL_TAPS)[:, None, None]
@@ -82,7 +82,7 @@ def d_kernel(
 
 @jax.custom_vjp
 def depthwise(x: Array, kernel: Array) -> Array:
-    """As `models.depthwise.depthwise`.
+    """Same as `models.depthwise.depthwise`.
 
     Args:
         x: [sequences, N, C].

@@ -1,9 +1,10 @@
-"""Half a step of a feed-forward, in Triton: the hidden layer, four times as wide as its input, never leaves a core.
+"""The half-step feed-forward in Triton: the hidden layer, several times as wide as its input, never leaves the chip.
 
     out = x + half · drop(contract · drop(silu(expand · norm(x) + bias)) + bias)
 
-Rows are positions of all sequences, one after the other. Letters: R rows, C channels, F hidden.
-Dropout is that of `models.dropout`: element e of a layer is dropped by a hash of e and the layer's two seeds.
+Rows are the positions of all sequences in order. Dimensions: R rows, C channels, F hidden units.
+Dropout equals `models.layers.Dropout`: whether element e is dropped depends on a hash of e and of the layer's two
+seeds.
 """
 
 from functools import partial
@@ -19,9 +20,9 @@ from cmgan_jax.models.kernels.launch import Tiles, launch
 from cmgan_jax.models.kernels.norm import before_normal, normal_rows
 
 FORWARD, OF_WEIGHTS, OF_INPUT = Tiles(64, 32, 4, 1), Tiles(32, 64, 4, 2), Tiles(64, 32, 4, 1)
-"""Of the three kernels (H100, measured)."""
+"""Tile sizes of the three kernels; tuned on an H100."""
 PROGRAMS_OF_WEIGHTS, PROGRAMS_OF_INPUT = 264, 528
-"""At most, that share gradients of parameters: two and four for each of an H100's processors."""
+"""Maximum number of programs that share the parameters' gradients: two and four per multiprocessor of an H100."""
 
 
 @triton.jit
@@ -34,14 +35,14 @@ def _mix(bits):
 
 @triton.jit
 def _kept(seeds, element, THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr):
-    """What each element is multiplied by: SURVIVOR, or 0 where its hash is below THRESHOLD; element: uint32."""
+    """Dropout factor of each element: 0 where its hash is below THRESHOLD, else SURVIVOR; element: uint32."""
     bits = _mix(_mix(element + tl.load(seeds)) ^ tl.load(seeds + 1))
     return tl.where(bits >= THRESHOLD, SURVIVOR, 0.0)
 
 
 @triton.jit
 def _drop(x, seeds, element, THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr):
-    """Dropout, off where the threshold is 0."""
+    """Apply dropout, unless the threshold is 0."""
     if THRESHOLD > 0:
         x *= _kept(seeds, element, THRESHOLD, SURVIVOR)
     return x
@@ -49,7 +50,7 @@ def _drop(x, seeds, element, THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr):
 
 @triton.jit
 def _elements(row_ids, positions, row, column, WIDTH: tl.constexpr):
-    """Number of each element in the global batch, uint32; row_ids: of the sequences, of which the first one counts."""
+    """Index of each element in the global batch, uint32; only the first of `row_ids` is read."""
     first = tl.load(row_ids) * tl.cast(positions, tl.uint32)
     return (first + row.to(tl.uint32))[:, None] * WIDTH + column.to(tl.uint32)[None, :]
 
@@ -61,20 +62,20 @@ def forward(
     CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, HALF: tl.constexpr,
     THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid: (blocks of rows,).
+    """Compute `out`. Grid: (blocks of rows,).
 
     Args:
         x: [R, C].
-        scale, shift: float32[C], of the norm.
-        expand: [C, F], in the type of x; expand_bias: float32[F].
-        contract: [F, C], in the type of x; contract_bias: float32[C].
-        seeds: uint32[4], of dropout in the hidden layer and at the end.
-        row_ids: uint32[sequences], of the sequences in the global batch, one by one, but for what fills a chunk.
+        scale, shift: float32[C], parameters of the norm.
+        expand: [C, F], in the dtype of x; expand_bias: float32[F].
+        contract: [F, C], in the dtype of x; contract_bias: float32[C].
+        seeds: uint32[4], seeds of dropout in the hidden layer and at the end, two each.
+        row_ids: uint32[sequences], indices of the sequences in the global batch; consecutive except for padding.
         rows: R.
-        positions: of a sequence.
-        out: as x.
-        HALF: what the residual branch counts.
-        THRESHOLD, SURVIVOR: of dropout; a threshold of 0 turns it off.
+        positions: positions per sequence.
+        out: like x.
+        HALF: weight of the residual branch.
+        THRESHOLD, SURVIVOR: parameters of dropout; a threshold of 0 turns it off.
     """
     row, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, CHANNELS)
     scales, shifts = tl.load(scale + channel)[None, :], tl.load(shift + channel)[None, :]
@@ -101,7 +102,7 @@ def _hidden(
     CHANNELS: tl.constexpr, HIDDEN: tl.constexpr,
     THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A part of the hidden layer and its gradients: what goes on [BLOCK, PART], and the gradient before SiLU."""
+    """Part of the hidden layer: its output after SiLU and dropout, [BLOCK, PART], and the gradient before SiLU."""
     channel = tl.arange(0, CHANNELS)
     weights = tl.load(expand + channel[:, None] * HIDDEN + hidden[None, :])
     wide = tl.dot(normalised, weights, input_precision=PRECISION) + tl.load(expand_bias + hidden)[None, :]
@@ -123,11 +124,13 @@ def d_weights(
     CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, HALF: tl.constexpr,
     THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of what is multiplied by. Grid: (programs, HIDDEN / PART); each takes every so many-th block of rows.
+    """Gradients of `expand`, its bias and `contract`, as one partial sum per program.
+
+    Grid: (programs, HIDDEN / PART); each program strides over the blocks of rows.
 
     Args:
-        gradient: as out of `forward`; for the others see there.
-        d_expand: float32[programs, C, F], each program's share.
+        gradient: like `out` of `forward`, which also describes the other arguments.
+        d_expand: float32[programs, C, F].
         d_expand_bias: float32[programs, F].
         d_contract: float32[programs, F, C].
     """
@@ -167,12 +170,14 @@ def d_input(
     CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, HALF: tl.constexpr,
     THRESHOLD: tl.constexpr, SURVIVOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the input and of what is added. Grid: (programs,); each takes every so many-th block of rows.
+    """Gradients of the input, of the norm and of contract_bias.
+
+    Grid: (programs,); each program strides over the blocks of rows.
 
     Args:
-        gradient: as out of `forward`; for the others see there.
-        d_x: as x.
-        d_norm: float32[programs, 3, C], each program's share: of scale, of shift and of contract_bias.
+        gradient: like `out` of `forward`, which also describes the other arguments.
+        d_x: like x.
+        d_norm: float32[programs, 3, C], partial sums of each program for scale, shift and contract_bias.
     """
     program = tl.program_id(0)
     channel = tl.arange(0, CHANNELS)
@@ -213,7 +218,7 @@ def d_input(
 
 
 class FeedForwardWeights(NamedTuple):
-    """Parameters, float32: scale and shift of the norm [C], expand [C, F] and [F], contract [F, C] and [C]."""
+    """Parameters in float32: scale and shift of the norm [C], expand [C, F] and [F], contract [F, C] and [C]."""
 
     scale: Array
     shift: Array
@@ -237,15 +242,15 @@ def _compiled_for(x: Array, hidden: int, half: float, rate: float, tiles: Tiles)
 def feed_forward(
     x: Array, weights: FeedForwardWeights, seeds: Array, row_ids: Array, half: float, rate: float
 ) -> Array:
-    """A feed-forward with its norm, its residual and dropout.
+    """Feed-forward with layer norm, dropout and residual.
 
     Args:
-        x: [sequences, N, C]; C and the hidden layer's width as `launch.fits` has them.
+        x: [sequences, N, C]; C and the hidden width must satisfy `launch.fits`.
         weights: parameters.
-        seeds: uint32[4], of dropout in the hidden layer and at the end.
-        row_ids: uint32[sequences], of the sequences in the global batch, one by one, but for what fills a chunk.
-        half: what it counts beside x.
-        rate: of dropout.
+        seeds: uint32[4], seeds of dropout in the hidden layer and at the end, two each.
+        row_ids: uint32[sequences], indices of the sequences in the global batch; consecutive except for padding.
+        half: weight of the residual branch.
+        rate: dropout rate.
 
     Returns:
         [sequences, N, C].

@@ -1,8 +1,8 @@
-"""A gated linear unit with its norm, in Triton: what is gated and what gates stay in a core.
+"""A gated linear unit with its layer norm in Triton; values and gates stay on chip.
 
     out = value · sigmoid(gate),  value, gate = halves of expand · norm(x) + bias
 
-Rows are positions of all sequences, one after the other. Letters: R rows, C channels, F channels that come out.
+Rows are the positions of all sequences in order. Dimensions: R rows, C input channels, F output channels.
 """
 
 from typing import Any, NamedTuple
@@ -17,14 +17,14 @@ from cmgan_jax.models.kernels.launch import Tiles, launch
 from cmgan_jax.models.kernels.norm import before_normal, normal_rows
 
 TILES = Tiles(64, 32, 4, 1)
-"""Of all three kernels (H100, measured)."""
+"""Tile sizes of all three kernels; tuned on an H100."""
 PROGRAMS = 264
-"""At most, that share the gradients of parameters: two for each of an H100's processors."""
+"""Maximum number of programs that share the parameters' gradients: two per multiprocessor of an H100."""
 
 
 @triton.jit
 def _half(rows, expand, bias, column, CHANNELS: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr):
-    """Some columns of the product, float32."""
+    """Columns `column` of the product, float32."""
     channel = tl.arange(0, CHANNELS)
     weights = tl.load(expand + channel[:, None] * WIDE + column[None, :])
     return tl.dot(rows, weights, input_precision=PRECISION) + tl.load(bias + column)[None, :]
@@ -36,14 +36,14 @@ def forward(
     out,
     CHANNELS: tl.constexpr, FEATURES: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid: (blocks of rows,).
+    """Compute `out`. Grid: (blocks of rows,).
 
     Args:
         x: [R, C].
-        scale, shift: float32[C], of the norm.
-        expand: [C, 2F], in the type of x; bias: float32[2F].
+        scale, shift: float32[C], parameters of the norm.
+        expand: [C, 2F], in the dtype of x; bias: float32[2F].
         rows: R.
-        out: [R, F], in the type of x.
+        out: [R, F], in the dtype of x.
     """
     row, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, CHANNELS)
     there = (row < rows)[:, None]
@@ -63,7 +63,7 @@ def _of_halves(
     normalised, gradients, expand, bias, feature,
     CHANNELS: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of value and of gate, float32[BLOCK, PART] each."""
+    """Gradients of the values and of the gates, float32[BLOCK, PART] each."""
     value = _half(normalised, expand, bias, feature, CHANNELS, 2 * FEATURES, PRECISION)
     gate = tl.sigmoid(_half(normalised, expand, bias, FEATURES + feature, CHANNELS, 2 * FEATURES, PRECISION))
     d_value = gradients * gate
@@ -76,12 +76,12 @@ def d_weights(
     d_expand, d_bias,
     CHANNELS: tl.constexpr, FEATURES: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the product's parameters. Grid: (programs, F / PART); each takes every so many-th block of rows.
+    """Gradients of `expand` and `bias`. Grid: (programs, F / PART); each program strides over the blocks of rows.
 
     Args:
-        gradient: as out of `forward`; for the others see there.
-        d_expand: float32[programs, C, 2F], each program's share.
-        d_bias: float32[programs, 2F].
+        gradient: like `out` of `forward`, which also describes the other arguments.
+        d_expand: float32[programs, C, 2F], partial sum of each program.
+        d_bias: float32[programs, 2F], partial sum of each program.
     """
     program = tl.program_id(0)
     channel, feature = tl.arange(0, CHANNELS), tl.program_id(1) * PART + tl.arange(0, PART)
@@ -115,12 +115,12 @@ def d_input(
     d_x, d_norm,
     CHANNELS: tl.constexpr, FEATURES: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the input and of the norm. Grid: (programs,); each takes every so many-th block of rows.
+    """Gradients of the input and of the norm. Grid: (programs,); each program strides over the blocks of rows.
 
     Args:
-        gradient: as out of `forward`; for the others see there.
-        d_x: as x.
-        d_norm: float32[programs, 2, C], each program's share: of scale and of shift.
+        gradient: like `out` of `forward`, which also describes the other arguments.
+        d_x: like x.
+        d_norm: float32[programs, 2, C], partial sums of each program for scale and shift.
     """
     program = tl.program_id(0)
     channel = tl.arange(0, CHANNELS)
@@ -150,7 +150,7 @@ def d_input(
 
 
 class GatedWeights(NamedTuple):
-    """Parameters, float32: scale and shift of the norm [C], expand [C, 2F] and bias [2F]."""
+    """Parameters in float32: scale and shift of the norm [C], expand [C, 2F] and bias [2F]."""
 
     scale: Array
     shift: Array
@@ -165,10 +165,10 @@ def _compiled_for(x: Array, weights: GatedWeights) -> dict[str, Any]:
 
 @jax.custom_vjp
 def gated(x: Array, weights: GatedWeights) -> Array:
-    """A gated linear unit and the norm before it.
+    """Layer norm followed by a gated linear unit.
 
     Args:
-        x: [sequences, N, C]; C and F as `launch.fits` has them.
+        x: [sequences, N, C]; C and F must satisfy `launch.fits`.
         weights: parameters.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What all kernels are launched with. Imports Triton: to be imported where `backends.uses_kernels` says so."""
+"""Helpers to launch all kernels. Imports Triton, so import this module only where `backends.uses_kernels` is true."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,11 +9,11 @@ import jax_triton  # pyright: ignore[reportMissingImports]
 from jax import Array
 
 LEAST = 16
-"""Fewest rows, columns and terms of a product that Triton takes."""
+"""Minimum number of rows, columns and terms of a matrix product in Triton."""
 
 
 class Tiles(NamedTuple):
-    """How a kernel over rows is cut up: rows and columns of a block, warps of a program, stages of its pipeline."""
+    """Tile sizes of a kernel over rows: rows and columns of a block, warps per program, and pipeline stages."""
 
     rows: int
     part: int
@@ -21,7 +21,7 @@ class Tiles(NamedTuple):
     num_stages: int
 
     def compiled_for(self, kind: Any, width: int) -> dict[str, Any]:
-        """For constants of a type, in so many columns."""
+        """Compile-time constants of a kernel, for operands of a dtype and a given number of columns."""
         how = precision(kind)
         rows, part, num_warps, num_stages = EXACT if how == "ieee" else self
         cut = {"BLOCK": rows, "PART": min(part, width), "num_warps": num_warps, "num_stages": num_stages}
@@ -29,21 +29,21 @@ class Tiles(NamedTuple):
 
 
 EXACT = Tiles(32, 32, 4, 1)
-"""Where products are exact; larger blocks would not fit registers."""
+"""Tiles for full float32 precision; larger blocks would not fit in registers."""
 
 
 def power(number: int) -> int:
-    """The least power of two that is no less than a number; every axis of a block has one."""
+    """Smallest power of two that is at least `number` and `LEAST`; every axis of a block needs such a size."""
     return max(LEAST, 1 << (number - 1).bit_length())
 
 
 def fits(*sizes: int) -> bool:
-    """Whether sizes are what kernels without padding take: powers of two, and no less than a product takes."""
+    """Whether kernels without padding support the sizes: powers of two, and at least `LEAST`."""
     return all(size == power(size) for size in sizes)
 
 
 def precision(kind: Any) -> str:
-    """Triton's name for how products of a type are computed, as JAX is told to (`precision.as_configured`)."""
+    """Triton's name of the precision of products, from the dtype and JAX's setting (`precision.as_configured`)."""
     told = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     return "ieee" if kind == jnp.float32 and told in ("highest", "float32") else "tf32"
 
@@ -54,11 +54,11 @@ def launch(
     """Run a kernel.
 
     Args:
-        kernel: its arguments are the operands, then the results, then what it is compiled for.
-        grid: of its programs.
-        operands: arrays, and numbers.
-        results: (shape, type) each.
-        constants: what it is compiled for, and `num_warps`, `num_stages`, `zeroed_outputs`.
+        kernel: Triton kernel whose arguments are the operands, the results and the compile-time constants.
+        grid: grid of programs.
+        operands: arrays and numbers.
+        results: (shape, dtype) of each result.
+        constants: compile-time constants, and the options `num_warps`, `num_stages`, `zeroed_outputs`.
 
     Returns:
         The results.
