@@ -32,7 +32,13 @@ PAPER = {
     "--precision": "bf16",
 }
 """Settings of the training at the paper's size: epochs short enough for a curve."""
-REHEARSED = {"--preset": "tiny", "--epochs": "1", "--steps-per-epoch": "2", "--data.validation-files": "2"}
+REHEARSED = {
+    "--preset": "tiny",
+    "--precision": "fp32",
+    "--epochs": "1",
+    "--steps-per-epoch": "2",
+    "--data.validation-files": "2",
+}
 """What a rehearsal changes in a training."""
 
 
