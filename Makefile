@@ -11,7 +11,7 @@ OUT ?= runs/demo
 INTERPRETERS := python3.11 python3.12 python3.13
 PYTEST := $(BIN)/python -m pytest --quiet --numprocesses=2 --dist=worksteal
 
-.PHONY: setup train test test-fast test-all lint types unit mutations docs clean
+.PHONY: setup train small-model test test-fast test-all lint types unit mutations docs clean
 
 setup: $(VENV)/ready
 
@@ -22,6 +22,11 @@ $(VENV)/ready: requirements.txt pyproject.toml
 
 train: setup
 	$(BIN)/python -m experiments.train --data demo --preset demo --out $(OUT) $(ARGS)
+
+# The model that ships: many hours; started again it goes on where it stood. CORPORA: folders with speech/ and noise/.
+CORPORA ?= ../shared/corpus_many ../shared/corpus
+small-model: setup
+	$(BIN)/python -m experiments.small_model --corpora $(CORPORA) --out runs/small $(ARGS)
 
 test: lint types unit
 

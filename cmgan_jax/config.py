@@ -259,6 +259,24 @@ class AugmentationConfig:
 
 
 @dataclass(frozen=True)
+class InferenceConfig:
+    """How long recordings are cut for the trained network, unless whoever uses it says otherwise."""
+
+    whole: float = setting(20.0, above=0, at_most=600)
+    """Seconds of audio that are enhanced as a whole, as the published evaluation does up to 16 s."""
+    window: float = setting(8.0, above=0, at_most=600)
+    """Longer audio is enhanced in overlapping windows of so many seconds; also a stream's latency."""
+    edge: float = setting(0.5, at_least=0, at_most=600)
+    """Seconds at a window's ends that are not used, for want of context; at most an eighth of the window."""
+    fade: float = setting(0.5, at_least=0, at_most=600)
+    """Seconds in which two windows are cross-faded; at most an eighth of the window."""
+
+    @rule("whole", "window")
+    def _whole_holds_a_window(self) -> str | None:
+        return f"at least inference.window ({self.window})" if self.whole < self.window else None
+
+
+@dataclass(frozen=True)
 class HealthConfig:
     """What the metric-GAN is asked about itself while it trains."""
 
@@ -312,6 +330,7 @@ class Config:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
 
     @property

@@ -82,6 +82,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.validation_files": 48,
         "data.snr_low": -5.0,
         "data.snr_high": 25.0,
+        # Attention over long spans would cost more than everything else.
+        "inference.whole": 4.0,
+        "inference.window": 4.0,
+        "inference.edge": 0.25,
+        "inference.fade": 0.25,
     },
     # Seconds: for tests.
     "tiny": {

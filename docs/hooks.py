@@ -9,12 +9,15 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = ("BUILD_NOTES.md", "CHANGELOG.md", "CONTRIBUTING.md")
 """Pages in the repository's root."""
+OVERVIEW, OVERVIEW_ADDRESS = "results/README.md", "results/overview/index.html"
+"""The page of measured records and its file in the site, whose usual one is that of `docs/results.md`."""
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the root's pages and those of `results/`; the measured records stay in the repository alone."""
     for path in (*OUTSIDE, *(f"results/{page.name}" for page in sorted((ROOT / "results").glob("*.md")))):
-        files.append(File(path, str(ROOT), config.site_dir, config.use_directory_urls))
+        address = OVERVIEW_ADDRESS if path == OVERVIEW else None
+        files.append(File(path, str(ROOT), config.site_dir, config.use_directory_urls, dest_uri=address))
     return files
 
 
@@ -25,6 +28,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return markdown.replace("](docs/", "](")
     if path.startswith("results/"):
         # Folders of records are no pages.
-        markdown = re.sub(r"\[([^\]]+)\]\(policies\)", r"`\1`", markdown)
+        markdown = re.sub(r"\[([^\]]+)\]\((?:policies|rivals)\)", r"`\1`", markdown)
         return markdown.replace("](../docs/", "](../")
     return markdown.replace("](../", "](")

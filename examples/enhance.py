@@ -1,8 +1,9 @@
 """Clean an array, a stream and a folder with one enhancer.
 
-    python examples/enhance.py runs/mine noisy.wav --out cleaned
+    python examples/enhance.py noisy.wav --out cleaned
 
-`runs/mine` may be a run folder, a checkpoint in it, or a file of weights (safetensors, or PyTorch's).
+The model is the small one that comes with the package. `--checkpoint` names another: a run folder, a checkpoint in it,
+or a file of weights (safetensors, or PyTorch's).
 """
 
 import argparse
@@ -40,7 +41,9 @@ def clean_folder(enhancer: Enhancer, folder: Path, out: Path) -> list[Path]:
 def main() -> None:
     """Clean a file three times: as a whole, in blocks of a tenth of a second, and as the folder that holds it."""
     parser = argparse.ArgumentParser(description="Clean a recording.")
-    parser.add_argument("checkpoint", help="run folder, checkpoint or file of weights")
+    parser.add_argument(
+        "--checkpoint", help="run folder, checkpoint or file of weights, instead of the package's model"
+    )
     parser.add_argument("noisy", type=Path, help="recording")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     arguments = parser.parse_args()

@@ -51,15 +51,16 @@ REPEATS = 5
 EPOCHS = 3
 """Validations of a candidate's training, evenly spread."""
 
-_WIDE = {"generator.channels": 24, "generator.heads": 2, "generator.feed_forward_factor": 4, "generator.kernel": 31}
+_33_BINS: dict[str, Any] = {"generator.early_strides": (2, 2), "generator.output_channels": 0}
 CANDIDATES = (
     Variant("small"),
-    Variant("narrow", values=_WIDE),
-    Variant("three-blocks", values={"generator.channels": 24, "generator.blocks": 3, "generator.heads": 3}),
-    Variant("one-block", values={"generator.channels": 42, "generator.blocks": 1}),
-    Variant("17-bins", values={"generator.channels": 36, "generator.early_strides": (2, 2, 2)}),
-    Variant("stride-4", values={"generator.early_strides": (4,)}),
-    Variant("shallow", values={"generator.dense_depth": 2, "generator.channels": 36}),
+    Variant("33-bins", values=_33_BINS),
+    Variant("33-bins-narrow", values=_33_BINS | {"generator.channels": 24}),
+    Variant("halved-each-time", values={"generator.early_strides": (2, 2, 2)}),
+    Variant("early-17-bins", values={"generator.early_strides": (4,), "generator.late_strides": (4,)}),
+    Variant("three-blocks", values={"generator.channels": 24, "generator.blocks": 3}),
+    Variant("one-block", values={"generator.channels": 42, "generator.blocks": 1, "generator.output_channels": 24}),
+    Variant("wide", values={"generator.channels": 36}),
     Variant("narrow-output", values={"generator.output_channels": 8}),
 )
 """Changes to preset `small`."""

@@ -230,7 +230,7 @@ def test_scores_hide_behind_a_device_that_only_takes_time(monkeypatch: pytest.Mo
 
 
 def test_training_is_measured_and_profiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(benchmark, "make_config", lambda recipe, preset: SMALLEST)
+    monkeypatch.setattr(benchmark, "chosen", lambda arguments: SMALLEST)
     monkeypatch.setattr("cmgan_jax.benchmarking.ceilings.SIDE", {"cpu": 128})
     console = Console(width=160, record=True, file=io.StringIO())
     arguments = Arguments(part=("train",), batch=(1,), repeats=1, profile=tmp_path)

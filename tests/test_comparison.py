@@ -40,6 +40,20 @@ def test_every_policy_meets_every_failure() -> None:
             assert f"{policy}-{failures}" in names
 
 
+def test_the_protocol_plans_every_variant_with_every_seed(tmp_path: Path) -> None:
+    """The variants that results/protocol/README.md names; the recipes differ in what they are known for."""
+    items = plan(STUDIES["protocol"], (0, 1, 2), make_config(preset="small"), tmp_path)
+    assert len(items) == 7 * 3
+    configs = {item.variant: item.config for item in items}
+    assert configs["no_adversarial"].loss.adversarial == 0 < configs["recommended"].loss.adversarial
+    assert configs["published_head"].loss.time_reference == "unnormalised"
+    assert {configs[name].targets.policy for name in ("published_2022", "skip-batches-56")} == {"skip"}
+    assert configs["batch_mean-batches-56"].targets.inject_batch_failures == 0.56
+    assert configs["mask-samples-56"].targets.inject_failures == 0.56
+    rules = Path("results/protocol/README.md").read_text()
+    assert all(name in rules for name in ("recommended", "published_2022", "published_head", "skip-batches-56"))
+
+
 def test_without_failures_three_policies_are_one() -> None:
     """Why the studies have one variant for skip, mean_fill and mask without failures."""
     scores = [Score(pesq, None, seconds=0.1) for pesq in (2.0, 3.5)]

@@ -59,6 +59,9 @@ NO_ZERO = {
     "data.prefetch",
     "health.window",
     "augmentation.level_low",  # Above level_high.
+    "targets.every",  # A discriminator that is never taught beside a weight of its term.
+    "inference.whole",
+    "inference.window",
 }
 """Numbers by which something is divided or multiplied, and those of which there must be some."""
 NO_ONE = {
@@ -73,6 +76,7 @@ NO_ONE = {
     "health.window",
     "augmentation.level_low",
     "augmentation.level_high",
+    "inference.whole",  # Less than a window.
 }
 """Numbers of which more than one must be, and shares at which nothing would be left."""
 NEGATIVE = {"data.snr_low", "data.snr_high", "augmentation.level_low", "augmentation.level_high"}
@@ -101,6 +105,12 @@ def test_which_numbers_may_be_zero_one_or_negative() -> None:
     assert {path for path in numbers if refusal(path, 1)} == NO_ONE
     # The default of level_high is below -1.
     assert {path for path in numbers if not refusal(path, -1)} | {"augmentation.level_low"} == NEGATIVE
+
+
+def test_a_discriminator_that_is_never_taught_has_no_weight() -> None:
+    [line] = refusal("targets.every", 0)
+    assert line.startswith("  --loss.adversarial is 0.05: it must be 0 where targets.every is 0")
+    check(override(Config(), {"targets.every": 0, "loss.adversarial": 0.0}))
 
 
 def test_a_field_is_not_refused_for_what_another_has_wrong() -> None:

@@ -106,7 +106,7 @@ def test_evaluate_names_them_and_scores_the_rest(
     add_partners(damaged, tmp_path / "clean")
     add_pairs(tmp_path / "clean", tmp_path / "noisy")
     model = SimpleNamespace(
-        weights=SimpleNamespace(origin=Path("x"), step=1), enhance=lambda audio, rate: processor().enhance(audio, rate)
+        weights=SimpleNamespace(label="x", step=1), enhance=lambda audio, rate: processor().enhance(audio, rate)
     )
     monkeypatch.setattr(evaluation, "load_enhancer", lambda *_: model)
     monkeypatch.setattr(

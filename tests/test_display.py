@@ -56,6 +56,11 @@ def test_facts_show_what_is_known() -> None:
     assert shown["time left"] == "1 min 05 s"
 
 
+def test_a_generator_that_learns_alone_shows_nothing_of_a_discriminator() -> None:
+    shown = facts(Progress(0, 1, 1, 8, None, {"generator_loss": 0.5, "crops_per_second": 4.0}))
+    assert list(shown) == ["generator loss", "not finite", "output level", "crops/s", "time left"]
+
+
 def test_a_number_that_is_not_known_is_a_dash() -> None:
     """At the first step, or where no score of a window was valid."""
     shown = facts(Progress(0, 1, 0, 1, None, {}))

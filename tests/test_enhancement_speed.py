@@ -60,7 +60,7 @@ def test_ours_runs_and_counts_memory() -> None:
 
 
 def test_part_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "make_config", lambda recipe, preset: SMALLEST)
+    monkeypatch.setattr(benchmark, "chosen", lambda arguments: SMALLEST)
     options = Arguments(
         part=("enhance",), batch=(4,), window=(1.0,), window_batch=(1,), minutes=0.1, files=2, repeats=1
     )

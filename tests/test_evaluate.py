@@ -79,7 +79,7 @@ def test_a_checkpoint_enhances_what_is_scored(folders, monkeypatch, capsys):
     class Half:
         """Adds nothing to the noisy file but a gain, which SI-SDR does not see."""
 
-        weights = SimpleNamespace(origin=Path("runs/x"), step=7)
+        weights = SimpleNamespace(label="runs/x", step=7)
 
         def enhance(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
             if not np.isfinite(audio).all():
@@ -88,14 +88,15 @@ def test_a_checkpoint_enhances_what_is_scored(folders, monkeypatch, capsys):
             return audio / 2
 
     loaded = []
-    monkeypatch.setattr(program, "load_enhancer", lambda *words: loaded.append(words) or Half())
+    monkeypatch.setattr(program, "load_enhancer", lambda given, noisy: loaded.append((given, noisy)) or Half())
     store(folders / "noisy" / "p003_c.wav", np.full(RATE, np.nan, np.float32))
     store(folders / "clean" / "p003_c.wav", speech(1))
     store(folders / "noisy" / "p004_d.wav", np.zeros((RATE, 2), np.float32))
     store(folders / "clean" / "p004_d.wav", speech(1))
     words = ("--checkpoint", "runs/x", "--step", 7, "--data", folders, "--keep", folders / "kept")
     assert run(monkeypatch, *words, "--json", folders / "r.json") == 1
-    assert loaded == [(Path("runs/x"), 7, folders / "noisy", "")]
+    ((given, noisy),) = loaded
+    assert (given.checkpoint, given.step, given.strength, noisy) == (Path("runs/x"), 7, 1.0, folders / "noisy")
     out = capsys.readouterr().out
     assert "2 scored of 4" in out
     assert "cannot be enhanced: audio holds NaN" in out
@@ -109,7 +110,7 @@ def test_a_checkpoint_enhances_what_is_scored(folders, monkeypatch, capsys):
 
 
 def test_a_model_that_gives_no_numbers_costs_its_scores(folders, monkeypatch, capsys):
-    weights = SimpleNamespace(origin=Path("runs/x"), step=7)
+    weights = SimpleNamespace(label="runs/x", step=7)
     model = SimpleNamespace(weights=weights, enhance=lambda audio, rate: np.full_like(audio, np.nan))
     monkeypatch.setattr(program, "load_enhancer", lambda *_: model)
     assert run(monkeypatch, "--checkpoint", "runs/x", "--data", folders) == 1
@@ -182,10 +183,12 @@ def test_a_file_that_cannot_be_written_leaves_the_others(folders, monkeypatch, c
         ([], "nothing to score"),
         (["--clean", "{}/clean"], "nothing to score"),
         (["--checkpoint", "x"], "--checkpoint needs --data"),
-        (["--checkpoint", "x", "--data", "{}", "--clean", "{}/clean"], "stand alone"),
+        (["--checkpoint", "x", "--data", "{}", "--clean", "{}/clean"], "stands alone"),
         (["--checkpoint", "x", "--data", "{}/clean"], "no folder clean/"),
         (["--clean", "{}/clean", "--enhanced", "{}/nothing"], "no such folder"),
-        (["--clean", "{}/clean", "--enhanced", "{}/enhanced", "--keep", "x"], "--keep goes with --checkpoint"),
+        (["--clean", "{}/clean", "--enhanced", "{}/enhanced", "--keep", "x"], "--keep goes with --data"),
+        (["--clean", "{}/clean", "--enhanced", "{}/enhanced", "--strength", "0.5"], "--strength goes with --data"),
+        (["--checkpoint", "x", "--data", "{}", "--strength", "1.5"], "--strength 1.5: it must be auto"),
         (["--clean", "{}/clean", "--enhanced", "{}/enhanced", "--also", "x"], "NAME=DIR"),
         (["--clean", "{}/clean", "--enhanced", "{}/enhanced", "--also", "clean=x"], "taken"),
         (["--clean", "{}/clean", "--enhanced", "{}/enhanced", "--json", "{}/no/r.json"], "does not exist"),

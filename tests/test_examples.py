@@ -75,7 +75,7 @@ def test_arrays_streams_and_folders(weights: Path, recording: Path, tmp_path: Pa
 
 def test_applying_a_generator_by_hand_is_what_the_enhancer_does(weights: Path, recording: Path) -> None:
     noisy, _ = soundfile.read(recording, dtype="float32")
-    expected = Enhancer.from_checkpoint(weights).enhance(noisy, RATE)
+    expected = Enhancer.from_checkpoint(weights, strength=1.0).enhance(noisy, RATE)
     np.testing.assert_allclose(load_weights.enhance(weights, noisy), expected, atol=1e-4)
 
 
@@ -137,7 +137,9 @@ def test_the_examples_are_programs(weights: Path, recording: Path, tmp_path: Pat
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "files of the folder are in" in run("enhance.py", str(weights), str(recording), "--out", str(tmp_path / "o"))
+    assert "files of the folder are in" in run(
+        "enhance.py", str(recording), "--checkpoint", str(weights), "--out", str(tmp_path / "o")
+    )
     assert {path.name for path in (tmp_path / "o").iterdir()} == {"whole.wav", "streamed.wav", "folder"}
     assert "2.00 s enhanced" in run("load_weights.py", str(weights), str(recording))
     assert run("custom_metric.py", str(recording), str(recording)) == "0.00 dB\n"

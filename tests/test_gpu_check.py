@@ -324,9 +324,14 @@ def test_wheels_bring_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path:
 LACKING = ("pesq", "triton")
 
 
-@pytest.mark.subprocess
-def test_pip_is_kept_from_the_network(tmp_path: Path) -> None:
-    assert "no-such-package-of-ours" in wheels.install(["no-such-package-of-ours"], tmp_path)
+def test_pip_is_kept_from_the_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def pip(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert "--no-index" in words
+        assert words[-3:] == ["--find-links", str(tmp_path), "pesq==0.0.4"]
+        return subprocess.CompletedProcess(words, 1, "a\nb\nc\n", "d\ne\nf\n")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    assert wheels.install(["pesq==0.0.4"], tmp_path) == "b\nc\nd\ne\nf"
 
 
 @pytest.mark.timeout(600)

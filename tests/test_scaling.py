@@ -172,7 +172,7 @@ def test_figures_of_a_benchmark_are_read(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_a_run_on_virtual_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(scaling, "make_config", lambda recipe, preset: SMALLEST)
+    monkeypatch.setattr(scaling, "chosen", lambda arguments: SMALLEST)
     console = Console(width=200, record=True, file=io.StringIO())
     page = tmp_path / "scaling.html"
     arguments = Arguments(devices=(2,), per_device=1, repeats=1, page=page)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -80,6 +81,7 @@ def test_scoring_begins_while_a_backward_pass_holds_the_caller(programs: tuple[P
         stepper._steps = stepper._steps._replace(backward=held)
         measured = stepper(batch_of(0), 0, 0)
     assert seen == [True]
+    assert measured.report is not None
     assert measured.report.mean == 2.5
 
 
@@ -155,3 +157,46 @@ def test_another_batch_than_was_announced_is_refused(programs: tuple[Placement, 
         stepper(batch_of(0), 0, 0, following=batch_of(1))
         with pytest.raises(ValueError, match="not the one that the step before was told would follow"):
             stepper(batch_of(1), 1, 0)
+
+
+@pytest.mark.slow
+def test_the_discriminator_is_taught_every_so_many_steps(programs: tuple[Placement, Steps]) -> None:
+    """Steps 0 and 2 are scored and teach; step 1 leaves the discriminator's weights as they are."""
+    put, steps = programs
+    config = override(SMALL, {"targets.every": 2})
+    with Watched() as scorer:
+        stepper = Stepper(config, put, scorer, put.replicate(initialise(config)), steps)
+        weights, told = [jax.device_get(stepper.state.discriminator.params)], []
+        for step in range(3):
+            measured = stepper(batch_of(step), step, 0)
+            told.append(measured.read()[0])
+            weights.append(jax.device_get(stepper.state.discriminator.params))
+            assert bool(measured.failures) is False
+    assert scorer.steps == [0, 2]
+    same = [jax.tree.all(jax.tree.map(np.array_equal, *pair)) for pair in pairwise(weights)]
+    assert same == [False, True, False]
+    assert ["score" in values for values in told] == [True, False, True]
+    assert all(np.isfinite(values["generator_loss"]) for values in told)
+
+
+@pytest.mark.slow
+def test_a_generator_alone_learns_from_the_other_terms(programs: tuple[Placement, Steps]) -> None:
+    """As with a discriminator whose term has no weight, which is what the programs of both give for one step."""
+    put, _ = programs
+    alone = override(SMALL, {"targets.every": 0, "loss.adversarial": 0.0})
+    beside = override(SMALL, {"loss.adversarial": 0.0})
+    found = []
+    for config in (alone, beside):
+        with Watched() as scorer:
+            stepper = Stepper(config, put, scorer, put.replicate(initialise(config)))
+            values, pairs = stepper(batch_of(0), 0, 0).read()
+            found.append((values, pairs, jax.device_get(stepper.state), scorer.steps))
+    (values, pairs, state, asked), (others, _, other, _) = found
+    assert asked == []
+    assert len(pairs.predicted) == 0
+    assert not {"score", "discriminator_loss", "loss_adversarial"} & set(values)
+    assert values["generator_loss"] == pytest.approx(others["generator_loss"], rel=1e-6)
+    for mine, its in zip(jax.tree.leaves(state.generator.params), jax.tree.leaves(other.generator.params), strict=True):
+        np.testing.assert_allclose(mine, its, atol=1e-5)
+    start = jax.device_get(initialise(alone))
+    jax.tree.map(np.testing.assert_array_equal, state.discriminator.params, start.discriminator.params)

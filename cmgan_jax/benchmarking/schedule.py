@@ -171,7 +171,7 @@ def _sample(
     for step in range(STEPS):
         crops, following = (batches[i % BATCHES] for i in (step, step + 1))
         measured = stepper(crops, 0, 0, following=following if ahead and step + 1 < STEPS else None)
-        waits.setdefault(case, []).append(measured.report.waited)
+        waits.setdefault(case, []).append(measured.waited)
     device.last.result()
     return (time.perf_counter() - began) / STEPS
 

@@ -215,7 +215,7 @@ class Workload:
                 # What is begun is ended: the last step's scores have its backward pass's time, the others' a step's.
                 following = taken() if left else None
                 measured = self._stepper(batch, self._steps_done, 0, following=following)
-                waits.pesq.append(1e3 * measured.report.waited)
+                waits.pesq.append(1e3 * measured.waited)
                 self._steps_done += 1
                 batch = following or batch
             jax.block_until_ready(self._stepper.state)

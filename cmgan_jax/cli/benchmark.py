@@ -4,7 +4,7 @@ import contextlib
 import itertools
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import tyro
@@ -23,13 +23,13 @@ from cmgan_jax.benchmarking.report import OURS, BenchmarkRow, Setup
 from cmgan_jax.benchmarking.schedule import measure_schedule, schedule_table
 from cmgan_jax.benchmarking.work import program_work
 from cmgan_jax.benchmarking.workload import PROGRAMS, Waits, Workload
+from cmgan_jax.cli._sections import Sections, chosen, parse
 from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
 from cmgan_jax.data.pipeline import training_batches
 from cmgan_jax.errors import UserError
 from cmgan_jax.inference.enhance import WindowConfig, layout
-from cmgan_jax.recipes import make_config
 from cmgan_jax.runtime import find_devices, fresh_programs, prepare_programs, share_device
 from cmgan_jax.system import temporaries
 from cmgan_jax.system.outputs import refuse_file, refuse_folder, write_json
@@ -79,6 +79,8 @@ class Arguments:
     """File for all figures."""
     profile: Path | None = None
     """Folder for a profile of a few whole steps, for Perfetto or TensorBoard."""
+    sections: Annotated[Sections | None, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = None
+    """Every other number of the config; None: those of the preset and the recipe."""
 
 
 def sizes(arguments: Arguments) -> list[dict[str, Config]]:
@@ -96,7 +98,7 @@ def sizes(arguments: Arguments) -> list[dict[str, Config]]:
         raise UserError("--files and --minutes: they must be 0 or more")
     if min(arguments.window_batch) < 1:
         raise UserError(f"--window-batch {min(arguments.window_batch)}: it must be 1 or more")
-    base = make_config(arguments.recipe, arguments.preset)
+    base = chosen(arguments)
     if "enhance" in arguments.part:
         for window in arguments.window:
             layout(WindowConfig(whole=window, window=window), base.spectral)
@@ -295,7 +297,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
 
 def main() -> None:
     """Parse, measure, write."""
-    arguments = tyro.cli(Arguments, prog="cmgan benchmark", config=(tyro.conf.FlagCreatePairsOff,))
+    arguments = parse(Arguments, "cmgan benchmark")
     prepare_programs()
     if arguments.against != "none":
         share_device()

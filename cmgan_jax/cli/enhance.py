@@ -1,4 +1,4 @@
-"""Clean recordings: `cmgan enhance --checkpoint runs/NAME --out enhanced FILE|DIR ...`."""
+"""Clean recordings: `cmgan enhance FILE|DIR ...`."""
 
 import sys
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from cmgan_jax.errors import printable
 from cmgan_jax.inference.enhance import WindowConfig
 from cmgan_jax.inference.enhancer import Enhancer
 from cmgan_jax.inference.files import Done, Job, enhance_file, left_out, plan, seconds_of
+from cmgan_jax.inference.strength import Strength, refuse_strength
 from cmgan_jax.models.networks import trusting
 from cmgan_jax.runtime import cache_programs, find_devices, prepare_programs
 
@@ -29,10 +30,14 @@ class Arguments:
 
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|DIR")]
     """Recordings (WAV, FLAC, OGG, MP3 and others), and folders of them."""
-    checkpoint: Path
-    """Run folder, checkpoint, or a generator's state dict as PyTorch saved it."""
-    out: Path
+    checkpoint: Path | None = None
+    """Run folder, checkpoint, or a generator's state dict as PyTorch saved it; without it the small model that comes
+    with the package."""
+    out: Path = Path("enhanced")
     """Folder of the results; a folder's structure is kept in it. Inputs are never replaced."""
+    strength: Strength = "auto"
+    """How much of the enhanced signal is heard: a share from 0 (nothing changes) to 1, or `auto`, which takes less of
+    it the cleaner a recording already is."""
     step: int | None = None
     """Which checkpoint of a run folder; without it the best."""
     generator_module: str = ""
@@ -95,6 +100,7 @@ class ProgressDisplay:
 def main() -> int:
     """Parse, load, enhance file after file."""
     arguments = tyro.cli(Arguments, prog="cmgan enhance", config=(tyro.conf.FlagCreatePairsOff,))
+    refuse_strength(arguments.strength)
     jobs = plan(arguments.inputs, arguments.out)
     passed_over = left_out(arguments.inputs, arguments.out)
     prepare_programs()
@@ -102,7 +108,12 @@ def main() -> int:
     find_devices()
     seconds = seconds_of(job.source for job in jobs)
     enhancer = Enhancer.from_checkpoint(
-        arguments.checkpoint, arguments.step, arguments.windows, seconds, trusting(arguments.generator_module)
+        arguments.checkpoint,
+        arguments.step,
+        arguments.windows,
+        seconds,
+        trusting(arguments.generator_module),
+        arguments.strength,
     )
     failed = []
     with ProgressDisplay(len(jobs)) as display:

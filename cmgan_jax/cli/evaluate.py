@@ -1,4 +1,4 @@
-"""Score enhanced speech: `cmgan evaluate --checkpoint DIR --data DIR/test`, or score given files.
+"""Score enhanced speech: `cmgan evaluate --data DIR/test --checkpoint DIR`, or score given files.
 
 Given files are scored by `cmgan evaluate --clean DIR --enhanced DIR`, without a model and without jax.
 """
@@ -28,6 +28,7 @@ from cmgan_jax.evaluation import report, tables
 from cmgan_jax.evaluation.evaluation import CLEAN, ENHANCED, NOISY, Case, Evaluation, evaluate, match_files, passed_over
 from cmgan_jax.evaluation.scores import TIME_LIMIT
 from cmgan_jax.inference.processor import NOT_FINITE
+from cmgan_jax.inference.strength import Strength, refuse_strength
 from cmgan_jax.metrics.scoring_pool import ScorePool
 from cmgan_jax.system import signals, temporaries
 from cmgan_jax.system.cores import free_cores
@@ -46,18 +47,22 @@ _SYSTEM = re.compile(r"[\w.+ -]{1,40}")
 class Arguments:
     """Score enhanced files against clean ones, beside the noisy ones.
 
-    Either --checkpoint and --data: enhance the noisy files and score what comes out. Or --clean and --enhanced:
-    score files that any system made; no model is needed. Files belong together by name.
+    Either --data, mostly with --checkpoint: enhance the noisy files and score what comes out. Or --clean and
+    --enhanced: score files that any system made; no model is needed. Files belong together by name.
 
     The exit status is 0 where every file was scored, 1 where some were not, 2 where the arguments cannot work.
     """
 
     checkpoint: Path | None = None
-    """A run folder (its best checkpoint), a checkpoint in it, or a published PyTorch file."""
+    """A run folder (its best checkpoint), a checkpoint in it, or a published PyTorch file; without it the small model
+    that comes with the package."""
     step: int | None = None
     """Which checkpoint of the run folder."""
     data: Path | None = None
     """A folder with clean/ and noisy/."""
+    strength: Strength = 1.0
+    """With --data: how much of the enhanced signal is heard, a share from 0 to 1, or `auto`, as `cmgan enhance` does by
+    itself. A network is compared with others at 1."""
     generator_module: str = ""
     """MODULE:NAME of a generator of your own, for a run that was trained with it. Importing it runs its code."""
     clean: Path | None = None
@@ -95,24 +100,26 @@ def folders(arguments: Arguments) -> dict[str, Path]:
         UserError: the arguments name too little or too much.
     """
     a = arguments
-    if a.checkpoint is not None:
-        if a.data is None:
-            raise UserError("--checkpoint needs --data DIR, a folder with clean/ and noisy/ to enhance and score")
+    if a.data is not None:
         if a.clean or a.enhanced or a.noisy:
-            raise UserError("--checkpoint and --data stand alone: leave out --clean, --enhanced and --noisy")
+            raise UserError("--data stands alone: leave out --clean, --enhanced and --noisy")
         for side in (CLEAN, NOISY):
             if not (a.data / side).is_dir():
                 hint = f"; did you mean --data {a.data / 'test'}?" if (a.data / "test" / side).is_dir() else ""
                 raise UserError(f"--data {a.data}: no folder {side}/ in it{hint}")
         found = {CLEAN: a.data / CLEAN, NOISY: a.data / NOISY}
     else:
-        if a.data is not None:
-            raise UserError("--data goes with --checkpoint; to score files that are there, use --clean and --enhanced")
+        if a.checkpoint is not None:
+            raise UserError("--checkpoint needs --data DIR, a folder with clean/ and noisy/ to enhance and score")
         if a.clean is None or a.enhanced is None:
-            raise UserError("nothing to score: name --checkpoint and --data, or --clean and --enhanced")
-        for option, value in (("--step", a.step), ("--keep", a.keep)):
-            if value is not None:
-                raise UserError(f"{option} goes with --checkpoint")
+            raise UserError("nothing to score: name --data (and --checkpoint), or --clean and --enhanced")
+        for option, given in (
+            ("--step", a.step is not None),
+            ("--keep", a.keep is not None),
+            ("--strength", a.strength != 1),
+        ):
+            if given:
+                raise UserError(f"{option} goes with --data")
         found = {CLEAN: a.clean, **({NOISY: a.noisy} if a.noisy else {}), ENHANCED: a.enhanced}
     for text in a.also:
         name, equals, folder = text.partition("=")
@@ -136,6 +143,7 @@ def check(arguments: Arguments) -> None:
         raise UserError(f"--workers {arguments.workers}: it must be 0 (one a core) or more")
     if arguments.report_audio < 0:
         raise UserError(f"--report-audio {arguments.report_audio}: it must be 0 (no audio) or more")
+    refuse_strength(arguments.strength)
     refuse_file("--json", arguments.json)
     refuse_file("--csv", arguments.csv)
     refuse_folder("--report", arguments.report)
@@ -144,8 +152,8 @@ def check(arguments: Arguments) -> None:
     refuse_same({"--json": arguments.json, "--csv": arguments.csv, "--report": page})
 
 
-def load_enhancer(checkpoint: Path, step: int | None, noisy: Path, generator_module: str = "") -> "Enhancer":
-    """The model of a checkpoint, for the recordings of a folder; here and nowhere else jax starts."""
+def load_enhancer(arguments: Arguments, noisy: Path) -> "Enhancer":
+    """The model that the arguments name, for the recordings of a folder; here and nowhere else jax starts."""
     from cmgan_jax.inference.enhancer import Enhancer
     from cmgan_jax.inference.files import seconds_of
     from cmgan_jax.models.networks import trusting
@@ -155,8 +163,13 @@ def load_enhancer(checkpoint: Path, step: int | None, noisy: Path, generator_mod
     cache_programs()
     find_devices()
     seconds = seconds_of(files_below(noisy, RECORDINGS))
-    factory = trusting(generator_module)
-    return Enhancer.from_checkpoint(checkpoint, step=step, seconds=seconds, network_factory=factory)
+    return Enhancer.from_checkpoint(
+        arguments.checkpoint,
+        step=arguments.step,
+        seconds=seconds,
+        network_factory=trusting(arguments.generator_module),
+        strength=arguments.strength,
+    )
 
 
 def enhance_case(model: "Enhancer", target: Path, case: Case) -> Path:
@@ -211,7 +224,8 @@ def about(arguments: Arguments, model: "Enhancer | None") -> dict[str, Any]:
     named = {name: getattr(arguments, name) for name in ("data", "clean", "enhanced", "noisy")}
     source = {name: str(path) for name, path in named.items() if path is not None}
     if model:
-        source |= {"checkpoint": str(model.weights.origin), "step": str(model.weights.step)}
+        source |= {"checkpoint": model.weights.label, "step": str(model.weights.step)}
+        source["strength"] = str(arguments.strength)
     if arguments.also:
         source["also"] = ", ".join(arguments.also)
     if lines := passed_over(folders(arguments)):
@@ -273,12 +287,8 @@ def main() -> int:
     check(arguments)
     # What cannot work is refused before a model is loaded: flags, and files without a partner.
     where = folders(arguments)
-    match_files(where, ENHANCED if arguments.checkpoint else None)
-    model = (
-        load_enhancer(arguments.checkpoint, arguments.step, where[NOISY], arguments.generator_module)
-        if arguments.checkpoint
-        else None
-    )
+    match_files(where, ENHANCED if arguments.data else None)
+    model = load_enhancer(arguments, where[NOISY]) if arguments.data else None
     source = about(arguments, model)  # before the scores, which nothing may lose any more
     with ExitStack() as work:
         evaluation = score(arguments, model, work)

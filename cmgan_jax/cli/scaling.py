@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -15,11 +15,12 @@ from cmgan_jax.benchmarking.gpu_records import RECORDS, newest_steps
 from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
 from cmgan_jax.benchmarking.prediction import Assumptions, OneDevice, predict
 from cmgan_jax.benchmarking.scaling import HEAD, PREDICTED_HEAD, VIRTUAL, Point, measure_points, plan, rich_table
+from cmgan_jax.cli._sections import Sections, chosen, parse
 from cmgan_jax.cli._terminal import table_console
 from cmgan_jax.config import Config, Precision
 from cmgan_jax.config_check import check
 from cmgan_jax.errors import UserError
-from cmgan_jax.recipes import make_config
+from cmgan_jax.recipes import from_dict, make_config, to_dict
 from cmgan_jax.runtime import find_devices, fresh_programs, prepare_devices, prepare_programs
 from cmgan_jax.system.outputs import refuse_file, refuse_same, write_json, write_text
 from cmgan_jax.training.state import random_state
@@ -72,6 +73,8 @@ class Arguments:
     """HTML file with curves."""
     assume: Assumptions = field(default_factory=Assumptions)
     """Machines that are predicted."""
+    sections: Annotated[Sections | None, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = None
+    """Every other number of the config; None: those of the preset and the recipe."""
 
 
 def checked(arguments: Arguments) -> tuple[Config, int]:
@@ -87,7 +90,7 @@ def checked(arguments: Arguments) -> tuple[Config, int]:
     uneven = [n for n in arguments.devices if batch % n]
     if uneven:
         raise UserError(f"--batch {batch} does not split evenly over {uneven} devices")
-    config = replace(make_config(arguments.recipe, arguments.preset), batch=batch, precision=arguments.precision)
+    config = replace(chosen(arguments), batch=batch, precision=arguments.precision)
     check(config)
     assumed = asdict(arguments.assume)
     if wrong := [name for name, value in assumed.items() if not 0 <= value < math.inf]:
@@ -120,7 +123,9 @@ def one_of(found: Any, name: str) -> OneDevice:
     """
     try:
         settings = found["arguments"]
-        config = make_config(settings["recipe"], settings["preset"])
+        config = from_dict(
+            to_dict(make_config(settings["recipe"], settings["preset"])) | (settings.get("sections") or {})
+        )
         on_cpu = found["machine"]["platform"] == "cpu"
         ours = [row for row in found["rows"] if row["side"] == report.OURS]
         best = max((row for row in ours if row["program"] == "constant"), key=lambda row: row["crops_per_second"])
@@ -223,7 +228,7 @@ def measure(arguments: Arguments, console: Console) -> dict[str, Any]:
 
 def main() -> None:
     """Parse and measure."""
-    arguments = tyro.cli(Arguments, prog="cmgan scaling", config=(tyro.conf.FlagCreatePairsOff,))
+    arguments = parse(Arguments, "cmgan scaling")
     _, batch = checked(arguments)
     refuse_file("--json", arguments.json)
     refuse_file("--page", arguments.page)

@@ -67,6 +67,16 @@ _POLICIES = (
 STUDIES: dict[str, tuple[Variant, ...]] = {
     "recipes": tuple(Variant(name, name) for name in RECIPES),
     "policies": _POLICIES,
+    # Its rules are in results/protocol/README.md, older than its results.
+    "protocol": (
+        Variant("recommended"),
+        Variant("no_adversarial", values={"loss.adversarial": 0.0}),
+        Variant("published_2022", "published_2022"),
+        Variant("published_head", "published_head"),
+        Variant("skip-batches-56", values={"targets.policy": "skip"} | FAILURES["batches-56"]),
+        Variant("batch_mean-batches-56", values={"targets.policy": "batch_mean"} | FAILURES["batches-56"]),
+        Variant("mask-samples-56", values=FAILURES["samples-56"]),
+    ),
     "all": (*(Variant(name, name) for name in RECIPES), *_POLICIES[1:]),
 }
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cmgan_jax.config import Config, SpectralConfig
+from cmgan_jax.config import Config, InferenceConfig, SpectralConfig
 from cmgan_jax.errors import UserError
 from cmgan_jax.inference.buckets import buckets
 from cmgan_jax.inference.pieces import Network, window_stream
@@ -31,15 +31,15 @@ Clamp = Literal["never", "windows", "always"]
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """How long signals are cut."""
+    """How long signals are cut. What is not said is as the network's own config has it (`config.InferenceConfig`)."""
 
-    whole: float = 20.0
-    """Seconds of audio that are enhanced as a whole, as the published evaluation does up to 16 s."""
-    window: float = 8.0
+    whole: float | None = None
+    """Seconds of audio that are enhanced as a whole."""
+    window: float | None = None
     """Longer audio is enhanced in overlapping windows of so many seconds; also a stream's latency."""
-    edge: float = 0.5
+    edge: float | None = None
     """Seconds at a window's ends that are not used, for want of context; at most an eighth of the window."""
-    fade: float = 0.5
+    fade: float | None = None
     """Seconds in which two windows are cross-faded; at most an eighth of the window."""
     batch: int = 0
     """Windows at once; 0: 1 on a CPU, 8 on an accelerator."""
@@ -48,27 +48,37 @@ class WindowConfig:
     `never` (the published code), in `windows` of long audio alone, or `always`."""
 
 
-def layout(config: WindowConfig, spectral: SpectralConfig) -> Layout:
+def layout(config: WindowConfig, spectral: SpectralConfig, usual: InferenceConfig | None = None) -> Layout:
     """Windows in samples.
+
+    Args:
+        config: how long signals are cut.
+        spectral: rate and hop.
+        usual: what holds where `config` says nothing; None: the defaults of `InferenceConfig`.
 
     Raises:
         UserError: a length that cannot be cut so.
     """
-    fitting = all(0 <= value <= most for value, most in ((config.edge, 600), (config.fade, 600), (config.batch, 1024)))
-    if not (0.25 <= config.window <= config.whole <= 600 and fitting):
+    usual = usual or InferenceConfig()
+    window = usual.window if config.window is None else config.window
+    # Whoever asks for longer windows alone does not ask for a shorter whole.
+    whole = max(usual.whole, window) if config.whole is None else config.whole
+    edge, fade = (getattr(usual if getattr(config, name) is None else config, name) for name in ("edge", "fade"))
+    fitting = all(0 <= value <= most for value, most in ((edge, 600), (fade, 600), (config.batch, 1024)))
+    if not (0.25 <= window <= whole <= 600 and fitting):
         raise UserError(
-            f"whole up to {config.whole} s, then windows of {config.window} s with edges of {config.edge} s, a fade of "
-            f"{config.fade} s, {config.batch} at once: a window has 0.25 s or more and is no longer than what is "
+            f"whole up to {whole} s, then windows of {window} s with edges of {edge} s, a fade of "
+            f"{fade} s, {config.batch} at once: a window has 0.25 s or more and is no longer than what is "
             "enhanced whole, that no longer than 600 s; the others are 0 or more, a batch at most 1024"
         )
 
     def hops(seconds: float) -> int:
         return -(-round(seconds * spectral.sample_rate) // spectral.hop)
 
-    window = hops(config.window)
-    edge, fade = (min(hops(seconds), window // 8) * spectral.hop for seconds in (config.edge, config.fade))
+    length = hops(window)
+    edge, fade = (min(hops(seconds), length // 8) * spectral.hop for seconds in (edge, fade))
     batch = config.batch or (1 if jax.default_backend() == "cpu" else ACCELERATOR_BATCH)
-    return Layout(window * spectral.hop, edge, fade, spectral.hop, batch, hops(config.whole) * spectral.hop)
+    return Layout(length * spectral.hop, edge, fade, spectral.hop, batch, hops(whole) * spectral.hop)
 
 
 @as_configured
@@ -114,7 +124,7 @@ def network(
         UserError: they cannot be cut so.
     """
     windows, built = windows or WindowConfig(), networks or make_networks(config)
-    cut = layout(windows, config.spectral)
+    cut = layout(windows, config.spectral, config.inference)
     # Once, and not at every call.
     of_whole, of_windows = jax.device_put(variables_of(variables, config, windows))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cmgan_jax.config import SpectralConfig
+from cmgan_jax.inference.strength import Strength, mixed
 from cmgan_jax.inference.windows import Layout, WindowedStream
 
 Floats = np.ndarray
@@ -41,7 +42,9 @@ class Network:
             self.call(silence, np.full(batch, samples // self.spectral.hop + 1, np.int32), False)
 
 
-def window_stream(network: Network, whole: bool = True, channels: int = 1, centred: bool = False) -> WindowedStream:
+def window_stream(
+    network: Network, whole: bool = True, channels: int = 1, centred: bool = False, strength: Strength = 1.0
+) -> WindowedStream:
     """A stream of signals at the network's rate.
 
     Args:
@@ -49,13 +52,13 @@ def window_stream(network: Network, whole: bool = True, channels: int = 1, centr
         whole: whether short signals are enhanced as a whole; otherwise all are windows from the first sample on.
         channels: how many, each enhanced by itself.
         centred: whether an offset that no speech has is taken off each piece (`without_offset`).
+        strength: how much of the enhanced signal is heard, in each piece.
     """
     layout = network.layout if whole else replace(network.layout, whole=network.layout.length)
 
     def run(pieces: list[Floats], part: bool) -> list[Floats]:
-        return enhance_pieces(
-            network, [without_offset(p, network.spectral) for p in pieces] if centred else pieces, part
-        )
+        pieces = [without_offset(piece, network.spectral) for piece in pieces] if centred else pieces
+        return enhance_pieces(network, pieces, part, strength)
 
     return WindowedStream(run, layout, channels)
 
@@ -100,13 +103,16 @@ def pad(audio: Floats, config: SpectralConfig) -> tuple[Floats, int]:
     return np.pad(extended, half, mode="reflect"), whole // config.hop + 1
 
 
-def enhance_pieces(network: Network, pieces: list[Floats], part: bool = False) -> list[Floats]:
+def enhance_pieces(
+    network: Network, pieces: list[Floats], part: bool = False, strength: Strength = 1.0
+) -> list[Floats]:
     """Enhance pieces, each by itself and at its own level.
 
     Args:
         network: has a bucket for the longest, and for as many at once.
         pieces: float32[S], S of at least 1.
         part: whether they are windows of something longer.
+        strength: how much of the enhanced signal is heard, in each piece.
 
     Returns:
         float32[S] each; silence stays silence.
@@ -130,5 +136,6 @@ def enhance_pieces(network: Network, pieces: list[Floats], part: bool = False) -
         bucket[row, : padded.size], frames[row] = padded, count
     enhanced = network.call(bucket, frames, part)
     for row, (i, factor) in enumerate(zip(heard, gains, strict=True)):
-        done[i] = (enhanced[row, : pieces[i].size] / np.float64(factor)).astype(np.float32)
+        whole = (enhanced[row, : pieces[i].size] / np.float64(factor)).astype(np.float32)
+        done[i] = mixed(strength, pieces[i], whole)
     return done

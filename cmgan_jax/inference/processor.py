@@ -9,6 +9,7 @@ import soxr
 
 from cmgan_jax.data.audio import RATES
 from cmgan_jax.inference.pieces import Network, window_stream
+from cmgan_jax.inference.strength import Strength, refuse_strength
 
 Floats = np.ndarray
 
@@ -29,10 +30,17 @@ class Processor:
 
     Attributes:
         network: what enhances pieces, and how long signals are cut for it.
+        strength: how much of the enhanced signal is heard: a share from 0 to 1, or `auto`, which chooses it for each
+            piece (`strength.share`).
+
+    Raises:
+        UserError: another strength.
     """
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, strength: Strength = "auto"):
+        refuse_strength(strength)
         self.network = network
+        self.strength: Strength = strength
 
     @property
     def sample_rate(self) -> int:
@@ -83,7 +91,7 @@ class Processor:
         Raises:
             ValueError: a rate outside 1,000 to 768,000 Hz, or a number of channels below 1.
         """
-        return EnhancedStream(self.network, sample_rate, channels, whole)
+        return EnhancedStream(self.network, sample_rate, channels, whole, self.strength)
 
 
 class EnhancedStream:
@@ -93,7 +101,14 @@ class EnhancedStream:
         latency: samples by which the result lags behind, always: after n samples, max(0, n - latency) are out.
     """
 
-    def __init__(self, network: Network, sample_rate: int, channels: int = 1, whole: bool = False):
+    def __init__(
+        self,
+        network: Network,
+        sample_rate: int,
+        channels: int = 1,
+        whole: bool = False,
+        strength: Strength = "auto",
+    ):
         _require_hertz(sample_rate)
         if channels < 1:
             raise ValueError(f"{channels} channels: there must be at least 1")
@@ -101,7 +116,7 @@ class EnhancedStream:
         resampled = sample_rate != heard
         self._down = soxr.ResampleStream(sample_rate, heard, channels, dtype="float32") if resampled else None
         self._up = soxr.ResampleStream(heard, sample_rate, channels, dtype="float32") if resampled else None
-        self._windows = window_stream(network, whole, channels, centred=True)
+        self._windows = window_stream(network, whole, channels, centred=True, strength=strength)
         self._ready: list[Floats] = []
         self._channels, self._pushed, self._returned = channels, 0, 0
         self._axes: tuple[int, ...] = (channels,)

@@ -32,6 +32,8 @@ from cmgan_jax.system.checksums import damage
 
 ANY_DEVICE = {"generator.backend": "auto"}
 """What is changed in the config of a run by those who use its weights, on another device maybe."""
+SHIPPED = Path(__file__).parent.parent / "weights" / "small.safetensors"
+"""The small model that comes with the package; its model card is docs/model-card.md."""
 PUBLISHED = "published_2022"
 """Recipe of weights whose file does not tell."""
 
@@ -55,6 +57,11 @@ class Weights:
     step: int
     assumed: bool = False
     network_factory: NetworkFactory = make_networks
+
+    @property
+    def label(self) -> str:
+        """What records call it: where it is from."""
+        return "the small model of the package" if self.origin == SHIPPED else str(self.origin)
 
     @property
     def generator(self) -> nn.Module:
@@ -90,7 +97,9 @@ class TrainedNetworks:
     provenance: dict[str, Any]
 
 
-def load(path: str | Path, step: int | None = None, network_factory: NetworkFactory | None = None) -> Weights:
+def load(
+    path: str | Path | None = None, step: int | None = None, network_factory: NetworkFactory | None = None
+) -> Weights:
     """Read a generator: its weights, the numbers that it was trained with, and the Flax module that they belong to.
 
     For example, `weights = load("generator.pt")` and then `weights.generator.apply(weights.variables, spectrum)`, or
@@ -98,7 +107,8 @@ def load(path: str | Path, step: int | None = None, network_factory: NetworkFact
 
     Args:
         path: a run folder (its best checkpoint), its `latest` or `best`, one checkpoint, also one that was copied
-            out of its run, or a file of weights, PyTorch's or safetensors.
+            out of its run, or a file of weights, PyTorch's or safetensors; None: the small model that comes with the
+            package.
         step: which checkpoint of a run folder; None: the best, or the newest of what is there.
         network_factory: builds the networks of a run that was trained with a generator of one's own. Such a run names
             the module of its generator, and a module that a checkpoint names is not imported unasked, since importing
@@ -111,7 +121,7 @@ def load(path: str | Path, step: int | None = None, network_factory: NetworkFact
         UserError: nothing of the kind is there, it cannot be read, weights are not finite, or of other sizes than are
             recorded with them.
     """
-    path = expanded(Path(path))
+    path = SHIPPED if path is None else expanded(Path(path))
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; name a run folder, a checkpoint in it, or a weights file")
     if path.is_file():

@@ -41,11 +41,15 @@ def of_epoch(config: Config, record: dict[str, Any], scale: Scale = PESQ) -> str
     )
     if scale.name != PESQ.name and validation["pesq"] is not None:
         score += f", {PESQ.named(validation['pesq'], '.3f')}"
+    taught = (
+        f", discriminator {train['discriminator_loss']:.4f} (updated in {train['discriminator_update']:.0%} of steps)"
+        if "discriminator_loss" in train
+        else ""
+    )
     return (
         f"epoch {record['epoch']}/{config.epochs}: {score}, "
         f"SI-SDR {validation['si_sdr']:.2f} dB, validation loss {validation['loss']:.4f}; "
-        f"training loss {train['generator_loss']:.4f}, discriminator {train['discriminator_loss']:.4f} "
-        f"(updated in {train['discriminator_update']:.0%} of steps), {train['crops_per_second']:.1f} crops/s"
+        f"training loss {train['generator_loss']:.4f}{taught}, {train['crops_per_second']:.1f} crops/s"
         + (" – best so far" if record["best"] else "")
         + (f" – incomplete, so not compared: {_listed(validation['unscored'])}" if validation["unscored"] else "")
     )
@@ -98,6 +102,10 @@ class Progress:
     scale: Scale = PESQ
 
 
+OF_DISCRIMINATOR = ("discriminator loss", "D updates made", "scores valid")
+"""What the display shows of the discriminator, beside the metric."""
+
+
 def facts(progress: Progress) -> dict[str, str]:
     """Label and value of everything the display shows, in order."""
     n = progress.values
@@ -107,7 +115,7 @@ def facts(progress: Progress) -> dict[str, str]:
         return "–" if value is None else format(value * scale, form)
 
     failures = ", ".join(f"{reason} {count}" for reason, count in sorted(n.get("failures", {}).items()))
-    return {
+    shown = {
         "generator loss": number("generator_loss", ".4f"),
         "discriminator loss": number("discriminator_loss", ".4f"),
         "D updates made": number("discriminator_update", ".0f", 100) + " %",
@@ -119,6 +127,12 @@ def facts(progress: Progress) -> dict[str, str]:
         f"waiting for {progress.scale.label}": number("score_wait_ms", ".0f") + " ms",
         "time left": duration(progress.seconds_left),
     }
+    if "generator_loss" in n and "discriminator_loss" not in n:
+        # A generator that learns alone.
+        metric = progress.scale.label
+        for label in (*OF_DISCRIMINATOR, f"{metric} of estimates", f"waiting for {metric}"):
+            del shown[label]
+    return shown
 
 
 class _Console(Console):

@@ -34,6 +34,11 @@ class StepResult:
     report: ScoreReport | None
 
     @property
+    def waited(self) -> float:
+        """Seconds that devices waited for scores."""
+        return self.report.waited if self.report else 0.0
+
+    @property
     def failures(self) -> dict[str, int]:
         """How many scores failed, by reason."""
         return self.report.failures if self.report else {}
@@ -138,6 +143,8 @@ class Stepper:
             self._ahead = self._begin(following, step + 1)
             last = self._ahead.forward.loss
         if scoring is None:
+            # A step with scores waits for the same: its time is that of the devices.
+            _when_computed(last)
             return StepResult(metrics, None, None)
         targets, report = self._collect(scoring, last)
         metrics |= self._update_discriminator(spectral_vectors, magnitudes, targets, epoch)

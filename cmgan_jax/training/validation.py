@@ -130,7 +130,8 @@ def measure_crops(
 
     Returns:
         Means of the losses by name; `calibration_bias`, `calibration_error` and `rank_correlation` over the crops that
-        could be scored, and these as `predicted` and `score_targets`, the scores as targets, not clipped.
+        could be scored, and these as `predicted` and `score_targets`, the scores as targets, not clipped. Of a
+        discriminator that is never taught there is nothing.
     """
     count = len(held.crops["clean"])
     networks = networks or make_networks(config)
@@ -147,12 +148,18 @@ def measure_crops(
         )
         for name, values in measured.losses.items():
             collected.setdefault(name, []).append(values)
+        if not config.targets.every:
+            continue
         predictions.append(measured.prediction)
         futures += [pool.score(*pair) for pair in zip(batch["clean"], measured.estimate, strict=False)]
+    means = {name: float(np.mean(np.concatenate(values))) for name, values in collected.items()}
+    if not config.targets.every:
+        del means["loss_adversarial"]
+        return means
     scores = np.array([future.result().value for future in futures], np.float64)
     pairs = Pairs(np.concatenate(predictions).astype(np.float64), scale.target(scores, clip=False)).finite()
     bias, error = bias_and_error(pairs)
-    return {name: float(np.mean(np.concatenate(values))) for name, values in collected.items()} | {
+    return means | {
         "calibration_bias": bias,
         "calibration_error": error,
         "rank_correlation": rank_correlation(pairs),
