@@ -12,6 +12,7 @@ import tyro
 
 from cmgan_jax.benchmarking.gpu_records import newest_record, newest_steps
 from cmgan_jax.cli import benchmark, scaling, train
+from cmgan_jax.cli._sections import parse
 from cmgan_jax.config_check import check as check_config
 from cmgan_jax.errors import UserError
 from cmgan_jax.system.outputs import write_json
@@ -177,7 +178,7 @@ def test_every_command_can_be_understood(monkeypatch: pytest.MonkeyPatch, tmp_pa
     for case in cases:
         module, *words = case.words
         if module == "experiments.benchmark":
-            arguments = tyro.cli(benchmark.Arguments, args=words, config=(tyro.conf.FlagCreatePairsOff,))
+            arguments = parse(benchmark.Arguments, "cmgan benchmark", words)
             presets.add(arguments.preset)
             assert benchmark.sizes(arguments)
             assert arguments.json == case.result
