@@ -119,7 +119,7 @@ PARTS: dict[str, tuple[GeneratorConfig, Callable[[GeneratorConfig], Part]]] = {
     "convolution with a stride": (CONFIG, lambda config: convolution(config, (1, 3), 1, 2, 0, 1)),
 }
 """By name: sizes, and how the part is made of them."""
-SMALLEST = ("attention, one position", "feed-forward, narrow")
+SMALLEST = ("feed-forward, narrow",)
 """What a rehearsal compares."""
 
 

@@ -68,16 +68,22 @@ def run_command(words: tuple[str, ...], log: Path, seconds: float, environment: 
             process.wait(max(seconds - grace, 0.0))
         except subprocess.TimeoutExpired:
             in_time = False
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(grace)
         finally:
-            # What it has started may hold the device's memory.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            status = process.wait()
+            # Also where this program itself is asked to end: a training saves.
+            status = _end(process, grace)
     lines = log.read_text(errors="replace").strip().splitlines()[-LAST_LINES:]
     return Ended(status, in_time, time.monotonic() - began, "\n".join(lines))
+
+
+def _end(process: subprocess.Popen[bytes], grace: float) -> int:
+    """Ask a process to end if it has not, and kill what is left of its group: it may hold the device's memory."""
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
 
 
 def read_record(out: Path, name: str) -> dict[str, Any] | None:
