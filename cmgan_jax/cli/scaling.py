@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from cmgan_jax.benchmarking import report, scaling
+from cmgan_jax.benchmarking.gpu_records import RECORDS, newest_steps
 from cmgan_jax.benchmarking.pesq_cost import PesqCost, measure_pesq
 from cmgan_jax.benchmarking.prediction import Assumptions, OneDevice, predict
 from cmgan_jax.benchmarking.scaling import HEAD, PREDICTED_HEAD, VIRTUAL, Point, measure_points, plan, rich_table
@@ -37,7 +38,9 @@ KNOWN = OneDevice(
         "43.6 ms a step, 25 ms a score"
     ),
 )
-"""The device that predictions use if none is measured."""
+"""The device that predictions use if none is measured and no record of a check on a GPU exists."""
+NO_FIGURES = "not figures of cmgan benchmark with --part train pesq"
+"""What is said of a file that holds none."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,20 @@ def from_figures(path: Path) -> OneDevice:
         UserError: the file does not exist, has other content, or is from a CPU.
     """
     try:
-        found = json.loads(path.read_text())
+        return one_of(json.loads(path.read_text()), path.name)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: {NO_FIGURES} ({error})") from error
+
+
+def one_of(found: Any, name: str) -> OneDevice:
+    """One device out of the figures that a file of this name holds.
+
+    Raises:
+        UserError: they are no such figures, or those of a CPU.
+    """
+    try:
         settings = found["arguments"]
         config = from_dict(
             to_dict(make_config(settings["recipe"], settings["preset"])) | (settings.get("sections") or {})
@@ -115,14 +131,29 @@ def from_figures(path: Path) -> OneDevice:
         ours = [row for row in found["rows"] if row["side"] == report.OURS]
         best = max((row for row in ours if row["program"] == "constant"), key=lambda row: row["crops_per_second"])
         pesq = found["pesq"]["one_ms"]
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not figures of cmgan benchmark with --part train pesq ({error})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{NO_FIGURES} ({error})") from error
     if on_cpu:
-        raise UserError(f"{path}: figures of a CPU, whose time says nothing of an accelerator's; name those of one")
-    source = f"{found['machine']['device']}, batch {best['batch']}, {best['precision']}: {path.name}"
+        raise UserError("figures of a CPU, whose time says nothing of an accelerator's; name those of one")
+    source = f"{found['machine']['device']}, batch {best['batch']}, {best['precision']}: {name}"
     step = 1e-3 * best["milliseconds"]
     reduced, exchanges = exchanged(config)
     return OneDevice(best["batch"], step, 1e-3 * pesq, reduced, exchanges, source)
+
+
+def recorded(folder: Path = RECORDS) -> OneDevice:
+    """One device as the newest record of a check on a GPU has it; where there is none, the one that is known.
+
+    Args:
+        folder: of the records, `results/gpu`.
+    """
+    newest = newest_steps(folder)
+    if newest is None:
+        return KNOWN
+    path, cases = newest
+    name = "/".join(("results", *path.parts[-3:]))
+    best = max((one_of(case, name) for case in cases), key=lambda one: one.batch / one.step)
+    return replace(best, source=f"no accelerator was measured here; the newest record of one, {best.source}")
 
 
 def exchanged(config: Config) -> tuple[int, int]:
@@ -136,7 +167,7 @@ def exchanged(config: Config) -> tuple[int, int]:
 
 
 def base_of(arguments: Arguments, config: Config, points: list[Point], cost: PesqCost) -> OneDevice:
-    """Choose what predictions start from: given figures, an accelerator measured here, or the known device."""
+    """Choose what predictions start from: given figures, an accelerator measured here, or the newest record."""
     if arguments.figures is not None:
         return from_figures(arguments.figures)
     alone = [point for point in points if point.devices == 1]
