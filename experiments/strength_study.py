@@ -127,7 +127,7 @@ def choose(files: list[dict[str, Any]]) -> dict[str, float]:
             for score, rows in scores.items()
         }
         harms = any(
-            np.mean(found[score][names == name] - rows[names == name, 0]) < MARGINS[score]
+            np.median(found[score][names == name] - rows[names == name, 0]) < MARGINS[score]
             for score, rows in scores.items()
             for name in set(names)
         )

@@ -9,7 +9,15 @@ from cmgan_jax.config import SpectralConfig
 from cmgan_jax.errors import UserError
 from cmgan_jax.inference.pieces import Network
 from cmgan_jax.inference.processor import Processor
-from cmgan_jax.inference.strength import FULL_UP_TO, LEAST, LEAST_FROM, estimated_ratio, mixed, share
+from cmgan_jax.inference.strength import (
+    FULL_UP_TO,
+    LEAST,
+    LEAST_FROM,
+    Mixer,
+    automatic_share,
+    estimated_ratio,
+    mixed,
+)
 from cmgan_jax.inference.windows import Layout
 
 SPECTRAL = SpectralConfig()
@@ -50,12 +58,32 @@ def test_a_given_share_mixes() -> None:
 
 
 def test_auto_takes_less_the_cleaner_a_recording_is() -> None:
-    shares = [share("auto", *pair(ratio)) for ratio in np.linspace(-20, 60, 41)]
+    shares = [automatic_share(ratio) for ratio in np.linspace(-20, 60, 161)]
     assert all(later <= earlier for earlier, later in pairwise(shares))
+    assert automatic_share(FULL_UP_TO) == 1
+    assert automatic_share((FULL_UP_TO + LEAST_FROM) / 2) == pytest.approx((1 + LEAST) / 2)
+    assert automatic_share(LEAST_FROM) == automatic_share(np.inf) == LEAST
+
+
+def test_auto_mixes_by_the_estimated_ratio() -> None:
     noisy, enhanced = pair(FULL_UP_TO - 0.1)
-    assert mixed("auto", noisy, enhanced) is enhanced
-    assert share("auto", *pair((FULL_UP_TO + LEAST_FROM) / 2)) == pytest.approx((1 + LEAST) / 2, abs=1e-3)
-    assert share("auto", *pair(LEAST_FROM + 0.1)) == LEAST
+    assert Mixer("auto")(noisy, enhanced) is enhanced
+    noisy, enhanced = pair((FULL_UP_TO + LEAST_FROM) / 2)
+    half = (1 + LEAST) / 2
+    np.testing.assert_allclose(Mixer("auto")(noisy, enhanced), noisy + half * (enhanced - noisy), atol=1e-3)
+
+
+def test_auto_remembers_earlier_pieces_of_the_same_channel() -> None:
+    """A clean piece after noisy ones of equal energy counts as noisy; in a channel of its own it does not."""
+    noisy, clean = pair(0.0), pair(LEAST_FROM + 1)
+    alone = Mixer("auto")(*clean)
+    mixer = Mixer("auto", channels=2)
+    silence = np.zeros(RATE, np.float32)
+    for piece in (noisy, (silence, silence), noisy, clean):
+        last = mixer(*piece)
+    np.testing.assert_array_equal(last, alone)
+    assert mixer(*clean) is clean[1]
+    np.testing.assert_allclose(alone, mixed(LEAST, *clean))
 
 
 @pytest.mark.parametrize(("strength", "left"), [(1.0, 0.5), (0.5, 0.75), (0.0, 1.0)])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cmgan_jax.config import SpectralConfig
-from cmgan_jax.inference.strength import Strength, mixed
+from cmgan_jax.inference.strength import Mixer, Strength
 from cmgan_jax.inference.windows import Layout, WindowedStream
 
 Floats = np.ndarray
@@ -54,11 +54,12 @@ def window_stream(
         centred: whether a large constant offset is removed from each piece (`without_offset`).
         strength: share of the enhanced signal in the result, chosen for each piece if it is `auto`.
     """
+    mixer = Mixer(strength, channels)
     layout = network.layout if whole else replace(network.layout, whole=network.layout.length)
 
     def run(pieces: list[Floats], part: bool) -> list[Floats]:
         pieces = [without_offset(piece, network.spectral) for piece in pieces] if centred else pieces
-        return enhance_pieces(network, pieces, part, strength)
+        return [mixer(*pair) for pair in zip(pieces, enhance_pieces(network, pieces, part), strict=True)]
 
     return WindowedStream(run, layout, channels)
 
@@ -103,16 +104,13 @@ def pad(audio: Floats, config: SpectralConfig) -> tuple[Floats, int]:
     return np.pad(extended, half, mode="reflect"), whole // config.hop + 1
 
 
-def enhance_pieces(
-    network: Network, pieces: list[Floats], part: bool = False, strength: Strength = 1.0
-) -> list[Floats]:
+def enhance_pieces(network: Network, pieces: list[Floats], part: bool = False) -> list[Floats]:
     """Enhance a batch of pieces, each normalised to its own level.
 
     Args:
         network: the network; it must have a bucket for this many pieces of this length.
         pieces: float32[S] each, S of at least 1.
         part: whether the pieces are windows of a longer signal.
-        strength: share of the enhanced signal in the result, chosen for each piece if it is `auto`.
 
     Returns:
         float32[S] each; silence stays silence.
@@ -136,6 +134,5 @@ def enhance_pieces(
         bucket[row, : padded.size], frames[row] = padded, count
     enhanced = network.call(bucket, frames, part)
     for row, (i, factor) in enumerate(zip(heard, gains, strict=True)):
-        whole = (enhanced[row, : pieces[i].size] / np.float64(factor)).astype(np.float32)
-        done[i] = mixed(strength, pieces[i], whole)
+        done[i] = (enhanced[row, : pieces[i].size] / np.float64(factor)).astype(np.float32)
     return done
