@@ -147,7 +147,7 @@ def test_the_wait_for_scores_is_that_of_devices_not_of_the_host(
         last = stepper._ahead.forward.loss if stepper._ahead else measured.metrics["generator_loss"]
         stepper._aside.shutdown()
     assert asked == [float(last)]
-    assert measured.report.waited == 0.0
+    assert measured.waited == 0.0
 
 
 @pytest.mark.slow
