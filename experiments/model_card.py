@@ -13,8 +13,9 @@ _INTRODUCTION = """\
 
 This is the model that `cmgan enhance FILE` and `Enhancer()` use when no checkpoint is named. It is a CMGAN of preset
 `small`: two-stage conformers with a mask decoder and a complex decoder, {parameters:,} parameters, {megabytes:.1f} MB
-in `cmgan_jax/weights/small.safetensors`. The licence of the weights is that of the code, MIT; the corpora that trained
-it are credited below.
+in `cmgan_jax/weights/small.safetensors`. The weights have the licence of the code, MIT. The corpora that trained
+them have licences of their own and are credited below. Some of these ask that a work derived from them carries the same
+licence, and whether a network is such a work is not settled.
 
 ## What it is for
 
@@ -25,8 +26,8 @@ runs offline, on a laptop's processor.
 
 - It gives nothing above 8 kHz.
 - It was trained on noise and early reflections. It does not take away long reverberation, echo, or a second voice.
-- It takes music for noise in parts, and takes away from it.
-- Speech that a codec or clipping has damaged stays damaged.
+- It takes music for noise. Reverberation is taken for noise in parts, too: see the table of other sounds.
+- Speech that a telephone or clipping has damaged stays damaged.
 - Nobody has listened to it in a formal test: the figures below are computed measures, and a computed measure can be
   wrong about what people hear.
 
@@ -93,13 +94,47 @@ def curve(stages: list[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def card(training: Mapping[str, Any], held_out: Mapping[str, Any], voicebank: Mapping[str, Any]) -> str:
+def losses(record: Mapping[str, Any]) -> str:
+    """Say in which bands of input SNR the mean PESQ or SI-SDR falls; `record` is from `cmgan evaluate`."""
+    fallen = [
+        f"{MEASURES[measure].removesuffix(', dB')} by {-gain:.{digits}f}{unit} in the band {group['label']}"
+        for group in record["groups"]
+        if group["kind"] == "input_snr"
+        for measure, digits, unit in (("pesq", 3, ""), ("si_sdr", 1, " dB"))
+        if (gain := group["summaries"]["enhanced"][measure]["mean"] - group["summaries"]["noisy"][measure]["mean"]) < 0
+    ]
+    return f"The mean falls: {'; '.join(fallen)}." if fallen else "In no band does the mean PESQ or SI-SDR fall."
+
+
+def other_sounds(record: Mapping[str, Any]) -> str:
+    """Make a Markdown table of sounds without noise; `record` is from `experiments.other_sounds`."""
+    auto, whole = record["strengths"]["auto"], record["strengths"]["1.0"]
+    lines = ["| sound | files | PESQ, auto | level, auto | PESQ, strength 1 | level, strength 1 |", "|---" * 6 + "|"]
+    for kind, figures in auto.items():
+        if "level" not in figures:
+            continue
+        cells = [
+            f"{of[kind][name]:{form}}" if name in of[kind] else "–"
+            for of in (auto, whole)
+            for name, form in (("pesq", ".2f"), ("level", "+.1f"))
+        ]
+        lines.append(f"| {kind} | {figures['files']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def card(
+    training: Mapping[str, Any],
+    held_out: Mapping[str, Any],
+    voicebank: Mapping[str, Any],
+    others: Mapping[str, Any],
+) -> str:
     """Make the model card in Markdown.
 
     Args:
         training: the record of `experiments.package_model weights`.
         held_out: the record of `cmgan evaluate` on mixtures of held-out speakers and noises.
         voicebank: the record of `cmgan evaluate` on pairs of VoiceBank+DEMAND.
+        others: the record of `experiments.other_sounds`.
     """
     from cmgan_jax.inference.strength import FULL_UP_TO, LEAST, LEAST_FROM
 
@@ -124,9 +159,23 @@ def card(training: Mapping[str, Any], held_out: Mapping[str, Any], voicebank: Ma
             "",
             scores(voicebank),
             "",
+            losses(voicebank),
+            "",
             "On mixtures of held-out speakers and held-out noises:",
             "",
             scores(held_out),
+            "",
+            losses(held_out),
+            "",
+            "## Other sounds",
+            "",
+            "Recordings without noise should stay as they are. PESQ compares the output with the input (4.64 is the "
+            "highest value there is), and the level is the output's energy over the input's, in dB. The speech is that "
+            "of the pairs of VoiceBank+DEMAND, as it is, in the band of a telephone, clipped at a quarter of its peak, "
+            "and in five rooms. The music is made of chords. Silence stays silence (record: "
+            "`results/small/other-sounds.json`).",
+            "",
+            other_sounds(others),
             "",
             _DATA,
             "## Training",

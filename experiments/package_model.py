@@ -3,6 +3,7 @@
 python -m experiments.package_model weights --run runs/small/losses
 cmgan evaluate --data HELD_OUT --strength auto --json results/small/held-out.json
 cmgan evaluate --data VOICEBANK_TEST --strength auto --json results/small/voicebank.json
+python -m experiments.other_sounds --clean VOICEBANK_TEST/clean --rooms RIR --out results/small/other-sounds.json
 python -m experiments.package_model card
 """
 
@@ -27,8 +28,8 @@ from experiments.model_card import card
 
 RECORDS = Path("results/small")
 """Folder of the records."""
-TRAINING, HELD_OUT, VOICEBANK = "training.json", "held-out.json", "voicebank.json"
-"""File names of the records of the training, and of the scores on both data sets."""
+TRAINING, HELD_OUT, VOICEBANK, OTHERS = "training.json", "held-out.json", "voicebank.json", "other-sounds.json"
+"""File names of the records of the training, of the scores on both data sets, and of other sounds."""
 CARD = Path("docs/model-card.md")
 """Path of the model card."""
 
@@ -128,7 +129,7 @@ def main() -> None:
     if isinstance(arguments, WeightsCommand):
         write_weights(arguments)
     else:
-        write_text(CARD, card(*map(read_record, (TRAINING, HELD_OUT, VOICEBANK))))
+        write_text(CARD, card(*map(read_record, (TRAINING, HELD_OUT, VOICEBANK, OTHERS))))
         print(CARD)
 
 

@@ -38,9 +38,9 @@ def test_candidates_are_small_and_can_be_built() -> None:
 
 def test_a_candidate_of_twice_the_cost_gets_half_the_steps(tmp_path: Path) -> None:
     """300 s are 600 steps of 0.5 s, in three epochs of 200; 1 s a step leaves 100."""
-    items = {item.variant: item for item in runs_of(train(tmp_path, 300), costs_of({"narrow": 1.0}))}
+    items = {item.variant: item for item in runs_of(train(tmp_path, 300), costs_of({"33-bins": 1.0}))}
     assert items["small"].config.steps_per_epoch == 200
-    assert items["narrow"].config.steps_per_epoch == 100
+    assert items["33-bins"].config.steps_per_epoch == 100
     assert {item.config.epochs for item in items.values()} == {3}
 
 
@@ -68,9 +68,9 @@ def test_the_table_has_costs_and_the_mean_over_seeds_of_the_last_validation() ->
             "small", seed, [first, {"epoch": 2, "validation": {"pesq": pesq, "si_sdr": 12.0, "loss": 0.2}}], 2, {}
         )
 
-    rows = table({"small": COST, "narrow": COST}, [ended(0, 2.0), ended(1, 2.1), ended(2, None)]).splitlines()
+    rows = table({"small": COST, "33-bins": COST}, [ended(0, 2.0), ended(1, 2.1), ended(2, None)]).splitlines()
     assert rows[2] == "| small | 12,345 | 0.50 | 0.025 | 0.50 | 16.4 | 2.050 | 12.0 | 0.2000 |"
-    assert rows[3] == "| narrow | 12,345 | 0.50 | 0.025 | 0.50 | 16.4 | – | – | – |"
+    assert rows[3] == "| 33-bins | 12,345 | 0.50 | 0.025 | 0.50 | 16.4 | – | – | – |"
 
 
 def test_a_candidate_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from cmgan_jax.inference.enhancer import Enhancer
 from cmgan_jax.inference.weights import SHIPPED, load
 from cmgan_jax.models.networks import make_networks
 from cmgan_jax.recipes import make_config
-from experiments import model_card, package_model, small_model
+from experiments import model_card, other_sounds, package_model, small_model
 from experiments.small_model import Arguments, command, held_out
 from experiments.strength_study import band, choose, table
 
@@ -129,7 +130,12 @@ def stage(steps: int, pesq: float) -> dict[str, object]:
 
 def test_the_card_has_the_figures_of_its_records() -> None:
     training = {"parameters": 12_345, "bytes": 1_500_000, "stages": [stage(100, 2.0), stage(50, 2.25)]}
-    text = model_card.card(training, record(), record())
+    kinds = {"music": {"files": 1, "level": -7.0}, "clean": {"files": 3, "pesq": 4.5, "level": 0.0}, "silence": {}}
+    others = {"strengths": {"auto": kinds, "1.0": kinds}}
+    text = model_card.card(training, record(), record(), others)
+    assert "| music | 1 | – | -7.0 | – | -7.0 |" in text
+    assert "| clean | 3 | 4.50 | +0.0 | 4.50 | +0.0 |" in text
+    assert "In no band does the mean PESQ or SI-SDR fall." in text
     assert "12,345 parameters, 1.5 MB" in text
     assert "1,200 seconds of audio in 150 steps" in text
     assert "| 800 | 2.000 | 10.00 | 0.2000 |" in text
@@ -139,7 +145,8 @@ def test_the_card_has_the_figures_of_its_records() -> None:
 
 
 def test_the_card_in_the_documents_is_that_of_the_records() -> None:
-    records = map(package_model.read_record, (package_model.TRAINING, package_model.HELD_OUT, package_model.VOICEBANK))
+    names = package_model.TRAINING, package_model.HELD_OUT, package_model.VOICEBANK, package_model.OTHERS
+    records = map(package_model.read_record, names)
     assert package_model.CARD.read_text() == model_card.card(*records)
 
 
@@ -191,3 +198,22 @@ def test_where_every_rule_harms_none_is_chosen() -> None:
     """Of the same estimate one file gains and the other loses, so only a rule without any strength would do."""
     files = [scored(-5.0, 2.0, 5.0), scored(-5.0, 22.0, -5.0)]
     assert choose(files) == {}
+
+
+def test_bands_that_lose_are_named() -> None:
+    falling: Any = record()
+    falling["groups"][0]["summaries"]["enhanced"] = summaries(1.25)
+    assert model_card.losses(falling) == (
+        "The mean falls: PESQ by 0.250 in the band 0 to 5 dB; SI-SDR by 0.2 dB in the band 0 to 5 dB."
+    )
+
+
+def test_music_and_clipped_speech_are_what_they_say() -> None:
+    tones = other_sounds.music()
+    assert tones.shape == (4 * other_sounds.RATE,)
+    assert np.max(np.abs(tones)) == pytest.approx(0.3)
+    assert np.max(np.abs(other_sounds.clipped(tones))) == pytest.approx(0.3 * other_sounds.CLIPPED_SHARE)
+    time = np.arange(RATE) / RATE
+    low, middle = (np.sin(2 * np.pi * f * time) for f in (100.0, 1_000.0))
+    assert other_sounds.level(other_sounds.telephone(low), low) < -20
+    assert other_sounds.level(other_sounds.telephone(middle), middle) == pytest.approx(0, abs=0.3)

@@ -93,6 +93,11 @@ def host(tree: Any) -> list[np.ndarray]:
     return [np.array(leaf) for leaf in jax.tree.leaves(tree)]
 
 
+WHOLE_NETWORK = 1e-4
+"""The tolerance of whole networks, whose float32 sums run in another order: on an AMD EPYC entries differ by up to
+2.5e-5 (jaxlib 0.10.2), on other machines by less than 1e-5."""
+
+
 @pytest.mark.slow
 def test_devices_agree_on_the_raw_gradients() -> None:
     """1 and 4 devices, the same global batch, dropout on: gradients before Adam, which would hide a wrong scale."""
@@ -118,7 +123,7 @@ def test_devices_agree_on_the_raw_gradients() -> None:
         # Of the largest entry: small ones are differences of sums as large as it.
         scale = max(np.max(np.abs(leaf)) for leaf in host(single))
         for a, b in zip(host(single), host(several), strict=True):
-            np.testing.assert_allclose(b / scale, a / scale, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(b / scale, a / scale, rtol=0, atol=WHOLE_NETWORK)
 
 
 @pytest.mark.slow
